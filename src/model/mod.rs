@@ -1,0 +1,15 @@
+//! The nouns and numbers of RocketMQ as types that cannot be mixed up.
+
+mod group;
+mod offset;
+mod properties;
+mod topic;
+
+pub mod sys_flag;
+
+pub use group::GroupName;
+pub use offset::{PhysicalOffset, QueueId, QueueOffset};
+pub use properties::names as property;
+pub use topic::{QueueKey, TopicName};
+/// Units: 0 is the master, 1 and up are slaves.
+pub type BrokerId = i64;

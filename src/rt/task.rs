@@ -1,0 +1,135 @@
+//! Tasks that end before their owner does.
+
+use super::sync::{Mutex, Notify, watch};
+use super::time::{Clock, Mono};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+pub use tokio::task::yield_now;
+
+/// The stop signal of a `TaskGroup`, as its tasks see it.
+#[derive(Clone)]
+pub struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Resolves when the group was told to stop.
+    pub async fn wait(&mut self) {
+        self.0.until(|stopped| *stopped).await;
+    }
+    pub fn is_set(&self) -> bool {
+        self.0.get()
+    }
+}
+
+struct Members {
+    next: u64,
+    running: BTreeMap<u64, tokio::task::AbortHandle>,
+}
+
+struct Inner {
+    stop: watch::Sender<bool>,
+    members: Mutex<Members>,
+    left: Notify,
+}
+
+/// A set of tasks with one stop signal. Dropping the last handle aborts what still runs.
+#[derive(Clone)]
+pub struct TaskGroup {
+    inner: Arc<Inner>,
+    _guard: Arc<AbortOnDrop>,
+}
+
+struct AbortOnDrop(Arc<Inner>);
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.stop.send(true);
+        let running = std::mem::take(&mut self.0.members.lock().running);
+        running.values().for_each(tokio::task::AbortHandle::abort);
+    }
+}
+
+struct Leave(Arc<Inner>, u64);
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0.members.lock().running.remove(&self.1);
+        self.0.left.notify_waiters();
+    }
+}
+
+impl Default for TaskGroup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TaskGroup {
+    pub fn new() -> Self {
+        let members = Mutex::new(Members { next: 0, running: BTreeMap::new() });
+        let inner = Arc::new(Inner { stop: watch::channel(false).0, members, left: Notify::new() });
+        TaskGroup { _guard: Arc::new(AbortOnDrop(inner.clone())), inner }
+    }
+
+    pub fn stop_signal(&self) -> Stop {
+        Stop(self.inner.stop.subscribe())
+    }
+
+    /// Runs `work` until it ends, or until the group is dropped or its shutdown runs out of time.
+    #[expect(clippy::disallowed_methods, reason = "the one place where tasks start")]
+    pub fn spawn<F: Future<Output = ()> + Send + 'static>(&self, work: F) {
+        let mut members = self.inner.members.lock();
+        let id = members.next;
+        members.next += 1;
+        let leave = Leave(self.inner.clone(), id);
+        let task = tokio::spawn(async move {
+            let _leave = leave;
+            work.await;
+        });
+        members.running.insert(id, task.abort_handle());
+    }
+
+    pub fn count(&self) -> usize {
+        self.inner.members.lock().running.len()
+    }
+
+    /// Tells every task to stop. Returns at once.
+    pub fn stop(&self) {
+        self.inner.stop.send(true);
+    }
+
+    /// Stops, waits for the tasks until `deadline`, then aborts the rest. Returns how many had to
+    /// be aborted.
+    pub async fn shutdown(&self, clock: &Clock, deadline: Mono) -> usize {
+        self.stop();
+        loop {
+            let left = self.inner.left.notified();
+            let mut left = std::pin::pin!(left);
+            left.as_mut().enable();
+            if self.count() == 0 {
+                return 0;
+            }
+            if clock.before(deadline, left).await.is_none() {
+                let rest = std::mem::take(&mut self.inner.members.lock().running);
+                rest.values().for_each(tokio::task::AbortHandle::abort);
+                return rest.len();
+            }
+        }
+    }
+}
+
+/// Runs `work` without an owner: for the end of the process only.
+#[cfg(not(madsim))]
+#[expect(clippy::disallowed_methods, reason = "see above")]
+pub fn spawn_detached<F: Future<Output = ()> + Send + 'static>(work: F) {
+    tokio::spawn(work);
+}
+
+/// Runs a blocking call (sync, cold read, allocation, unlink) on the pool of threads made for it.
+/// Errors: the call panicked, or the runtime is ending.
+#[expect(clippy::disallowed_methods, reason = "the one door to the blocking pool")]
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| std::io::Error::other(format!("a blocking call did not end: {e}")))
+}
