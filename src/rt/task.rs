@@ -125,6 +125,7 @@ pub fn spawn_detached<F: Future<Output = ()> + Send + 'static>(work: F) {
 
 /// Runs a blocking call (sync, cold read, allocation, unlink) on the pool of threads made for it.
 /// Errors: the call panicked, or the runtime is ending.
+#[cfg(not(madsim))]
 #[expect(clippy::disallowed_methods, reason = "the one door to the blocking pool")]
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
@@ -132,4 +133,12 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| std::io::Error::other(format!("a blocking call did not end: {e}")))
+}
+
+/// In simulation nothing blocks: the call runs in place.
+#[cfg(madsim)]
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<T> {
+    Ok(work())
 }
