@@ -1,5 +1,6 @@
 //! Time as data: a `Clock` is a value handed down, a wait names its deadline.
 
+pub use crate::model::WallMillis;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,22 +23,6 @@ impl std::ops::Add<Duration> for Mono {
         Mono(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
-
-/// A moment of the wall clock, as stored and compared with Java. Units: epoch milliseconds.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Default,
-    serde::Serialize,
-    serde::Deserialize,
-)]
-pub struct WallMillis(pub i64);
 
 /// The two clocks of one process. Cloning is cheap.
 #[derive(Clone, Debug)]
