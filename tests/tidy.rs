@@ -227,7 +227,11 @@ fn long_functions(source: &Source) -> Vec<String> {
             continue;
         }
         let end = format!("{}}}", &text[..text.len() - word.len()]);
-        let length = lines[start..].iter().position(|l| *l == end).map_or(0, |n| n + 1);
+        let declared = format!("{})", &text[..text.len() - word.len()]);
+        let last = lines[start..]
+            .iter()
+            .position(|l| *l == end || (l.starts_with(&declared) && l.ends_with(';')));
+        let length = last.map_or(0, |n| n + 1);
         let name = word.split("fn ").nth(1).and_then(|w| w.split(['(', '<']).next()).unwrap_or("");
         let key = format!("{}:{name}", source.path);
         if length > FUNCTION_LINES_MAX && !LONG_FUNCTIONS.iter().any(|(n, _)| *n == key) {
