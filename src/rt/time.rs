@@ -109,3 +109,22 @@ impl Alarm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_rings_at_its_deadline_and_only_once() {
+        crate::rt::block_on(async {
+            let clock = Clock::new();
+            let mut alarm = Alarm::new(&clock);
+            let at = clock.mono() + Duration::from_millis(10);
+            alarm.set(Some(at));
+            alarm.ring().await;
+            assert!(clock.mono() >= at, "it rang early");
+            let later = clock.mono() + Duration::from_millis(10);
+            assert_eq!(clock.before(later, alarm.ring()).await, None);
+        });
+    }
+}
