@@ -1,1 +1,296 @@
-//! To be written.
+//! The machine's own files: positional system calls, and a pool of threads for what may wait.
+//!
+//! Every error names the path. Nothing here buffers: a write that returned is in the page cache.
+
+use super::{BoxFuture, Disk, Entry, File, Fill, LockGuard, parent};
+use crate::rt::task::blocking;
+use bytes::Bytes;
+use rustix::fs::{CWD, FallocateFlags, RenameFlags};
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How much of a new file is zero-filled per write. Units: bytes.
+const ZERO_CHUNK_SIZE: usize = 1024 * 1024;
+
+#[derive(Default)]
+pub struct RealDisk {
+    /// Makes staging names unique within this process.
+    staged: AtomicU64,
+}
+
+impl RealDisk {
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Disk for RealDisk {
+    fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(at(path))?;
+        Ok(RealFile::shared(file, path))
+    }
+
+    fn open_or_create(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        Ok(RealFile::shared(open_or_make(path)?, path))
+    }
+
+    fn create_whole(
+        &self,
+        path: &str,
+        staging: &str,
+        size: u64,
+        fill: Fill,
+    ) -> BoxFuture<'static, io::Result<Arc<dyn File>>> {
+        let n = self.staged.fetch_add(1, Ordering::Relaxed);
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let staged = format!("{staging}/{name}.{}.{n}.new", std::process::id());
+        let path = path.to_owned();
+        Box::pin(async move {
+            blocking(move || {
+                let made = create_whole(&path, &staged, size, fill);
+                if made.is_err() {
+                    // The staged file may be gone already; whatever is left is of no use.
+                    let _ = fs::remove_file(&staged);
+                }
+                made.map(|file| RealFile::shared(file, &path))
+            })
+            .await?
+        })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place where files are renamed")]
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(from, to).map_err(at(from))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place where files are removed")]
+    fn remove(&self, path: &str) -> io::Result<()> {
+        fs::remove_file(path).map_err(at(path))
+    }
+
+    fn remove_dir(&self, path: &str) -> io::Result<()> {
+        fs::remove_dir(path).map_err(at(path))
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(dir).map_err(at(dir))? {
+            let entry = entry.map_err(at(dir))?;
+            let name = entry.file_name().into_string().map_err(|name| {
+                let what = format!("{dir}: the name {name:?} is not UTF-8");
+                io::Error::new(io::ErrorKind::InvalidData, what)
+            })?;
+            let meta = match fs::metadata(entry.path()) {
+                Ok(meta) => meta,
+                // It went away between the listing and the question, or is a dangling link.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(at(dir)(e)),
+            };
+            let size = if meta.is_dir() { 0 } else { meta.len() };
+            entries.push(Entry { name, is_dir: meta.is_dir(), size });
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place where directories are made")]
+    fn make_dir(&self, dir: &str) -> io::Result<()> {
+        fs::create_dir_all(dir).map_err(at(dir))
+    }
+
+    fn sync_dir(&self, dir: &str) -> BoxFuture<'static, io::Result<()>> {
+        let dir = dir.to_owned();
+        Box::pin(async move { blocking(move || sync_dir(&dir)).await? })
+    }
+
+    fn lock(&self, path: &str) -> io::Result<Box<dyn LockGuard>> {
+        let file = open_or_make(path)?;
+        lock_first_byte(&file).map_err(at(path))?;
+        Ok(Box::new(RealLock { _file: file }))
+    }
+
+    fn free_space(&self, dir: &str) -> io::Result<(u64, u64)> {
+        let stat = rustix::fs::statvfs(dir).map_err(io::Error::from).map_err(at(dir))?;
+        let block = stat.f_frsize;
+        Ok((stat.f_bavail.saturating_mul(block), stat.f_blocks.saturating_mul(block)))
+    }
+}
+
+/// Closing the descriptor gives the lock back.
+struct RealLock {
+    _file: fs::File,
+}
+impl LockGuard for RealLock {}
+
+struct RealFile {
+    file: Arc<fs::File>,
+    path: Arc<str>,
+}
+
+impl RealFile {
+    fn shared(file: fs::File, path: &str) -> Arc<dyn File> {
+        Arc::new(RealFile { file: Arc::new(file), path: path.into() })
+    }
+}
+
+impl File for RealFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata().map_err(at(&self.path))?.len())
+    }
+
+    fn modified_ms(&self) -> io::Result<i64> {
+        let when = self.file.metadata().and_then(|m| m.modified()).map_err(at(&self.path))?;
+        let since = when.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(data, offset).map_err(at(&self.path))
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        read_exactly(&self.file, &self.path, offset, len)
+    }
+
+    fn read(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>> {
+        let (file, path) = (self.file.clone(), self.path.clone());
+        Box::pin(async move { blocking(move || read_exactly(&file, &path, offset, len)).await? })
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        self.file.set_len(size).map_err(at(&self.path))
+    }
+
+    fn sync_data(&self) -> BoxFuture<'static, io::Result<()>> {
+        let (file, path) = (self.file.clone(), self.path.clone());
+        Box::pin(async move { blocking(move || file.sync_data().map_err(at(&path))).await? })
+    }
+
+    fn start_writeback(&self, offset: u64, len: u64) {
+        begin_writeback(&self.file, offset, len);
+    }
+}
+
+/// Adds the path to an error and keeps its kind.
+fn at(path: &str) -> impl Fn(io::Error) -> io::Error + '_ {
+    move |e| io::Error::new(e.kind(), format!("{path}: {e}"))
+}
+
+fn open_or_make(path: &str) -> io::Result<fs::File> {
+    let mut how = OpenOptions::new();
+    how.read(true).write(true).create(true).truncate(false);
+    how.open(path).map_err(at(path))
+}
+
+fn read_exactly(file: &fs::File, path: &str, offset: u64, len: usize) -> io::Result<Bytes> {
+    // Asked before the buffer is made: a length taken from a broken file must not cost memory.
+    if offset.saturating_add(len as u64) > file.metadata().map_err(at(path))?.len() {
+        let what = format!("{path}: {len} bytes at {offset} reach past the end");
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+    }
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, offset).map_err(at(path))?;
+    Ok(bytes.into())
+}
+
+fn create_whole(path: &str, staged: &str, size: u64, fill: Fill) -> io::Result<fs::File> {
+    if fs::symlink_metadata(path).is_ok() {
+        let what = format!("{path}: the name is taken");
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+    }
+    let mut how = OpenOptions::new();
+    how.read(true).write(true).create_new(true);
+    let file = how.open(staged).map_err(at(staged))?;
+    fill_whole(&file, size, fill).map_err(at(path))?;
+    file.sync_all().map_err(at(path))?;
+    rename_to_free_name(staged, path).map_err(at(path))?;
+    let synced = sync_dir(parent(path)).and_then(|()| sync_dir(parent(staged)));
+    if let Err(e) = synced {
+        // The name may or may not survive; without it the caller can simply try again.
+        let _ = fs::remove_file(path);
+        return Err(e);
+    }
+    Ok(file)
+}
+
+fn fill_whole(file: &fs::File, size: u64, fill: Fill) -> io::Result<()> {
+    let write_zeros = match fill {
+        Fill::Sparse => return file.set_len(size),
+        Fill::Allocated | Fill::Zeroed if size == 0 => return Ok(()),
+        Fill::Allocated | Fill::Zeroed => {
+            let reserved = rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size);
+            match reserved {
+                Ok(()) => fill == Fill::Zeroed,
+                // A file system that cannot reserve is filled by writing.
+                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => true,
+                Err(e) => return Err(e.into()),
+            }
+        }
+    };
+    if write_zeros {
+        let zeros = vec![0; ZERO_CHUNK_SIZE.min(size as usize)];
+        let mut at = 0;
+        while at < size {
+            let n = (size - at).min(zeros.len() as u64);
+            file.write_all_at(&zeros[..n as usize], at)?;
+            at += n;
+        }
+    }
+    Ok(())
+}
+
+/// Renames without ever replacing. Where the file system cannot, a second name is made and the
+/// first one removed, which cannot replace either.
+fn rename_to_free_name(from: &str, to: &str) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn sync_dir(dir: &str) -> io::Result<()> {
+    OpenOptions::new().read(true).open(dir).and_then(|d| d.sync_all()).map_err(at(dir))
+}
+
+/// `F_OFD_SETLK` on byte 0: conflicts with Java's POSIX lock both ways, survives the closing of
+/// other descriptors of the file, and stops a second open in the same process.
+/// Errors: `WouldBlock` when the byte is locked.
+#[expect(unsafe_code, reason = "no safe crate in the tree offers open-file-description locks")]
+fn lock_first_byte(file: &fs::File) -> io::Result<()> {
+    // SAFETY: `flock` is plain integers, for which all zero bits are a value.
+    let mut range: libc::flock = unsafe { std::mem::zeroed() };
+    range.l_type = libc::F_WRLCK as _;
+    range.l_whence = libc::SEEK_SET as _;
+    range.l_start = 0;
+    range.l_len = 1;
+    // SAFETY: the descriptor is open for the whole call and `range` outlives it.
+    let rc = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &range) };
+    if rc == 0 {
+        return Ok(());
+    }
+    let e = io::Error::last_os_error();
+    match e.raw_os_error() {
+        Some(libc::EAGAIN | libc::EACCES) => {
+            Err(io::Error::new(io::ErrorKind::WouldBlock, "locked by another owner"))
+        }
+        _ => Err(e),
+    }
+}
+
+/// Only a hint, so its outcome is not looked at.
+#[expect(unsafe_code, reason = "no safe crate in the tree offers sync_file_range")]
+fn begin_writeback(file: &fs::File, offset: u64, len: u64) {
+    let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
+    // SAFETY: the descriptor is open for the whole call; no memory is passed.
+    unsafe {
+        libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE);
+    }
+}

@@ -3,6 +3,7 @@
 mod group;
 mod offset;
 mod properties;
+mod time;
 mod topic;
 
 pub mod sys_flag;
@@ -10,6 +11,7 @@ pub mod sys_flag;
 pub use group::GroupName;
 pub use offset::{PhysicalOffset, QueueId, QueueOffset};
 pub use properties::names as property;
+pub use time::WallMillis;
 pub use topic::{QueueKey, TopicName};
 /// Units: 0 is the master, 1 and up are slaves.
 pub type BrokerId = i64;

@@ -1,4 +1,5 @@
-//! The abstract runtime: tasks, time, dice, probes; the only code that knows which world it runs in.
+//! The abstract runtime: tasks, time, dice, probes; the only code that knows which world it runs
+//! in.
 //!
 //! Owns: the choice between tokio (production) and madsim (simulation). Nothing else in the
 //! package names `cfg(madsim)`. Must never: know a noun of RocketMQ beyond `model`.

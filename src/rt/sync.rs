@@ -92,3 +92,20 @@ pub mod watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::watch;
+
+    #[test]
+    fn a_watch_wakes_a_waiter_and_remembers_a_value_sent_before_the_wait() {
+        crate::rt::block_on(async {
+            let (sender, mut receiver) = watch::channel(0);
+            sender.send(1);
+            assert_eq!(receiver.changed().await, 1);
+            let group = crate::rt::task::TaskGroup::new();
+            group.spawn(async move { sender.send(7) });
+            assert_eq!(receiver.until(|value| *value == 7).await, 7);
+        });
+    }
+}

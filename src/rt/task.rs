@@ -142,3 +142,23 @@ pub async fn blocking<T: Send + 'static>(
 ) -> std::io::Result<T> {
     Ok(work())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rt::time::Duration;
+
+    #[test]
+    fn a_group_ends_its_tasks_and_says_how_many_did_not_listen() {
+        crate::rt::block_on(async {
+            let clock = Clock::new();
+            let group = TaskGroup::new();
+            let mut stop = group.stop_signal();
+            group.spawn(async move { stop.wait().await });
+            group.spawn(std::future::pending());
+            let deadline = clock.mono() + Duration::from_millis(20);
+            assert_eq!(group.shutdown(&clock, deadline).await, 1);
+            assert_eq!(group.shutdown(&clock, deadline).await, 0);
+        });
+    }
+}

@@ -1,5 +1,6 @@
 //! Time as data: a `Clock` is a value handed down, a wait names its deadline.
 
+pub use crate::model::WallMillis;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,22 +23,6 @@ impl std::ops::Add<Duration> for Mono {
         Mono(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
-
-/// A moment of the wall clock, as stored and compared with Java. Units: epoch milliseconds.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Default,
-    serde::Serialize,
-    serde::Deserialize,
-)]
-pub struct WallMillis(pub i64);
 
 /// The two clocks of one process. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -122,5 +107,24 @@ impl Alarm {
             }
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_rings_at_its_deadline_and_only_once() {
+        crate::rt::block_on(async {
+            let clock = Clock::new();
+            let mut alarm = Alarm::new(&clock);
+            let at = clock.mono() + Duration::from_millis(10);
+            alarm.set(Some(at));
+            alarm.ring().await;
+            assert!(clock.mono() >= at, "it rang early");
+            let later = clock.mono() + Duration::from_millis(10);
+            assert_eq!(clock.before(later, alarm.ring()).await, None);
+        });
     }
 }

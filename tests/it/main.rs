@@ -1,0 +1,3 @@
+//! One binary on real tokio, real files and loopback.
+
+mod disk;
