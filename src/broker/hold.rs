@@ -55,13 +55,7 @@ impl Hold {
 
     /// Waits, or wakes at once if the queue already reaches past `pull.from`. `end` is the queue's
     /// end as its owner knows it now, not as the read saw it.
-    pub fn park(
-        &mut self,
-        key: &QueueKey,
-        pull: Parked,
-        end: QueueOffset,
-        out: &mut Vec<Effect>,
-    ) {
+    pub fn park(&mut self, key: &QueueKey, pull: Parked, end: QueueOffset, out: &mut Vec<Effect>) {
         if pull.from < end {
             out.push(Effect::Wake(pull.ticket));
             return;
