@@ -1,0 +1,4 @@
+//! What must hold, judged from the clients' history and the files alone.
+
+pub mod files;
+pub mod judge;
