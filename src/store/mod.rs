@@ -1,1 +1,34 @@
-//! To be written.
+//! Appends message units to the commit log and derives consume queues and index from it.
+//!
+//! Owns: the store directory (commitlog, consumequeue, checkpoint, abort, lock, hotfire), the
+//! offsets of every queue, and the moment at which a message may be acknowledged and seen.
+//! Must never: know what a consumer group is, answer a request, or write through a mapping.
+//!
+//! Invariants:
+//! - *Visible if and only if ackable* (ADR-0005): a record enters its queue, `max_offset`, pulls
+//!   and arrivals exactly when its producer may be answered: ASYNC_FLUSH when it is written,
+//!   SYNC_FLUSH when a sync that began after the write has returned.
+//! - *Poison* (ADR-0006): after a failed write or sync of the log nothing is acknowledged again by
+//!   this process; recovery rewrites what was not known durable.
+//! - *Zero discipline* (ADR-0007): every byte past the log's end is zero on disk.
+//! - A record never straddles segments, a batch is contiguous in one segment.
+//! - Of all accepted appends exactly one outcome each reaches `StoreEvents`.
+//!
+//! How a message passes: `append` encodes it into the pending pieces (`commit_log`) and returns;
+//! `task/log_writer` writes the pieces, syncs as `flush` says, and hands what became visible to
+//! `dispatch`, which enters it in `consume_queue`; `task/queue_writer` writes queue entries in
+//! runs and moves floor, snapshot and checkpoint; `read` serves from `tail_cache` or plans a cold
+//! read. `task/recover` makes the directory right before any of them runs.
+
+pub mod append;
+pub mod driver;
+pub mod error;
+pub mod options;
+pub mod read;
+pub mod task;
+
+pub use append::{Append, AppendError, Appended, BatchMember, Outcome, Rejection, Ticket};
+pub use driver::{Arrival, Stats, Store, StoreEvents};
+pub use error::{Error, RecoveryReport, Rot};
+pub use options::{FlushMode, Options, Visibility};
+pub use read::{ColdRead, Read, ReadLimits, ReadResult, ReadStatus};

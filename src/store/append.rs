@@ -1,0 +1,93 @@
+//! What a producer's message is to the store, and what becomes of it.
+
+use crate::format::message_unit::EncodeError;
+use crate::model::{PhysicalOffset, QueueId, QueueOffset, TopicName, WallMillis};
+use std::net::SocketAddr;
+
+/// Names an append in its outcome. The caller chooses it; the store only gives it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// One message to be appended, or what the members of a batch share.
+#[derive(Clone, Copy, Debug)]
+pub struct Append<'a> {
+    pub topic: &'a TopicName,
+    pub queue: QueueId,
+    pub flag: i32,
+    pub sys_flag: i32,
+    pub born_timestamp: WallMillis,
+    pub born_host: SocketAddr,
+    pub store_host: SocketAddr,
+    pub reconsume_times: i32,
+    pub prepared_transaction_offset: i64,
+    pub body: &'a [u8],
+    /// As it shall be stored (`format::properties`).
+    pub properties: &'a [u8],
+    /// The hash of TAGS when the caller knows it already; `None` makes the store look. Records of
+    /// the schedule topic get their deliver time from `Options::delay_levels_ms` instead.
+    pub tags_code: Option<i64>,
+    /// False: the producer is answered as soon as the record is written, whatever the flush mode.
+    pub wait: bool,
+    pub ticket: Ticket,
+}
+
+/// One message of a batch; everything else is shared.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchMember<'a> {
+    pub flag: i32,
+    pub body: &'a [u8],
+    pub properties: &'a [u8],
+    pub tags_code: Option<i64>,
+}
+
+/// Where a message, or the first of a batch, will be once its outcome says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    pub physical: PhysicalOffset,
+    pub queue_offset: QueueOffset,
+    pub store_timestamp: WallMillis,
+    /// Units: bytes, of the whole batch for a batch.
+    pub size: usize,
+}
+
+/// Why a message was not taken. There will be no outcome for it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    #[error("{pending} bytes wait to be written, at most {max} may")]
+    Busy { pending: usize, max: usize },
+    #[error("the batch has no message")]
+    EmptyBatch,
+    #[error(transparent)]
+    Illegal(#[from] EncodeError),
+    #[error("no space left for the next commit log file of {size} bytes")]
+    NoSpace { size: u64 },
+    #[error("the commit log is poisoned: {0}")]
+    Poisoned(std::sync::Arc<str>),
+    #[error("the queue id is {0}, at most {1} is possible")]
+    QueueId(u32, u32),
+    #[error("the record has {size} bytes, at most {max} are possible")]
+    Size { size: usize, max: usize },
+    #[error("the store was stopped")]
+    Stopped,
+}
+
+/// What became of an accepted append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As durable as the flush mode promises (with `wait: false`: written).
+    Durable,
+    /// Written, but no sync covered it in time. The message is kept and will become visible.
+    FlushTimeout,
+    /// The message is not in the log.
+    Rejected(Rejection),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// The next commit log file could not be allocated: the disk is full.
+    NoSpace,
+    /// A write or sync of the log failed. Whether the message survives is unknown.
+    Poisoned,
+    /// The next commit log file was not there in time, or could not be made.
+    SegmentLate,
+}

@@ -1,0 +1,177 @@
+//! What the store can be told.
+
+use crate::rt::rng::Rng;
+use crate::rt::time::Duration;
+
+/// Source: FlushDiskType (4.9.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushMode {
+    Async,
+    Sync,
+}
+
+/// When a record may be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visibility {
+    /// When its producer may be answered (ADR-0005).
+    Ackable,
+    /// When it is written, as in 4.9.
+    Written,
+}
+
+/// Every bound of the store, with its unit.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `storePathRootDir`.
+    pub root: String,
+    /// `storePathCommitLog`; `<root>/commitlog` by default.
+    pub commit_log_dir: String,
+    /// Says who holds the store, for the error that a second start prints.
+    pub owner: String,
+    pub flush: FlushMode,
+    pub visibility: Visibility,
+    /// `mappedFileSizeCommitLog`. Units: bytes.
+    pub segment_size_bytes: u64,
+    /// `mappedFileSizeConsumeQueue`, in entries of 20 bytes. Units: entries of one file.
+    pub queue_file_entries: u64,
+    /// `maxMessageSize`, of the whole record as in 4.9.3. Units: bytes.
+    pub record_size_max_bytes: usize,
+    /// Appends are refused above this; about a second of a fast disk. Units: bytes.
+    pub pending_size_max_bytes: usize,
+    /// `syncFlushTimeout`: how long a producer waits for a sync.
+    pub sync_flush_timeout: Duration,
+    /// `flushIntervalCommitLog`: ASYNC_FLUSH syncs this often when enough pages are dirty.
+    pub flush_interval: Duration,
+    /// `flushCommitLogLeastPages`. Units: pages of 4096 bytes.
+    pub flush_least_pages: u64,
+    /// `flushCommitLogThoroughInterval`: ASYNC_FLUSH syncs at least this often.
+    pub flush_thorough_interval: Duration,
+    /// Write-back is asked for after so much was written. Units: bytes.
+    pub writeback_size_bytes: u64,
+    /// How often allocation of a segment is tried again on a full disk.
+    pub allocate_retry_interval: Duration,
+    /// Units: bytes of recent records kept for readers.
+    pub tail_cache_size_bytes: usize,
+    /// Pending records are encoded into blocks of this size. Units: bytes.
+    pub block_size_bytes: usize,
+    /// A queue's new entries are written when there are so many. Units: entries.
+    pub queue_run_entries: usize,
+    /// And otherwise this long after the first of them.
+    pub queue_run_interval: Duration,
+    /// Appends are refused when so many entries could not be written. Units: entries.
+    pub queue_entries_unwritten_max: usize,
+    /// Queue files are synced, snapshot and checkpoint written this often
+    /// (`flushConsumeQueueThoroughInterval`).
+    pub checkpoint_interval: Duration,
+    /// The durable floor is written this often, or after so many bytes.
+    pub floor_interval: Duration,
+    pub floor_size_bytes: u64,
+    /// Open files kept per kind: commit log, consume queues.
+    pub open_files_max: usize,
+    /// Units: queues. A queue id is below this too.
+    pub queues_max: usize,
+    /// Units: entries looked at by one read.
+    pub read_scan_max: usize,
+    /// `maxTransferCountOnMessageInMemory` and `maxTransferBytesOnMessageInMemory`.
+    pub read_hot_count_max: usize,
+    pub read_hot_size_max_bytes: usize,
+    /// `maxTransferCountOnMessageInDisk` and `maxTransferBytesOnMessageInDisk`.
+    pub read_cold_count_max: usize,
+    pub read_cold_size_max_bytes: usize,
+    /// Records further from the log's end than this are cold: `accessMessageInMemoryMaxRatio` of
+    /// the machine's memory. Units: bytes.
+    pub memory_size_bytes: u64,
+    /// `messageDelayLevel`, level 1 first. Units: milliseconds.
+    pub delay_levels_ms: Vec<i64>,
+    /// `checkCRCOnRecover` cannot be switched off here; this bounds one read of the scan.
+    /// Units: bytes.
+    pub recovery_read_size_bytes: usize,
+}
+
+impl Options {
+    pub fn new(root: &str) -> Self {
+        const SECOND: u64 = 1000;
+        const MINUTE: u64 = 60 * SECOND;
+        let levels = [1, 5, 10, 30].map(|s| (s * SECOND) as i64);
+        let minutes = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30, 60, 120].map(|m| (m * MINUTE) as i64);
+        Options {
+            root: root.to_owned(),
+            commit_log_dir: format!("{root}/commitlog"),
+            owner: String::new(),
+            flush: FlushMode::Async,
+            visibility: Visibility::Ackable,
+            segment_size_bytes: 1 << 30,
+            queue_file_entries: 300_000,
+            record_size_max_bytes: 4 << 20,
+            pending_size_max_bytes: 64 << 20,
+            sync_flush_timeout: Duration::from_secs(5),
+            flush_interval: Duration::from_millis(500),
+            flush_least_pages: 4,
+            flush_thorough_interval: Duration::from_secs(10),
+            writeback_size_bytes: 8 << 20,
+            allocate_retry_interval: Duration::from_secs(1),
+            tail_cache_size_bytes: 32 << 20,
+            block_size_bytes: 256 << 10,
+            queue_run_entries: 64,
+            queue_run_interval: Duration::from_millis(200),
+            queue_entries_unwritten_max: 4 << 20,
+            checkpoint_interval: Duration::from_secs(60),
+            floor_interval: Duration::from_secs(1),
+            floor_size_bytes: 64 << 20,
+            open_files_max: 256,
+            queues_max: 500_000,
+            read_scan_max: 800,
+            read_hot_count_max: 32,
+            read_hot_size_max_bytes: 256 << 10,
+            read_cold_count_max: 8,
+            read_cold_size_max_bytes: 64 << 10,
+            memory_size_bytes: 2 << 30,
+            delay_levels_ms: levels.into_iter().chain(minutes).collect(),
+            recovery_read_size_bytes: 1 << 20,
+        }
+    }
+
+    /// Small and hurried, drawn from `rng`: what the simulator runs, so that every edge is near.
+    pub fn swarm(root: &str, rng: &mut Rng) -> Self {
+        let mut ms = |lo, hi| Duration::from_millis(rng.between(lo, hi));
+        let mut options = Options {
+            sync_flush_timeout: ms(50, 5000),
+            flush_interval: ms(5, 500),
+            flush_thorough_interval: ms(20, 2000),
+            allocate_retry_interval: ms(100, 1000),
+            queue_run_interval: ms(5, 300),
+            checkpoint_interval: ms(50, 20_000),
+            floor_interval: ms(5, 1000),
+            ..Options::new(root)
+        };
+        options.flush = *rng.pick(&[FlushMode::Async, FlushMode::Sync]);
+        options.segment_size_bytes = 512 * rng.between(16, 256);
+        options.queue_file_entries = rng.between(4, 400);
+        options.record_size_max_bytes = (options.segment_size_bytes as usize - 8).min(64 << 10);
+        options.pending_size_max_bytes = rng.between(64 << 10, 1 << 20) as usize;
+        options.flush_least_pages = rng.between(0, 4);
+        options.writeback_size_bytes = rng.between(4 << 10, 64 << 10);
+        options.tail_cache_size_bytes = rng.between(0, 64 << 10) as usize;
+        options.block_size_bytes = rng.between(256, 8192) as usize;
+        options.queue_run_entries = rng.between(1, 70) as usize;
+        options.floor_size_bytes = rng.between(1 << 10, 64 << 10);
+        options.open_files_max = rng.between(2, 16) as usize;
+        options.read_scan_max = rng.between(8, 800) as usize;
+        options.memory_size_bytes = rng.between(8 << 10, 1 << 20);
+        options.recovery_read_size_bytes = rng.between(512, 16 << 10) as usize;
+        options
+    }
+
+    /// `<root>/consumequeue`, as `StorePathConfigHelper` makes it.
+    pub fn consume_queue_dir(&self) -> String {
+        format!("{}/consumequeue", self.root)
+    }
+    /// What is ours and not RocketMQ's.
+    pub fn own_dir(&self) -> String {
+        format!("{}/hotfire", self.root)
+    }
+    /// Files are made here before their names appear.
+    pub fn staging_dir(&self) -> String {
+        format!("{}/hotfire/tmp", self.root)
+    }
+}
