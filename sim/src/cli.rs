@@ -181,6 +181,7 @@ fn conformance() -> Result<bool> {
         let runtime =
             madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
         let outcome = runtime.block_on(async move {
+            crate::disk::suite::run(seed).await?;
             let clock = hotfire::rt::time::Clock::new();
             let dice = hotfire::rt::rng::Rng::from_seed(seed);
             let disk = crate::disk::SimDisk::new("m", clock, dice, Default::default());

@@ -13,6 +13,7 @@
 
 mod device;
 mod platter;
+pub mod suite;
 
 pub use device::SimDisk;
 pub use platter::{Habits, PowerCut, Rates};

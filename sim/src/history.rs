@@ -29,7 +29,12 @@ pub struct Place {
 pub enum Fate {
     /// No answer yet, or none that says anything: it may or may not be stored.
     Unknown,
-    Acked { grade: Grade, place: Place, power_losses: u64, generation: u64 },
+    Acked {
+        grade: Grade,
+        place: Place,
+        power_losses: u64,
+        generation: u64,
+    },
     /// The answer said that it is not stored.
     Refused,
     /// It was acknowledged, and a power loss took it back as its mode allows.

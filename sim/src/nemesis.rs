@@ -35,7 +35,10 @@ pub async fn disturb(world: &World, plan: &Plan) {
 async fn begin(world: &World, fault: &Fault) {
     let (target, rate) = (fault.target, fault.rate);
     let machine = &world.machines()[target];
-    trace::tell(&machine.plan.name, format_args!("nemesis: {:?} for {} ms", fault.kind, fault.for_ms));
+    trace::tell(
+        &machine.plan.name,
+        format_args!("nemesis: {:?} for {} ms", fault.kind, fault.for_ms),
+    );
     match fault.kind {
         FaultKind::ProcessCrash => world.crash(target, false),
         FaultKind::PowerLoss => world.crash(target, true),

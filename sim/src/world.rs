@@ -5,6 +5,7 @@ use crate::plan::{CrashPoint, MachinePlan, Plan};
 use crate::trace;
 use hotfire::disk::{BoxFuture, Disk};
 use hotfire::rt::rng::Rng;
+use hotfire::rt::sim::mark;
 use hotfire::rt::sync::{Mutex, Notify, mpsc, watch};
 use hotfire::rt::time::{Clock, Duration};
 use madsim::runtime::Handle;
@@ -35,6 +36,8 @@ pub type Program = Arc<dyn Fn(Boot) -> BoxFuture<'static, ()> + Send + Sync>;
 struct Process {
     up: bool,
     generation: u64,
+    /// A client was told that something is stored here.
+    acked: bool,
     /// How often this machine lost power.
     power_losses: u64,
     stop: Option<watch::Sender<bool>>,
@@ -50,10 +53,18 @@ pub struct Machine {
     process: Mutex<Process>,
 }
 
+/// A wish to start a machine's process again.
+struct Restart {
+    machine: usize,
+    /// Void when the machine was started meanwhile.
+    generation: u64,
+    after_ms: u64,
+}
+
 struct Inner {
     handle: Handle,
     machines: Vec<Machine>,
-    restarts: mpsc::UnboundedSender<(usize, u64)>,
+    restarts: mpsc::UnboundedSender<Restart>,
     /// Rung at every start, stop and crash.
     changed: Notify,
     /// The first thing that went against a promise.
@@ -103,6 +114,7 @@ impl World {
                 process: Mutex::new(Process {
                     up: false,
                     generation: 0,
+                    acked: false,
                     power_losses: 0,
                     stop: None,
                 }),
@@ -135,6 +147,11 @@ impl World {
 
     pub fn power_losses(&self, machine: usize) -> u64 {
         self.0.machines[machine].process.lock().power_losses
+    }
+
+    /// A client learned that something is stored on this machine.
+    pub fn note_ack(&self, machine: usize) {
+        self.0.machines[machine].process.lock().acked = true;
     }
 
     /// Starts the process, unless it runs.
@@ -188,8 +205,7 @@ impl World {
         m.disk.process_crash();
         self.0.handle.kill(m.node);
         if !asked {
-            // The receiver lives as long as the world.
-            let _ = self.0.restarts.send((machine, RESTART_AFTER_MS));
+            self.restart_later(machine, RESTART_AFTER_MS);
         }
         self.0.changed.notify_waiters();
     }
@@ -200,6 +216,9 @@ impl World {
         let was_up = {
             let mut process = m.process.lock();
             process.power_losses += u64::from(power);
+            if power && process.acked {
+                mark("world: power loss after an ack");
+            }
             std::mem::take(&mut process.up)
         };
         self.0.handle.kill(m.node);
@@ -266,15 +285,19 @@ impl World {
 
     /// Restarts the process after a while, if it is down then.
     pub fn restart_later(&self, machine: usize, after_ms: u64) {
-        let _ = self.0.restarts.send((machine, after_ms));
+        let generation = self.generation(machine);
+        // The receiver lives as long as the world.
+        let _ = self.0.restarts.send(Restart { machine, generation, after_ms });
     }
 
-    async fn keep_restarting(self, mut asked: mpsc::UnboundedReceiver<(usize, u64)>) {
-        while let Some((machine, after_ms)) = asked.recv().await {
+    async fn keep_restarting(self, mut asked: mpsc::UnboundedReceiver<Restart>) {
+        while let Some(wish) = asked.recv().await {
             let world = self.clone();
             madsim::task::spawn(async move {
-                madsim::time::sleep(Duration::from_millis(after_ms)).await;
-                world.start(machine);
+                madsim::time::sleep(Duration::from_millis(wish.after_ms)).await;
+                if world.generation(wish.machine) == wish.generation {
+                    world.start(wish.machine);
+                }
             });
         }
     }
@@ -326,7 +349,7 @@ impl World {
             }
         };
         trace::tell(&self.0.machines[machine].plan.name, format_args!("dies at {site:?}"));
-        hotfire::rt::sim::mark("world: crash point hit");
+        mark("world: crash point hit");
         self.crash(machine, due.power);
         self.restart_later(machine, due.down_ms);
         true

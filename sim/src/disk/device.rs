@@ -162,8 +162,7 @@ impl Disk for Process {
     fn open_or_create(&self, path: &str) -> io::Result<Arc<dyn File>> {
         let now_ms = self.shared.now_ms();
         let node = self.call(|p| {
-            let node =
-                if p.exists(path) { p.lookup(path)? } else { p.create(path, 0, now_ms)? };
+            let node = if p.exists(path) { p.lookup(path)? } else { p.create(path, 0, now_ms)? };
             p.hold(node);
             Ok(node)
         })?;

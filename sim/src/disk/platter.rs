@@ -301,11 +301,13 @@ impl Platter {
 
     fn children<'a>(&'a self, dir: &str) -> impl Iterator<Item = (&'a str, Name)> + use<'a> {
         let prefix = if dir == "/" { "/".to_owned() } else { format!("{dir}/") };
-        self.names.range(prefix.clone()..).map_while(move |(path, name)| {
-            let rest = path.strip_prefix(&prefix)?;
-            Some((!rest.is_empty() && !rest.contains('/')).then_some((rest, *name)))
-        })
-        .flatten()
+        self.names
+            .range(prefix.clone()..)
+            .map_while(move |(path, name)| {
+                let rest = path.strip_prefix(&prefix)?;
+                Some((!rest.is_empty() && !rest.contains('/')).then_some((rest, *name)))
+            })
+            .flatten()
     }
 
     pub fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
@@ -324,9 +326,8 @@ impl Platter {
 
     /// Every file's path, in order.
     pub fn files(&self) -> Vec<String> {
-        let is_file = |(path, name): (&String, &Name)| {
-            matches!(name, Name::File(_)).then(|| path.clone())
-        };
+        let is_file =
+            |(path, name): (&String, &Name)| matches!(name, Name::File(_)).then(|| path.clone());
         self.names.iter().filter_map(is_file).collect()
     }
 
@@ -659,12 +660,8 @@ impl Platter {
             }
         }
         // What stands in a directory that is not there cannot be reached.
-        let dirs: BTreeSet<String> = self
-            .durable
-            .iter()
-            .filter(|(_, n)| **n == Name::Dir)
-            .map(|(p, _)| p.clone())
-            .collect();
+        let dirs: BTreeSet<String> =
+            self.durable.iter().filter(|(_, n)| **n == Name::Dir).map(|(p, _)| p.clone()).collect();
         let rooted = |path: &str| {
             let mut at = path;
             while at != "/" {

@@ -12,7 +12,6 @@ pub type Verdict = Result<(), String>;
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     pub machine: usize,
-    pub generation: u64,
     pub power_losses: u64,
 }
 
@@ -41,10 +40,16 @@ pub fn no_phantom(log: &Log, history: &History) -> Verdict {
         *n += 1;
         let sent = &history.sent[id as usize];
         if *n > sent.copies_max {
-            return Err(format!("message {id} is in the log {n} times, again at {}", record.physical));
+            return Err(format!(
+                "message {id} is in the log {n} times, again at {}",
+                record.physical
+            ));
         }
         if sent.fate == Fate::Refused {
-            return Err(format!("message {id} was refused and is in the log at {}", record.physical));
+            return Err(format!(
+                "message {id} was refused and is in the log at {}",
+                record.physical
+            ));
         }
     }
     Ok(())
@@ -93,12 +98,7 @@ pub fn clean_tail(log: &Log) -> Verdict {
 /// Acked messages are where they were said to be, as far as their promises bind. What a power
 /// loss took back legally is marked so, and may not come back. `opened` are the generations in
 /// which the store opened.
-pub fn acked_survives(
-    log: &Log,
-    history: &mut History,
-    now: Moment,
-    opened: &[u64],
-) -> Verdict {
+pub fn acked_survives(log: &Log, history: &mut History, now: Moment, opened: &[u64]) -> Verdict {
     let at: BTreeMap<u64, &Record> = log.records.iter().map(|r| (r.physical, r)).collect();
     let mut lost = 0;
     for (id, sent) in history.sent.iter_mut().enumerate() {

@@ -130,6 +130,9 @@ impl StoreHouse {
             &boot.name,
             format_args!("store open, log ends at {}, cut {} bytes", report.end, report.cut_bytes),
         );
+        if report.cut_reason.is_some() {
+            mark("store: recovery met a torn record");
+        }
         self.on_open(&boot);
         *self.0.store.lock() = Some(store.clone());
         let load = &self.0.plan.load;
@@ -163,11 +166,8 @@ impl StoreHouse {
     /// Judges what recovery left, before anything new is written.
     fn on_open(&self, boot: &Boot) {
         let world = self.world();
-        let now = judge::Moment {
-            machine: boot.machine,
-            generation: boot.generation,
-            power_losses: world.power_losses(boot.machine),
-        };
+        let now =
+            judge::Moment { machine: boot.machine, power_losses: world.power_losses(boot.machine) };
         let disk = &world.machines()[boot.machine].disk;
         let log = files::log(disk, &format!("{ROOT}/commitlog"));
         if let Some(why) = &log.why {
@@ -230,8 +230,7 @@ impl StoreHouse {
         let clock = Clock::new();
         let deadline = clock.mono() + budget;
         let done = || {
-            self.world().violation().is_some()
-                || (self.0.store.lock().is_some() && self.all_read())
+            self.world().violation().is_some() || (self.0.store.lock().is_some() && self.all_read())
         };
         match clock.before(deadline, self.until(done)).await {
             Some(()) => Ok(()),
@@ -269,11 +268,7 @@ impl StoreHouse {
         let disk = &self.world().machines()[machine].disk;
         let log = files::log(disk, &format!("{ROOT}/commitlog"));
         let opened = self.0.opened.lock();
-        let now = judge::Moment {
-            machine,
-            generation: self.world().generation(machine),
-            power_losses: self.world().power_losses(machine),
-        };
+        let now = judge::Moment { machine, power_losses: self.world().power_losses(machine) };
         {
             let mut history = self.0.history.lock();
             let verdict = judge::acked_survives(&log, &mut history, now, &opened);
@@ -326,6 +321,7 @@ impl StoreEvents for Listener {
             };
             let fate = match outcome {
                 Outcome::Durable => {
+                    self.house.world().note_ack(self.machine);
                     let generation = self.generation;
                     Fate::Acked { grade, place, power_losses, generation }
                 }
@@ -517,11 +513,11 @@ async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, cloc
                 let at = next.entry((topic, queue)).or_default();
                 let from = if *at > 0 && dice.chance(0.1) { dice.below(*at) } else { *at };
                 let name = topic_name(topic);
-                let key = QueueKey::new(TopicName::new(&name), QueueId(queue));
+                let key = QueueKey { topic: TopicName::new(&name), queue: QueueId(queue) };
                 let limits = ReadLimits { count: dice.between(1, 40) as usize };
                 let read = match store.read(&key, QueueOffset(from), &limits, &|_| true) {
                     Read::Ready(result) => result,
-                    Read::Cold(cold) => match cold.run().await {
+                    Read::Cold(cold) => match cold.run(&|_| true).await {
                         Ok(result) => result,
                         Err(_) => {
                             mark("store: cold read failed");
