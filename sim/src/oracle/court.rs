@@ -47,10 +47,6 @@ impl Court {
         self.0.world.get().expect("the court has entered its world before a process starts")
     }
 
-    pub fn plan(&self) -> &Plan {
-        &self.0.plan
-    }
-
     pub fn history<T>(&self, work: impl FnOnce(&mut History) -> T) -> T {
         work(&mut self.0.history.lock())
     }
