@@ -26,6 +26,15 @@ impl Program {
         }
     }
 
+    /// The literal default, which differs between the programs for one key.
+    /// Source: BrokerStartup, NamesrvStartup (4.9.3): both set listenPort before the file is read.
+    pub fn default_of(self, key: &Key) -> Option<&'static str> {
+        match (self, key.name) {
+            (Program::Namesrv, "listenPort") => Some("9876"),
+            _ => (!key.computed && !key.default.is_empty()).then_some(key.default),
+        }
+    }
+
     fn find(self, name: &str) -> Option<&'static Key> {
         let mut rows = self.classes().iter().flat_map(|&class| keys::of(class));
         rows.find(|(_, key)| key.name == name).map(|(_, key)| key)
@@ -133,7 +142,7 @@ impl RawConfig {
         }
         let key = self.program.find(name);
         debug_assert!(key.is_some(), "{name} is not in the table");
-        key.filter(|key| !key.computed && !key.default.is_empty()).map(|key| key.default)
+        key.and_then(|key| self.program.default_of(key))
     }
 
     /// A number that stands in the table with a literal default.

@@ -176,6 +176,11 @@ mod reason {
         or unmap, and pulls are zero-copy from memory";
     pub const BY_BYTES: &str = "write-back starts by size and time; there are no page counts";
     pub const DLEDGER: &str = "DLedger's on-disk format is out of scope";
+    pub const RUNS: &str = "entries are written in runs: after 64 of them or 200 ms";
+    pub const CRC_ALWAYS: &str = "recovery always checks bodies";
+    pub const PLAIN_REGISTER: &str = "registrations are sent plain, which every name server reads";
+    pub const FULL_REGISTER: &str = "every registration is full";
+    pub const ALWAYS_NOTIFY: &str = "members are always told that their group changed";
     pub const DUPLICATION: &str = "an unfinished mode of 4.9.3";
     pub const HA_PORT: &str = "the HA port is listenPort+1, as mqbroker sets it";
     pub const BUFFERS: &str = "netty and socket tuning; queues here are bounded by bytes";

@@ -15,7 +15,7 @@ pub fn print(
     for &class in raw.program().classes() {
         for (_, key) in keys::of(class).filter(|(_, key)| !only_important || key.important) {
             let value = raw.said(key.name).map(str::to_owned).or_else(|| found(key.name));
-            let default = if key.computed { "" } else { key.default };
+            let default = raw.program().default_of(key).unwrap_or_default();
             let _ = writeln!(out, "{}={}", key.name, value.as_deref().unwrap_or(default));
         }
     }

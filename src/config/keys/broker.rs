@@ -90,7 +90,7 @@ pub(super) const BROKER: &[Key] = keys! {
         "Hold empty pulls.";
     long shortPollingTimeMills = "1000" [unit("ms") at_least(1) used("broker")]
         "Hold time and scan period when long polling is off.";
-    flag notifyConsumerIdsChangedEnable = "true" [live used("broker")]
+    flag notifyConsumerIdsChangedEnable = "true" [live ignored(ALWAYS_NOTIFY)]
         "Push group-membership change notices.";
     flag highSpeedMode = "false" [ignored(NOT_READ)]
         "Kept for old files.";
@@ -142,11 +142,11 @@ pub(super) const BROKER: &[Key] = keys! {
         "Purge dead filter data after.";
     flag filterSupportRetry = "false" [later(FILTER)]
         "Apply original expression to %RETRY% topic.";
-    flag enablePropertyFilter = "false" [later(FILTER)]
+    flag enablePropertyFilter = "false" [used("broker")]
         "Allow SQL92 subscriptions.";
-    flag compressedRegister = "false" [used("broker")]
+    flag compressedRegister = "false" [ignored(PLAIN_REGISTER)]
         "Compress REGISTER_BROKER body.";
-    flag forceRegister = "true" [used("broker")]
+    flag forceRegister = "true" [ignored(FULL_REGISTER)]
         "False = query data version first and register only if changed.";
     int registerNameServerPeriod = "30000" [unit("ms") used("broker")]
         "Clamped to 10000..60000.";

@@ -29,7 +29,7 @@ pub(super) const STORE: &[Key] = keys! {
         "False = spin lock (default was false in 4.9.0).";
     flag flushCommitLogTimed = "true" [important ignored(BY_BYTES)]
         "True = sleep full tick; false = wake early on put (false in 4.9.0).";
-    int flushIntervalConsumeQueue = "1000" [unit("ms") at_least(1) used("store")]
+    int flushIntervalConsumeQueue = "1000" [unit("ms") at_least(1) ignored(RUNS)]
         "How long entries of a consume queue may wait in memory before they are written.";
     int cleanResourceInterval = "10000" [unit("ms") later(RETENTION)]
         "Cleaner period (first run after 60 s).";
@@ -51,9 +51,9 @@ pub(super) const STORE: &[Key] = keys! {
         "Kept for old files.";
     int maxMessageSize = "4194304" [unit("B") range(1024, 536870912) used("broker")]
         "Largest encoded record; 4.9.4 and later limit the body alone.";
-    flag checkCRCOnRecover = "true" [used("store")]
+    flag checkCRCOnRecover = "true" [ignored(CRC_ALWAYS)]
         "Verify body CRC in recovery scans.";
-    int flushCommitLogLeastPages = "4" [ignored(BY_BYTES)]
+    int flushCommitLogLeastPages = "4" [used("store")]
         "4 KiB pages that must be dirty for a tick to flush.";
     int commitCommitLogLeastPages = "4" [ignored(NO_MAPPING)]
         "Same for the transient pool.";
@@ -61,7 +61,7 @@ pub(super) const STORE: &[Key] = keys! {
         "Pages between msyncs while warming with SYNC_FLUSH.";
     int flushConsumeQueueLeastPages = "2" [ignored(BY_BYTES)]
         "Dirty pages of a consume queue before a tick flushes.";
-    int flushCommitLogThoroughInterval = "10000" [unit("ms") ignored(BY_BYTES)]
+    int flushCommitLogThoroughInterval = "10000" [unit("ms") used("store")]
         "After this a tick flushes regardless of page count.";
     int commitCommitLogThoroughInterval = "200" [unit("ms") ignored(NO_MAPPING)]
         "After this the transient pool commits regardless of pages.";
@@ -77,7 +77,7 @@ pub(super) const STORE: &[Key] = keys! {
         "Bytes in one pull reply at most, when read from disk.";
     int maxTransferCountOnMessageInDisk = "8" [at_least(1) important live used("broker")]
         "Messages in one pull reply at most, when read from disk.";
-    int accessMessageInMemoryMaxRatio = "40" [important later(HA)]
+    int accessMessageInMemoryMaxRatio = "40" [important used("store")]
         "Percent of physical RAM; beyond that distance from the log end data counts as cold.";
     flag messageIndexEnable = "true" [important later(INDEX)]
         "Build the key index.";
@@ -110,7 +110,7 @@ pub(super) const STORE: &[Key] = keys! {
     int slaveTimeout = "3000" [unit("ms") live later(HA)]
         "Since 4.9.3; earlier the sync-flush timeout was used.";
     text messageDelayLevel = "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h"
-        [later(SCHEDULE)]
+        [used("store")]
         "Space separated, units s m h d.";
     long flushDelayOffsetInterval = "10000" [unit("ms") later(SCHEDULE)]
         "Period of writing delayOffset.json.";
