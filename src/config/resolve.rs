@@ -1,10 +1,10 @@
 //! From what was said to what is meant: each room's options.
 
 use super::file::{Error, RawConfig};
-use crate::broker;
+use super::page;
 use crate::rt::time::Duration;
-use crate::store;
-use std::net::IpAddr;
+use crate::{broker, namesrv, remoting, store};
+use std::net::{IpAddr, SocketAddr};
 
 /// What the process found out about its machine and environment at boot.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +75,10 @@ fn refuse<T>(name: &str, value: &str, why: &str) -> Result<T, Error> {
 
 fn ms(raw: &RawConfig, name: &str) -> Duration {
     Duration::from_millis(raw.number(name).unsigned_abs())
+}
+
+fn seconds(raw: &RawConfig, name: &str) -> Duration {
+    Duration::from_secs(raw.number(name).unsigned_abs())
 }
 
 /// A number that its row bounds to what fits.
@@ -205,6 +209,36 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
     Ok(options)
 }
 
+/// What the listening side of connections is told.
+pub fn server_options(raw: &RawConfig) -> remoting::ServerOptions {
+    let mut options = remoting::ServerOptions::default();
+    options.connection.idle_max = seconds(raw, "serverChannelMaxIdleTimeSeconds");
+    options.connection_count_max = size(raw, "connectionsMax");
+    options.inflight_size_max = size(raw, "requestBytesMax");
+    options
+}
+
+/// What the dialling side of a broker is told.
+pub fn client_options(raw: &RawConfig) -> remoting::ClientOptions {
+    let mut options = remoting::ClientOptions::default();
+    options.connection.idle_max = seconds(raw, "clientChannelMaxIdleTimeSeconds");
+    options.dial_timeout = ms(raw, "connectTimeoutMillis");
+    options
+}
+
+/// What a name server is told.
+pub fn namesrv_options(raw: &RawConfig, machine: &Machine) -> Result<namesrv::Options, Error> {
+    let port = u16::try_from(raw.number("listenPort")).unwrap_or_default();
+    Ok(namesrv::Options {
+        listen: SocketAddr::new(ip(raw, machine, "bindAddress")?, port),
+        kv_config_path: directory(raw, machine, "kvConfigPath"),
+        order_message_enable: raw.flag("orderMessageEnable"),
+        config_text: page::print(raw, false, &|name| found(machine, name)),
+        server: server_options(raw),
+        ..namesrv::Options::default()
+    })
+}
+
 /// Splits `host:port;host:port`. The text of the error is the one of 4.9.3.
 /// Source: BrokerStartup (4.9.3).
 fn name_servers(text: &str) -> Result<Vec<String>, Error> {
@@ -294,7 +328,7 @@ mod tests {
         let code = sources.map(|s| s.split("#[cfg(test)]").next().unwrap_or_default()).concat();
         for (class, key) in keys::all() {
             let is_read = code.contains(&format!("\"{}\"", key.name));
-            if key.effect == Effect::Used && !matches!(key.room, "remoting" | "namesrv") {
+            if key.effect == Effect::Used {
                 assert!(is_read, "{class:?} {} is marked as used and never read", key.name);
             }
         }
