@@ -6,6 +6,9 @@
 
 use super::options::Options;
 use crate::model::BrokerId;
+use crate::protocol::body::DataVersion;
+use crate::protocol::body::route::{BrokerData, QueueData, TopicRouteData};
+use crate::protocol::body::topic::TopicConfig;
 use crate::rt::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,42 +18,6 @@ pub type ConnectionId = u64;
 const MASTER: BrokerId = 0;
 const PERM_WRITE: i32 = 2;
 const PERM_READ_WRITE: i32 = 6;
-
-/// Says whether a broker's topics changed. Equal means both parts equal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DataVersion {
-    /// Units: epoch milliseconds of the broker.
-    pub timestamp: i64,
-    pub counter: i64,
-}
-
-/// The queues of one topic on one broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueueRow {
-    pub broker_name: String,
-    pub read_queues: i32,
-    pub write_queues: i32,
-    pub perm: i32,
-    pub sys_flag: i32,
-}
-
-/// A broker name with its master and slaves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokerRow {
-    pub cluster: String,
-    pub name: String,
-    pub addrs: BTreeMap<BrokerId, String>,
-}
-
-/// One topic as a broker registers it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicRow {
-    pub topic: String,
-    pub read_queues: i32,
-    pub write_queues: i32,
-    pub perm: i32,
-    pub sys_flag: i32,
-}
 
 /// What a broker says of itself.
 #[derive(Clone, Debug)]
@@ -62,7 +29,7 @@ pub struct Registration {
     pub ha_addr: String,
     pub version: DataVersion,
     /// All topics, or only those that changed.
-    pub topics: Vec<TopicRow>,
+    pub topics: Vec<TopicConfig>,
     /// `None` leaves what is known; empty forgets it.
     pub filter_servers: Option<Vec<String>>,
 }
@@ -72,14 +39,6 @@ pub struct Registration {
 pub struct Registered {
     pub master_addr: Option<String>,
     pub ha_addr: Option<String>,
-}
-
-/// Everything a client asks about one topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    pub queues: Vec<QueueRow>,
-    pub brokers: Vec<BrokerRow>,
-    pub filter_servers: BTreeMap<String, Vec<String>>,
 }
 
 /// Carried out by the driver in order of appearance.
@@ -106,8 +65,8 @@ struct Live {
 
 /// The routes of one name server. Nothing here is kept on disk.
 pub struct RouteTable {
-    queues: BTreeMap<String, Vec<QueueRow>>,
-    brokers: BTreeMap<String, BrokerRow>,
+    queues: BTreeMap<String, Vec<QueueData>>,
+    brokers: BTreeMap<String, BrokerData>,
     clusters: BTreeMap<String, BTreeSet<String>>,
     live: BTreeMap<String, Live>,
     deadlines: BTreeSet<(Mono, String)>,
@@ -142,14 +101,14 @@ impl RouteTable {
             said;
         self.clusters.entry(cluster.clone()).or_default().insert(name.clone());
         let mut is_first = !self.brokers.contains_key(&name);
-        let broker = self.brokers.entry(name.clone()).or_insert_with(|| BrokerRow {
+        let broker = self.brokers.entry(name.clone()).or_insert_with(|| BrokerData {
             cluster,
-            name: name.clone(),
-            addrs: BTreeMap::new(),
+            broker_name: name.clone(),
+            broker_addrs: BTreeMap::new(),
         });
         // A slave that became master: one address has one id.
-        broker.addrs.retain(|&known, at| known == id || *at != addr);
-        is_first |= broker.addrs.insert(id, addr.clone()).is_none();
+        broker.broker_addrs.retain(|&known, at| known == id || *at != addr);
+        is_first |= broker.broker_addrs.insert(id, addr.clone()).is_none();
         let is_changed = self.is_changed(&addr, version);
         if id == MASTER && (is_changed || is_first) {
             for topic in topics {
@@ -176,7 +135,7 @@ impl RouteTable {
         if !self.live.contains_key(&said.addr) && self.live.len() >= self.options.brokers_max {
             return Err(Full { what: "brokers", max: self.options.brokers_max });
         }
-        let is_new = |row: &&TopicRow| !self.queues.contains_key(&row.topic);
+        let is_new = |row: &&TopicConfig| !self.queues.contains_key(&row.topic_name);
         if self.queues.len() + said.topics.iter().filter(is_new).count() > self.options.topics_max {
             return Err(Full { what: "topics", max: self.options.topics_max });
         }
@@ -185,7 +144,7 @@ impl RouteTable {
 
     fn master_of(&self, name: &str, id: BrokerId) -> Registered {
         let master = || {
-            let addr = self.brokers.get(name)?.addrs.get(&MASTER)?;
+            let addr = self.brokers.get(name)?.broker_addrs.get(&MASTER)?;
             let ha_addr = self.live.get(addr)?.ha_addr.clone();
             Some(Registered { master_addr: Some(addr.clone()), ha_addr: Some(ha_addr) })
         };
@@ -194,15 +153,15 @@ impl RouteTable {
 
     /// Source: RouteInfoManager#createAndUpdateQueueData: an unchanged row keeps its place, a
     /// changed one moves to the end.
-    fn put_queues(&mut self, broker_name: &str, topic: TopicRow) {
-        let row = QueueRow {
+    fn put_queues(&mut self, broker_name: &str, topic: TopicConfig) {
+        let row = QueueData {
             broker_name: broker_name.to_owned(),
-            read_queues: topic.read_queues,
-            write_queues: topic.write_queues,
             perm: topic.perm,
-            sys_flag: topic.sys_flag,
+            read_queue_nums: topic.read_queue_nums,
+            topic_sys_flag: topic.topic_sys_flag,
+            write_queue_nums: topic.write_queue_nums,
         };
-        let rows = self.queues.entry(topic.topic).or_default();
+        let rows = self.queues.entry(topic.topic_name).or_default();
         if !rows.contains(&row) {
             rows.retain(|known| known.broker_name != broker_name);
             rows.push(row);
@@ -213,8 +172,8 @@ impl RouteTable {
     pub fn on_unregister(&mut self, cluster: &str, name: &str, id: BrokerId, addr: &str) {
         self.forget_live(addr);
         let Some(broker) = self.brokers.get_mut(name) else { return };
-        broker.addrs.remove(&id);
-        if broker.addrs.is_empty() {
+        broker.broker_addrs.remove(&id);
+        if broker.broker_addrs.is_empty() {
             self.forget_name(name, Some(cluster));
         }
         tracing::info!("broker unregistered, {name} {id} {addr}");
@@ -263,9 +222,9 @@ impl RouteTable {
     fn forget_addr(&mut self, addr: &str) {
         self.forget_live(addr);
         let found = self.brokers.values_mut().find_map(|broker| {
-            let id = broker.addrs.iter().find(|(_, at)| *at == addr).map(|(&id, _)| id)?;
-            broker.addrs.remove(&id);
-            Some((broker.name.clone(), broker.addrs.is_empty()))
+            let id = broker.broker_addrs.iter().find(|(_, at)| *at == addr).map(|(&id, _)| id)?;
+            broker.broker_addrs.remove(&id);
+            Some((broker.broker_name.clone(), broker.broker_addrs.is_empty()))
         });
         if let Some((name, true)) = found {
             self.forget_name(&name, None);
@@ -313,22 +272,27 @@ impl RouteTable {
 
     /// `None` unless there are both queues and a broker that serves them.
     /// Source: RouteInfoManager#pickupTopicRouteData.
-    pub fn route(&self, topic: &str) -> Option<Route> {
+    pub fn route(&self, topic: &str) -> Option<TopicRouteData> {
         let queues = self.queues.get(topic)?.clone();
         let names: BTreeSet<&String> = queues.iter().map(|row| &row.broker_name).collect();
-        let brokers: Vec<BrokerRow> =
+        let brokers: Vec<BrokerData> =
             names.into_iter().filter_map(|name| self.brokers.get(name)).cloned().collect();
         if brokers.is_empty() {
             return None;
         }
-        let addrs = brokers.iter().flat_map(|broker| broker.addrs.values());
+        let addrs = brokers.iter().flat_map(|broker| broker.broker_addrs.values());
         let filter_servers = addrs
             .filter_map(|addr| Some((addr.clone(), self.filter_servers.get(addr)?.clone())))
             .collect();
-        Some(Route { queues, brokers, filter_servers })
+        Some(TopicRouteData {
+            broker_datas: brokers,
+            filter_server_table: filter_servers,
+            order_topic_conf: None,
+            queue_datas: queues,
+        })
     }
 
-    pub fn brokers(&self) -> impl Iterator<Item = &BrokerRow> {
+    pub fn brokers(&self) -> impl Iterator<Item = &BrokerData> {
         self.brokers.values()
     }
     pub fn clusters(&self) -> &BTreeMap<String, BTreeSet<String>> {
@@ -342,13 +306,13 @@ impl RouteTable {
     /// pointer inside and an empty list for an unknown cluster; so do we, without the exception.
     pub fn topics_of_cluster(&self, cluster: &str) -> Vec<&str> {
         let Some(names) = self.clusters.get(cluster) else { return Vec::new() };
-        let is_of = |rows: &Vec<QueueRow>| rows.iter().any(|row| names.contains(&row.broker_name));
+        let is_of = |rows: &Vec<QueueData>| rows.iter().any(|row| names.contains(&row.broker_name));
         self.queues.iter().filter(|(_, rows)| is_of(rows)).map(|(topic, _)| &**topic).collect()
     }
 
     /// Topics whose first row's system flag passes. Source: RouteInfoManager#getUnitTopics.
     pub fn topics_by_flag(&self, passes: impl Fn(i32) -> bool) -> Vec<&str> {
-        let first = |rows: &Vec<QueueRow>| rows.first().is_some_and(|row| passes(row.sys_flag));
+        let first = |rows: &Vec<QueueData>| rows.first().is_some_and(|row| passes(row.topic_sys_flag));
         self.queues.iter().filter(|(_, rows)| first(rows)).map(|(topic, _)| &**topic).collect()
     }
 
@@ -358,18 +322,22 @@ impl RouteTable {
     }
 
     /// Takes the write permission from every topic of a broker name. Returns how many rows.
-    pub fn on_wipe_write(&mut self, broker_name: &str) -> usize {
+    pub fn on_wipe_write(&mut self, broker_name: &str) -> i32 {
         self.on_permission(broker_name, |perm| perm & !PERM_WRITE)
     }
     /// Gives read and write to every topic of a broker name. Returns how many rows.
-    pub fn on_add_write(&mut self, broker_name: &str) -> usize {
+    pub fn on_add_write(&mut self, broker_name: &str) -> i32 {
         self.on_permission(broker_name, |_| PERM_READ_WRITE)
     }
-    fn on_permission(&mut self, broker_name: &str, change: impl Fn(i32) -> i32) -> usize {
-        let rows = self.queues.values_mut().flatten();
-        rows.filter(|row| row.broker_name == broker_name)
-            .map(|row| row.perm = change(row.perm))
-            .count()
+    fn on_permission(&mut self, broker_name: &str, change: impl Fn(i32) -> i32) -> i32 {
+        let mut count = 0;
+        for row in self.queues.values_mut().flatten() {
+            if row.broker_name == broker_name {
+                row.perm = change(row.perm);
+                count += 1;
+            }
+        }
+        count
     }
 }
 
@@ -386,9 +354,13 @@ mod tests {
     fn table() -> RouteTable {
         RouteTable::new(&Options { broker_silence_max: SILENCE, ..Options::default() })
     }
-    fn topic(name: &str, queues: i32) -> TopicRow {
-        let topic = name.to_owned();
-        TopicRow { topic, read_queues: queues, write_queues: queues, perm: 6, sys_flag: 0 }
+    fn topic(name: &str, queues: i32) -> TopicConfig {
+        TopicConfig {
+            topic_name: name.to_owned(),
+            read_queue_nums: queues,
+            write_queue_nums: queues,
+            ..TopicConfig::default()
+        }
     }
     fn broker(name: &str, id: BrokerId, addr: &str, topics: &[(&str, i32)]) -> Registration {
         Registration {
@@ -411,7 +383,7 @@ mod tests {
     }
     fn names(table: &RouteTable, topic: &str) -> Vec<String> {
         let route = table.route(topic);
-        route.map(|r| r.brokers.into_iter().map(|b| b.name).collect()).unwrap_or_default()
+        route.map(|r| r.broker_datas.into_iter().map(|b| b.broker_name).collect()).unwrap_or_default()
     }
 
     #[test]
@@ -425,8 +397,8 @@ mod tests {
             Ok(Registered { master_addr: Some("a0".into()), ha_addr: Some("a0-ha".into()) })
         );
         let route = table.route("T").expect("a route");
-        assert_eq!(route.queues.iter().map(|q| q.write_queues).collect::<Vec<_>>(), [4, 2]);
-        assert_eq!(route.brokers[0].addrs.values().collect::<Vec<_>>(), ["a0", "a1"]);
+        assert_eq!(route.queue_datas.iter().map(|q| q.write_queue_nums).collect::<Vec<_>>(), [4, 2]);
+        assert_eq!(route.broker_datas[0].broker_addrs.values().collect::<Vec<_>>(), ["a0", "a1"]);
         assert_eq!(table.route("Ghost"), None, "slaves never contribute topics");
     }
 
@@ -435,9 +407,9 @@ mod tests {
         let mut table = table();
         register(&mut table, 0, 1, broker("a", 0, "a0", &[("T", 4), ("U", 1)]));
         register(&mut table, 1, 1, broker("a", 0, "a0", &[("T", 8)]));
-        assert_eq!(table.route("T").map(|r| r.queues[0].read_queues), Some(4));
+        assert_eq!(table.route("T").map(|r| r.queue_datas[0].read_queue_nums), Some(4));
         register(&mut table, 2, 1, newer(broker("a", 0, "a0", &[("T", 8)])));
-        assert_eq!(table.route("T").map(|r| r.queues[0].read_queues), Some(8));
+        assert_eq!(table.route("T").map(|r| r.queue_datas[0].read_queue_nums), Some(8));
         assert!(table.route("U").is_some());
     }
 
@@ -490,7 +462,7 @@ mod tests {
         register(&mut table, 0, 2, broker("a", 1, "a1", &[]));
         table.on_unregister("C", "a", 0, "a0");
         let route = table.route("T").expect("read from the slave");
-        assert_eq!(route.brokers[0].addrs, BTreeMap::from([(1, "a1".to_owned())]));
+        assert_eq!(route.broker_datas[0].broker_addrs, BTreeMap::from([(1, "a1".to_owned())]));
         table.on_unregister("C", "a", 1, "a1");
         assert_eq!(table.topics().count(), 0);
     }
@@ -501,7 +473,7 @@ mod tests {
         register(&mut table, 0, 1, broker("a", 1, "a1", &[]));
         register(&mut table, 5, 1, broker("a", 0, "a1", &[("T", 4)]));
         let route = table.route("T").expect("it is master now");
-        assert_eq!(route.brokers[0].addrs, BTreeMap::from([(0, "a1".to_owned())]));
+        assert_eq!(route.broker_datas[0].broker_addrs, BTreeMap::from([(0, "a1".to_owned())]));
     }
 
     #[test]
@@ -511,9 +483,9 @@ mod tests {
         assert_eq!(table.on_wipe_write("a"), 2);
         assert_eq!(table.on_wipe_write("nobody"), 0);
         register(&mut table, 30, 1, broker("a", 0, "a0", &[("T", 4), ("U", 4)]));
-        assert_eq!(table.route("T").map(|r| r.queues[0].perm), Some(4));
+        assert_eq!(table.route("T").map(|r| r.queue_datas[0].perm), Some(4));
         assert_eq!(table.on_add_write("a"), 2);
-        assert_eq!(table.route("U").map(|r| r.queues[0].perm), Some(6));
+        assert_eq!(table.route("U").map(|r| r.queue_datas[0].perm), Some(6));
     }
 
     #[test]
@@ -544,7 +516,7 @@ mod tests {
     fn topics_are_listed_by_cluster_and_by_flag() {
         let mut table = table();
         let mut said = broker("a", 0, "a0", &[("T", 4), ("U", 4)]);
-        said.topics[1].sys_flag = 1;
+        said.topics[1].topic_sys_flag = 1;
         register(&mut table, 0, 1, said);
         register(
             &mut table,

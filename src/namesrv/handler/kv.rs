@@ -1,20 +1,26 @@
 //! Key-value configuration: requests 100, 101, 102, 219.
 
-use super::{Answer, Refusal, Shared, done, reply, required};
+use super::{Answer, Refusal, Shared, done, reply};
 use crate::disk::{self, replace_small};
 use crate::namesrv::kv_config::{KvConfig, ORDER_TOPICS};
 use crate::protocol::Command;
-use crate::protocol::body;
+use crate::protocol::body::list::KvTable;
+use crate::protocol::body::{self, Dialect};
 use crate::protocol::code::{request_code, response_code};
 use crate::protocol::frame::Frame;
+use crate::protocol::header::kv_config::{
+    GetKvConfigReplyHeader, KvConfigKeyHeader, KvNamespaceHeader, PutKvConfigHeader,
+};
 use crate::remoting::Peer;
+use bytes::Bytes;
 use std::io;
 
 impl Shared {
     pub(super) fn get_kv(&self, request: &Command) -> Answer {
-        let (namespace, key) = (required(request, "namespace")?, required(request, "key")?);
-        match self.kv.lock().get(namespace, key) {
-            Some(value) => Ok(done().with_ext("value", value)),
+        let KvConfigKeyHeader { namespace, key } = KvConfigKeyHeader::decode(&request.fields())?;
+        let value = self.kv.lock().get(&namespace, &key).map(str::to_owned);
+        match value {
+            Some(_) => Ok(done().with_fields(GetKvConfigReplyHeader { value }.to_ext())),
             None => {
                 let remark = format!("No config item, Namespace: {namespace} Key: {key}");
                 Err(Refusal::new(response_code::QUERY_NOT_FOUND, remark))
@@ -23,21 +29,22 @@ impl Shared {
     }
 
     pub(super) fn list_kv(&self, request: &Command) -> Answer {
-        let namespace = required(request, "namespace")?;
-        self.kv_body(namespace).map(|body| done().with_body(body)).ok_or_else(|| {
+        let KvNamespaceHeader { namespace } = KvNamespaceHeader::decode(&request.fields())?;
+        self.kv_body(&namespace).map(|body| done().with_body(body)).ok_or_else(|| {
             let remark = format!("No config item, Namespace: {namespace}");
             Refusal::new(response_code::QUERY_NOT_FOUND, remark)
         })
     }
 
     /// The keys of a namespace as a body, or nothing when it was never written.
-    fn kv_body(&self, namespace: &str) -> Option<Vec<u8>> {
+    fn kv_body(&self, namespace: &str) -> Option<Bytes> {
         let kv = self.kv.lock();
-        Some(body::kv_table(kv.namespace(namespace)?))
+        let table = kv.namespace(namespace)?.clone();
+        Some(body::encode(&KvTable { table }, Dialect::Fastjson))
     }
 
     /// What every broker learns when it registers.
-    pub(super) fn order_topics_body(&self) -> Option<Vec<u8>> {
+    pub(super) fn order_topics_body(&self) -> Option<Bytes> {
         self.kv_body(ORDER_TOPICS)
     }
 
@@ -62,16 +69,15 @@ impl Shared {
     }
 
     async fn change_kv(&self, request: &Command) -> Answer {
-        let (namespace, key) = (required(request, "namespace")?, required(request, "key")?);
-        let is_put = request.code == request_code::PUT_KV_CONFIG;
-        let value = if is_put { required(request, "value")? } else { "" };
         let closed = |_| Refusal::new(response_code::SYSTEM_ERROR, "the name server stops");
         let _turn = self.kv_writer.acquire().await.map_err(closed)?;
         let mut changed = self.kv.lock().clone();
-        if is_put {
-            changed.put(namespace, key, value);
+        if request.code == request_code::PUT_KV_CONFIG {
+            let said = PutKvConfigHeader::decode(&request.fields())?;
+            changed.put(&said.namespace, &said.key, &said.value);
         } else {
-            changed.delete(namespace, key);
+            let said = KvConfigKeyHeader::decode(&request.fields())?;
+            changed.delete(&said.namespace, &said.key);
         }
         // Differs: 4.9.3 answers success before, and when, the file could not be written.
         self.save_kv(&changed).await.map_err(|error| {

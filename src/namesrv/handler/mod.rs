@@ -12,6 +12,7 @@ use super::kv_config::KvConfig;
 use super::options::Options;
 use super::route_table::{ConnectionId, RouteTable};
 use crate::disk::Disk;
+use crate::protocol::body::BodyError;
 use crate::protocol::code::{request_code, response_code};
 use crate::protocol::frame::Frame;
 use crate::protocol::{Command, HeaderError};
@@ -56,6 +57,12 @@ impl From<HeaderError> for Refusal {
     }
 }
 
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        Refusal::new(response_code::SYSTEM_ERROR, error.to_string())
+    }
+}
+
 type Answer = Result<Command, Refusal>;
 
 impl Shared {
@@ -75,7 +82,7 @@ impl Shared {
 
     /// Closes the connection of a broker.
     pub fn close(&self, connection: ConnectionId, reason: &str) {
-        if let Some(peer) = self.brokers.lock().remove(&connection) {
+        if let Some(peer) = self.brokers.lock().get(&connection) {
             peer.close(reason);
         }
     }
@@ -140,23 +147,6 @@ fn reply(peer: &Peer, frame: &Frame, request: &Command, answer: Answer) {
 /// A success without anything in it.
 fn done() -> Command {
     Command::reply(0, response_code::SUCCESS)
-}
-
-/// A field that the request must have. Source: RemotingCommand#decodeCommandCustomHeader (4.9.3).
-fn required<'r>(request: &'r Command, name: &str) -> Result<&'r str, Refusal> {
-    request.get(name).ok_or_else(|| {
-        let remark = format!("the custom field <{name}> is null");
-        Refusal::new(response_code::SYSTEM_ERROR, remark)
-    })
-}
-
-/// A number that the request must have.
-fn required_number(request: &Command, name: &str) -> Result<i64, Refusal> {
-    let text = required(request, name)?;
-    text.parse().map_err(|_| {
-        let remark = format!("{name} = {text:?}: expected a 64-bit integer");
-        Refusal::new(response_code::SYSTEM_ERROR, remark)
-    })
 }
 
 impl Service for Shared {
