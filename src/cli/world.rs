@@ -1,6 +1,5 @@
 //! The real disk, network, clock and dice, and the group in which a server's tasks run.
 
-use super::failure::Failure;
 use crate::disk::Disk;
 use crate::disk::real::RealDisk;
 use crate::net::Net;

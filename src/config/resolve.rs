@@ -1,6 +1,6 @@
 //! From what was said to what is meant: each room's options.
 
-use super::file::{Error, RawConfig};
+use super::file::{Error, Program, RawConfig};
 use super::page;
 use crate::rt::time::Duration;
 use crate::{broker, namesrv, remoting, store};
@@ -47,6 +47,9 @@ pub fn store_root(raw: &RawConfig, machine: &Machine) -> String {
 
 /// What a person should know of values that are right one by one.
 pub fn warnings(raw: &RawConfig, machine: &Machine) -> Vec<String> {
+    if raw.program() == Program::Namesrv {
+        return raw.warnings("");
+    }
     let mut lines = raw.warnings(&store_root(raw, machine));
     if raw.said("storePathRootDir").is_some() && raw.said("storePathCommitLog").is_none() {
         let log = directory(raw, machine, "storePathCommitLog");
@@ -259,7 +262,6 @@ fn name_servers(text: &str) -> Result<Vec<String>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::Program;
     use super::super::keys::{self, Effect};
     use super::*;
 
@@ -290,6 +292,16 @@ mod tests {
         assert_eq!(store.queue_file_entries, defaults.queue_file_entries);
         assert_eq!(store.delay_levels_ms, defaults.delay_levels_ms);
         assert_eq!(store.memory_size_bytes, (8 << 30) / 100 * 40);
+    }
+
+    #[test]
+    fn a_name_server_has_its_own_port_and_warnings() {
+        let raw = RawConfig::parse(Program::Namesrv, "n.conf", b"storePathIndex=/x").expect("ok");
+        let options = namesrv_options(&raw, &machine()).expect("accepted");
+        assert_eq!(options.listen.port(), 9876);
+        assert_eq!(options.kv_config_path, "/home/mq/namesrv/kvConfig.json");
+        assert!(options.config_text.contains("\nlistenPort=9876\n"));
+        assert_eq!(warnings(&raw, &machine()).len(), 1);
     }
 
     #[test]

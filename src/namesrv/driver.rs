@@ -1,10 +1,10 @@
 //! One name server: its port, its tables, its deadlines.
 
 use super::error::Error;
-use super::handler::{self, Shared};
+use super::handler::Shared;
 use super::kv_config::KvConfig;
 use super::options::Options;
-use super::route_table::{Effect, RouteTable};
+use super::route_table::Effect;
 use crate::disk::{Disk, read_small};
 use crate::net::Net;
 use crate::remoting::Server;
@@ -32,7 +32,7 @@ impl Namesrv {
         let kv = load(&*disk, &options)?;
         let addr = options.listen;
         let server_options = options.server.clone();
-        let shared = Arc::new(Shared::new(disk, clock, options, kv));
+        let shared = Shared::new(disk, clock, options, kv);
         let server = Server::start(net, clock, group, &[addr], shared.clone(), server_options)
             .await
             .map_err(|source| Error::Listen { addr, source })?;

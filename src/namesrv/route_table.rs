@@ -312,7 +312,8 @@ impl RouteTable {
 
     /// Topics whose first row's system flag passes. Source: RouteInfoManager#getUnitTopics.
     pub fn topics_by_flag(&self, passes: impl Fn(i32) -> bool) -> Vec<&str> {
-        let first = |rows: &Vec<QueueData>| rows.first().is_some_and(|row| passes(row.topic_sys_flag));
+        let first =
+            |rows: &Vec<QueueData>| rows.first().is_some_and(|row| passes(row.topic_sys_flag));
         self.queues.iter().filter(|(_, rows)| first(rows)).map(|(topic, _)| &**topic).collect()
     }
 
@@ -383,7 +384,9 @@ mod tests {
     }
     fn names(table: &RouteTable, topic: &str) -> Vec<String> {
         let route = table.route(topic);
-        route.map(|r| r.broker_datas.into_iter().map(|b| b.broker_name).collect()).unwrap_or_default()
+        route
+            .map(|r| r.broker_datas.into_iter().map(|b| b.broker_name).collect())
+            .unwrap_or_default()
     }
 
     #[test]
@@ -397,7 +400,10 @@ mod tests {
             Ok(Registered { master_addr: Some("a0".into()), ha_addr: Some("a0-ha".into()) })
         );
         let route = table.route("T").expect("a route");
-        assert_eq!(route.queue_datas.iter().map(|q| q.write_queue_nums).collect::<Vec<_>>(), [4, 2]);
+        assert_eq!(
+            route.queue_datas.iter().map(|q| q.write_queue_nums).collect::<Vec<_>>(),
+            [4, 2]
+        );
         assert_eq!(route.broker_datas[0].broker_addrs.values().collect::<Vec<_>>(), ["a0", "a1"]);
         assert_eq!(table.route("Ghost"), None, "slaves never contribute topics");
     }
