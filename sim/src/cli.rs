@@ -2,7 +2,7 @@
 
 use crate::plan::{self, Plan};
 use crate::runner::{self, How, Report};
-use crate::{scenario, shrink, story, sweep};
+use crate::{mutants, scenario, shrink, story, sweep};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
@@ -49,6 +49,17 @@ enum Command {
     Shrink {
         #[command(flatten)]
         seed: Seed,
+    },
+    /// Builds all planted bugs at once and runs each until it is caught
+    Mutants {
+        /// Only these
+        names: Vec<String>,
+        /// Seeds per range
+        #[arg(long, default_value_t = 1_000)]
+        seeds: u64,
+        /// Seeds of the control run, without a bug
+        #[arg(long, default_value_t = 500)]
+        control: u64,
     },
     /// Lists the scenarios
     List,
@@ -97,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Sweep { count, start, which, jobs } => sweep::sweep(start, count, &which, jobs),
         Command::Meta { count, start, which } => sweep::meta(start, count, &which),
         Command::Shrink { seed } => shrink_one(&seed),
+        Command::Mutants { names, seeds, control } => mutants::mutants(&names, seeds, control),
         Command::List => list(),
         Command::Conformance => conformance(),
         Command::Chunk { start, count, which } => chunk(start, count, &which),

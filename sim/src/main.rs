@@ -13,6 +13,8 @@ mod disk;
 #[cfg(madsim)]
 mod history;
 #[cfg(madsim)]
+mod mutants;
+#[cfg(madsim)]
 mod nemesis;
 #[cfg(madsim)]
 mod oracle;

@@ -122,7 +122,7 @@ async fn acts(plan: &Plan) -> Result<(), String> {
 async fn store_acts(plan: &Plan) -> Result<(), String> {
     let house = StoreHouse::new(plan);
     let world = World::build(plan, |_, _| house.program());
-    house.enter(&world);
+    house.court().enter(&world);
     let verdict = store_acts_in(plan, &world, &house).await;
     world.demolish();
     // Killed tasks are dropped when their timers come; without this the runtime leaks.
@@ -143,19 +143,19 @@ async fn store_acts_in(plan: &Plan, world: &World, house: &StoreHouse) -> Result
         if !world.stop(n, stop_budget).await {
             return Err(format!("liveness: machine {n} did not stop in order"));
         }
-        house.check_files(n);
+        house.court().check_files(n);
     }
     if world.violation().is_some() {
         return Ok(());
     }
-    all.clone().for_each(|n| house.delete_derived(n));
+    all.clone().for_each(|n| house.court().delete_derived(n));
     all.clone().for_each(|n| world.start(n));
     house.reread(budget).await?;
     for n in all {
         if !world.stop(n, stop_budget).await {
             return Err(format!("liveness: machine {n} did not stop in order at the end"));
         }
-        house.check_files(n);
+        house.court().check_files(n);
     }
     let (acked, reads) = house.summary();
     trace::event("world", format_args!("done: {acked} acked, {reads} read"));

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -24,9 +25,9 @@ const LONG: u64 = 500;
 /// What a child process says about one seed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Line {
-    seed: u64,
+    pub seed: u64,
     scenario: String,
-    failure: Option<String>,
+    pub failure: Option<String>,
     hash: u64,
     events: u64,
     virtual_us: u64,
@@ -48,6 +49,19 @@ impl Line {
         }
     }
 
+    fn died(seed: u64, which: &Which, what: &str) -> Self {
+        Line {
+            seed,
+            scenario: which.scenario.clone().unwrap_or_default(),
+            failure: Some(format!("the process died: {what}")),
+            hash: 0,
+            events: 0,
+            virtual_us: 0,
+            cpu_us: 0,
+            marks: BTreeMap::new(),
+        }
+    }
+
     pub fn to_json(&self) -> Result<String> {
         Ok(serde_json::to_string(self)?)
     }
@@ -57,102 +71,106 @@ impl Line {
     }
 }
 
-/// Runs `[start, start + count)` in one child; gives a line for every seed it came to.
-fn child(start: u64, count: u64, which: &Which) -> Result<Vec<Line>> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["chunk", "--start", &start.to_string(), "--count", &count.to_string()]);
-    if let Some(name) = &which.scenario {
-        command.args(["--scenario", name]);
-    }
-    for bug in &which.planted {
-        command.args(["--planted", bug]);
-    }
-    let output = command.output().context("failed to start a child process")?;
-    if output.status.code() == Some(2) {
-        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    let mut lines = Vec::new();
-    for line in output.stdout.split(|b| *b == b'\n').filter(|l| l.starts_with(b"{")) {
-        // The last line of a process that died may be cut off.
-        if let Ok(line) = serde_json::from_slice(line) {
-            lines.push(line);
-        }
-    }
-    if lines.is_empty() {
-        let scenario = which.scenario.clone().unwrap_or_default();
-        let what = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        lines.push(Line {
-            seed: start,
-            scenario,
-            failure: Some(format!("the process died: {what}")),
-            hash: 0,
-            events: 0,
-            virtual_us: 0,
-            cpu_us: 0,
-            marks: BTreeMap::new(),
-        });
-    }
-    Ok(lines)
+/// A range of seeds and how to run it.
+pub struct Run {
+    pub exe: PathBuf,
+    pub start: u64,
+    pub count: u64,
+    /// Seeds per process.
+    pub chunk: u64,
+    pub jobs: usize,
 }
 
-/// Runs all seeds; `stop` ends early when it says so.
-#[expect(clippy::disallowed_methods, reason = "worker threads of the host, no simulation in them")]
-pub fn run_all(
-    start: u64,
-    count: u64,
-    chunk: u64,
-    which: &Which,
-    jobs: usize,
-    stop: fn(&Line) -> bool,
-) -> Result<Vec<Line>> {
-    let mut todo = VecDeque::new();
-    let mut at = start;
-    while at < start + count {
-        let n = chunk.min(start + count - at);
-        todo.push_back((at, n));
-        at += n;
+impl Run {
+    fn here(start: u64, count: u64, chunk: u64, jobs: usize) -> Result<Run> {
+        Ok(Run { exe: std::env::current_exe()?, start, count, chunk, jobs })
     }
-    let todo = Mutex::new(todo);
-    let done: Mutex<Vec<Line>> = Mutex::default();
-    let error: Mutex<Option<anyhow::Error>> = Mutex::default();
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                loop {
-                    let next = todo.lock().ok().and_then(|mut t| t.pop_front());
-                    let Some((at, n)) = next else { return };
-                    let lines = match child(at, n, which) {
-                        Ok(lines) => lines,
-                        Err(e) => {
-                            if let (Ok(mut slot), Ok(mut todo)) = (error.lock(), todo.lock()) {
-                                *slot = Some(e);
-                                todo.clear();
-                            }
-                            return;
-                        }
-                    };
-                    let got = lines.len() as u64;
-                    let Ok(mut todo) = todo.lock() else { return };
-                    if got < n {
-                        todo.push_front((at + got, n - got));
-                    }
-                    if lines.iter().any(stop) {
+
+    /// Runs `count` seeds from `start` in one child; gives a line for every seed it came to.
+    fn child(&self, start: u64, count: u64, which: &Which) -> Result<Vec<Line>> {
+        let mut command = Command::new(&self.exe);
+        command.args(["chunk", "--start", &start.to_string(), "--count", &count.to_string()]);
+        if let Some(name) = &which.scenario {
+            command.args(["--scenario", name]);
+        }
+        for bug in &which.planted {
+            command.args(["--planted", bug]);
+        }
+        let output = command.output().context("failed to start a child process")?;
+        if output.status.code() == Some(2) {
+            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        let mut lines = Vec::new();
+        for line in output.stdout.split(|b| *b == b'\n').filter(|l| l.starts_with(b"{")) {
+            // The last line of a process that died may be cut off.
+            if let Ok(line) = serde_json::from_slice(line) {
+                lines.push(line);
+            }
+        }
+        if lines.is_empty() {
+            let what = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            lines.push(Line::died(start, which, &what));
+        }
+        Ok(lines)
+    }
+
+    /// Runs all seeds; a line of which `stop` says so ends it early.
+    pub fn all(&self, which: &Which, stop: fn(&Line) -> bool) -> Result<Vec<Line>> {
+        let mut todo = VecDeque::new();
+        let mut at = self.start;
+        while at < self.start + self.count {
+            let n = self.chunk.min(self.start + self.count - at);
+            todo.push_back((at, n));
+            at += n;
+        }
+        let todo = Mutex::new(todo);
+        let done: Mutex<Vec<Line>> = Mutex::default();
+        let error: Mutex<Option<anyhow::Error>> = Mutex::default();
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs {
+                scope.spawn(|| {
+                    if let Err(e) = self.work(&todo, &done, which, stop)
+                        && let (Ok(mut slot), Ok(mut todo)) = (error.lock(), todo.lock())
+                    {
+                        *slot = Some(e);
                         todo.clear();
                     }
-                    if let Ok(mut done) = done.lock() {
-                        done.extend(lines);
-                        progress(done.len() as u64, count);
-                    }
-                }
-            });
+                });
+            }
+        });
+        if let Some(e) = error.into_inner().ok().flatten() {
+            return Err(e);
         }
-    });
-    if let Some(e) = error.into_inner().ok().flatten() {
-        return Err(e);
+        let mut lines = done.into_inner().unwrap_or_default();
+        lines.sort_by_key(|l| l.seed);
+        Ok(lines)
     }
-    let mut lines = done.into_inner().unwrap_or_default();
-    lines.sort_by_key(|l| l.seed);
-    Ok(lines)
+
+    fn work(
+        &self,
+        todo: &Mutex<VecDeque<(u64, u64)>>,
+        done: &Mutex<Vec<Line>>,
+        which: &Which,
+        stop: fn(&Line) -> bool,
+    ) -> Result<()> {
+        let lock_lost = || anyhow::anyhow!("another worker panicked");
+        loop {
+            let next = todo.lock().map_err(|_| lock_lost())?.pop_front();
+            let Some((at, n)) = next else { return Ok(()) };
+            let lines = self.child(at, n, which)?;
+            let got = lines.len() as u64;
+            let mut todo = todo.lock().map_err(|_| lock_lost())?;
+            if got < n {
+                todo.push_front((at + got, n - got));
+            }
+            if lines.iter().any(stop) {
+                todo.clear();
+            }
+            let mut done = done.lock().map_err(|_| lock_lost())?;
+            done.extend(lines);
+            progress(done.len() as u64, self.count);
+        }
+    }
 }
 
 fn progress(done: u64, count: u64) {
@@ -167,14 +185,14 @@ fn progress(done: u64, count: u64) {
     }
 }
 
-fn cores() -> usize {
+pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 pub fn sweep(start: u64, count: u64, which: &Which, jobs: Option<usize>) -> Result<bool> {
     let jobs = jobs.unwrap_or_else(cores).max(1);
     let chunk = (count / (jobs as u64 * 6)).clamp(1, 100);
-    let lines = run_all(start, count, chunk, which, jobs, |_| false)?;
+    let lines = Run::here(start, count, chunk, jobs)?.all(which, |_| false)?;
     print_marks(&lines);
     print_cost(&lines);
     let mut failed = 0;
@@ -242,8 +260,9 @@ fn print_cost(lines: &[Line]) {
 /// Each seed in two processes, in chunks of different shape: same traces?
 pub fn meta(start: u64, count: u64, which: &Which) -> Result<bool> {
     let jobs = cores();
-    let first = run_all(start, count, (count / 4).clamp(1, 50), which, jobs, |_| false)?;
-    let second = run_all(start, count, 1, which, jobs, |_| false)?;
+    let chunk = (count / 4).clamp(1, 50);
+    let first = Run::here(start, count, chunk, jobs)?.all(which, |_| false)?;
+    let second = Run::here(start, count, 1, jobs)?.all(which, |_| false)?;
     let mut failed = 0;
     for (a, b) in first.iter().zip(&second) {
         let same = (a.hash, a.events, a.virtual_us) == (b.hash, b.events, b.virtual_us);

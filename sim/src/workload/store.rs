@@ -1,11 +1,11 @@
 //! One machine, one store: producers and a reader in the store's own process.
 
 use crate::history::{self, Fate, Grade, History, Id, Place, Seen};
+use crate::oracle::court::{Court, ROOT};
 use crate::oracle::{files, judge};
 use crate::plan::{Load, Plan};
-use crate::scenario::Oracle;
 use crate::trace;
-use crate::world::{Boot, Program, World};
+use crate::world::{Boot, Program};
 use hotfire::model::{QueueId, QueueKey, QueueOffset, TopicName};
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
@@ -18,9 +18,7 @@ use hotfire::store::{
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
-
-pub const ROOT: &str = "/data/store";
+use std::sync::Arc;
 
 /// How the load behaves now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,20 +32,15 @@ enum Phase {
 }
 
 struct Shared {
+    court: Court,
     plan: Plan,
-    history: Mutex<History>,
     phase: Mutex<Phase>,
     /// Messages that may still be sent while disturbed.
     budget: Mutex<u64>,
-    /// Generations in which the store opened.
-    opened: Mutex<Vec<u64>>,
     /// Sends of the settling that were acked.
     settled: Mutex<u64>,
     /// Where each queue's reader is in this generation.
     read_to: Mutex<BTreeMap<(String, u32), u64>>,
-    /// Rung when anything above moved.
-    moved: Notify,
-    world: OnceLock<World>,
     store: Mutex<Option<Store>>,
 }
 
@@ -61,17 +54,18 @@ const SETTLE_SENDS: u64 = 3;
 impl StoreHouse {
     pub fn new(plan: &Plan) -> Self {
         StoreHouse(Arc::new(Shared {
+            court: Court::new(plan),
             plan: plan.clone(),
-            history: Mutex::default(),
             phase: Mutex::new(Phase::Disturb),
             budget: Mutex::new(plan.load.messages),
-            opened: Mutex::default(),
             settled: Mutex::default(),
             read_to: Mutex::default(),
-            moved: Notify::new(),
-            world: OnceLock::new(),
             store: Mutex::default(),
         }))
+    }
+
+    pub fn court(&self) -> &Court {
+        &self.0.court
     }
 
     pub fn program(&self) -> Program {
@@ -80,25 +74,6 @@ impl StoreHouse {
             let house = house.clone();
             Box::pin(async move { house.run(boot).await })
         })
-    }
-
-    pub fn enter(&self, world: &World) {
-        // A house belongs to one world.
-        let _ = self.0.world.set(world.clone());
-    }
-
-    fn world(&self) -> &World {
-        self.0.world.get().expect("the house has entered its world before a process starts")
-    }
-
-    fn wants(&self, oracle: Oracle) -> bool {
-        self.0.plan.oracles.contains(&oracle)
-    }
-
-    fn check(&self, name: &str, verdict: judge::Verdict) {
-        if let Err(what) = verdict {
-            self.world().violate(name, what);
-        }
     }
 
     /// The process: open, serve producers and reader, stop.
@@ -133,7 +108,8 @@ impl StoreHouse {
         if report.cut_reason.is_some() {
             mark("store: recovery met a torn record");
         }
-        self.on_open(&boot);
+        self.0.read_to.lock().clear();
+        self.0.court.on_open(boot.machine, boot.generation);
         *self.0.store.lock() = Some(store.clone());
         let load = &self.0.plan.load;
         for n in 0..load.producers {
@@ -163,42 +139,9 @@ impl StoreHouse {
         *self.0.store.lock() = None;
     }
 
-    /// Judges what recovery left, before anything new is written.
-    fn on_open(&self, boot: &Boot) {
-        let world = self.world();
-        let now =
-            judge::Moment { machine: boot.machine, power_losses: world.power_losses(boot.machine) };
-        let disk = &world.machines()[boot.machine].disk;
-        let log = files::log(disk, &format!("{ROOT}/commitlog"));
-        if let Some(why) = &log.why {
-            self.check("clean_tail", Err(format!("the log ends badly after recovery: {why}")));
-        }
-        let mut opened = self.0.opened.lock();
-        {
-            let mut history = self.0.history.lock();
-            if self.wants(Oracle::AckedSurvives) {
-                let verdict = judge::acked_survives(&log, &mut history, now, &opened);
-                self.check("acked_survives", verdict);
-            }
-            if self.wants(Oracle::VisibleStays) {
-                let verdict = judge::visible_stays(&log, &mut history, now, &opened);
-                self.check("visible_stays", verdict);
-            }
-            if self.wants(Oracle::NoPhantom) {
-                self.check("no_phantom", judge::no_phantom(&log, &history));
-            }
-        }
-        self.check("clean_tail", judge::clean_tail(&log));
-        if self.wants(Oracle::DenseOrder) {
-            self.check("dense_order", judge::dense_order(&log));
-        }
-        opened.push(boot.generation);
-        self.0.read_to.lock().clear();
-    }
-
     fn set_phase(&self, phase: Phase) {
         *self.0.phase.lock() = phase;
-        self.0.moved.notify_waiters();
+        self.0.court.moved();
     }
 
     /// Everybody sends a few more and reads to the end.
@@ -206,13 +149,10 @@ impl StoreHouse {
     pub async fn settle(&self, budget: Duration) -> Result<(), String> {
         let producers = self.0.plan.load.producers;
         self.set_phase(Phase::Settle);
-        let done = || {
-            self.world().violation().is_some()
-                || (*self.0.settled.lock() >= producers * SETTLE_SENDS && self.all_read())
-        };
+        let done = || *self.0.settled.lock() >= producers * SETTLE_SENDS && self.all_read();
         let clock = Clock::new();
         let deadline = clock.mono() + budget;
-        let in_time = clock.before(deadline, self.until(done)).await.is_some();
+        let in_time = clock.before(deadline, self.0.court.until(done)).await.is_some();
         self.set_phase(Phase::Quiet);
         if in_time {
             return Ok(());
@@ -229,72 +169,29 @@ impl StoreHouse {
     pub async fn reread(&self, budget: Duration) -> Result<(), String> {
         let clock = Clock::new();
         let deadline = clock.mono() + budget;
-        let done = || {
-            self.world().violation().is_some() || (self.0.store.lock().is_some() && self.all_read())
-        };
-        match clock.before(deadline, self.until(done)).await {
+        let done = || self.0.store.lock().is_some() && self.all_read();
+        match clock.before(deadline, self.0.court.until(done)).await {
             Some(()) => Ok(()),
             None => Err("liveness: a store without derived files is not read to its end".into()),
         }
     }
 
-    async fn until(&self, holds: impl Fn() -> bool) {
-        loop {
-            let moved = self.0.moved.notified();
-            let mut moved = std::pin::pin!(moved);
-            moved.as_mut().enable();
-            if holds() {
-                return;
-            }
-            moved.await;
-        }
-    }
-
     /// Every queue was read to the end that the log's acked messages give it.
     fn all_read(&self) -> bool {
-        let history = self.0.history.lock();
         let read_to = self.0.read_to.lock();
-        history.sent.iter().all(|sent| match sent.fate {
-            Fate::Acked { place, .. } => {
-                let key = (sent.topic.clone(), place.queue);
-                read_to.get(&key).is_some_and(|to| *to > place.queue_offset)
-            }
-            _ => true,
+        self.0.court.history(|history| {
+            history.sent.iter().all(|sent| match sent.fate {
+                Fate::Acked { place, .. } => {
+                    let key = (sent.topic.clone(), place.queue);
+                    read_to.get(&key).is_some_and(|to| *to > place.queue_offset)
+                }
+                _ => true,
+            })
         })
     }
 
-    /// The last word: files after a clean stop, by entry.
-    pub fn check_files(&self, machine: usize) {
-        let disk = &self.world().machines()[machine].disk;
-        let log = files::log(disk, &format!("{ROOT}/commitlog"));
-        let opened = self.0.opened.lock();
-        let now = judge::Moment { machine, power_losses: self.world().power_losses(machine) };
-        {
-            let mut history = self.0.history.lock();
-            let verdict = judge::acked_survives(&log, &mut history, now, &opened);
-            self.check("acked_survives", verdict);
-            self.check("no_phantom", judge::no_phantom(&log, &history));
-        }
-        self.check("dense_order", judge::dense_order(&log));
-        self.check("clean_tail", judge::clean_tail(&log));
-        if self.wants(Oracle::DerivedFollow) {
-            let dir = format!("{ROOT}/consumequeue");
-            self.check("derived_follow", judge::derived_follow(&log, disk, &dir));
-        }
-    }
-
-    /// What an operator may delete at any time.
-    pub fn delete_derived(&self, machine: usize) {
-        let disk = &self.world().machines()[machine].disk;
-        trace::tell("world", format_args!("deletes hotfire, consumequeue, index, checkpoint"));
-        for name in ["hotfire", "consumequeue", "index", "checkpoint"] {
-            disk.delete_tree(&format!("{ROOT}/{name}"));
-        }
-    }
-
     pub fn summary(&self) -> (u64, u64) {
-        let history = self.0.history.lock();
-        (history.acked, history.reads)
+        self.0.court.history(|history| (history.acked, history.reads))
     }
 }
 
@@ -311,17 +208,17 @@ struct Listener {
 
 impl StoreEvents for Listener {
     fn on_outcomes(&self, outcomes: &mut Vec<(Ticket, Outcome)>) {
-        let power_losses = self.house.world().power_losses(self.machine);
+        let power_losses = self.house.0.court.world().power_losses(self.machine);
         for (Ticket(id), outcome) in outcomes.drain(..) {
             let known = self.places.lock().remove(&id);
             let Some((place, grade, settling)) = known else {
                 let what = format!("an outcome {outcome:?} for {id}, which waits for none");
-                self.house.world().violate("outcomes", what);
+                self.house.0.court.world().violate("outcomes", what);
                 continue;
             };
             let fate = match outcome {
                 Outcome::Durable => {
-                    self.house.world().note_ack(self.machine);
+                    self.house.0.court.world().note_ack(self.machine);
                     let generation = self.generation;
                     Fate::Acked { grade, place, power_losses, generation }
                 }
@@ -332,14 +229,14 @@ impl StoreEvents for Listener {
                 &self.house.0.plan.machines[self.machine].name,
                 format_args!("message {id} at {}: {outcome:?}", place.physical),
             );
-            let told = self.house.0.history.lock().on_fate(id, fate);
-            self.house.check("outcomes", told);
+            let told = self.house.0.court.history(|h| h.on_fate(id, fate));
+            self.house.0.court.check("outcomes", told);
             if settling && outcome == Outcome::Durable {
                 *self.house.0.settled.lock() += 1;
             }
         }
         self.moved.notify_waiters();
-        self.house.0.moved.notify_waiters();
+        self.house.0.court.moved();
     }
 
     fn on_arrivals(&self, _: &[Arrival]) {
@@ -417,7 +314,7 @@ impl Producer {
                 // A phase that changes cuts the pause short.
                 let moved = async {
                     while *self.house.0.phase.lock() == phase {
-                        self.house.0.moved.notified().await;
+                        self.house.0.court.next_move().await;
                     }
                 };
                 self.clock.before(until, moved).await;
@@ -433,7 +330,7 @@ impl Producer {
         let size = self.dice.between(from, to) as usize;
         let size = size.min(self.max.saturating_sub(300));
         let wait = settling || !self.dice.chance(load.no_wait);
-        let id = self.house.0.history.lock().on_send(&topic, Some(queue), size);
+        let id = self.house.0.court.history(|h| h.on_send(&topic, Some(queue), size));
         let host: SocketAddr = ([10, 0, 0, 1], 10911).into();
         let name = TopicName::new(&topic);
         let (body, properties) = (history::body(id, size), history::properties(id));
@@ -467,8 +364,8 @@ impl Producer {
                 true
             }
             Err(e) => {
-                let noted = self.house.0.history.lock().on_fate(id, Fate::Refused);
-                self.house.check("outcomes", noted);
+                let noted = self.house.0.court.history(|h| h.on_fate(id, Fate::Refused));
+                self.house.0.court.check("outcomes", noted);
                 match e {
                     AppendError::NoSpace { .. } => mark("store: append refused, no space"),
                     AppendError::Busy { .. } => mark("store: append refused, busy"),
@@ -477,7 +374,11 @@ impl Producer {
                     | AppendError::Illegal(_)
                     | AppendError::QueueId(..)
                     | AppendError::Size { .. } => {
-                        self.house.world().violate("outcomes", format!("a legal append: {e}"));
+                        self.house
+                            .0
+                            .court
+                            .world()
+                            .violate("outcomes", format!("a legal append: {e}"));
                     }
                 }
                 false
@@ -533,7 +434,7 @@ async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, cloc
                 let got = match reader.take(from, &read.messages) {
                     Ok(got) => got,
                     Err(what) => {
-                        house.world().violate("reading", what);
+                        house.0.court.world().violate("reading", what);
                         return;
                     }
                 };
@@ -544,7 +445,7 @@ async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, cloc
                 }
             }
         }
-        house.0.moved.notify_waiters();
+        house.0.court.moved();
         if !found {
             // A read that failed is tried again even when nothing arrives.
             let until = clock.mono() + Duration::from_millis(700);
@@ -564,14 +465,22 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Checks what a read returned; says how many messages it was.
     fn take(&self, from: u64, messages: &[bytes::Bytes]) -> Result<u64, String> {
+        self.house.0.court.history(|history| self.take_into(history, from, messages))
+    }
+
+    fn take_into(
+        &self,
+        history: &mut History,
+        from: u64,
+        messages: &[bytes::Bytes],
+    ) -> Result<u64, String> {
         let mut at = from;
-        let mut history = self.house.0.history.lock();
-        let power_losses = self.house.world().power_losses(self.listener.machine);
+        let power_losses = self.house.0.court.world().power_losses(self.listener.machine);
         for bytes in messages {
             for record in files::split(bytes)? {
                 let id = history::id_in(&record.properties)
                     .ok_or_else(|| format!("a record without a number at {}", record.physical))?;
-                judge::is_what_was_sent(&record, id, &history)?;
+                judge::is_what_was_sent(&record, id, history)?;
                 if record.queue_offset != at {
                     return Err(format!(
                         "{}/{}: asked for {at}, got offset {}",
