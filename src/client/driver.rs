@@ -615,3 +615,6 @@ impl Inner {
         self.wake.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests;
