@@ -155,7 +155,7 @@ impl SubscriptionGroups {
 }
 
 /// `subscriptionGroup.json` as read.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct GroupFile {
     pub data_version: DataVersion,
