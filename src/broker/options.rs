@@ -135,8 +135,6 @@ pub struct Options {
     pub reject_transactions: bool,
     /// `startAcceptSendRequestTimeStamp`. Units: epoch milliseconds.
     pub accept_sends_from_ms: i64,
-    /// The text of the store's flush mode is not known here; true when SYNC_FLUSH.
-    pub sync_flush: bool,
     /// How long a clean stop may take before what still runs is dropped.
     pub stop_timeout: Duration,
     pub topics: TopicOptions,
@@ -167,7 +165,6 @@ impl Default for Options {
             property_filter: false,
             reject_transactions: false,
             accept_sends_from_ms: 0,
-            sync_flush: false,
             stop_timeout: Duration::from_secs(4),
             topics: TopicOptions::default(),
             groups: GroupOptions::default(),

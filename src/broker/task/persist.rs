@@ -11,13 +11,16 @@ use crate::rt::time::{Alarm, Duration};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
+/// Levels of nesting in a state file; they have three.
+const JSON_DEPTH_MAX: usize = 16;
+
 /// A file that could not be written is tried again after this.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a state file holds, leniently read as fastjson reads it; `None` for a new broker.
 pub fn load<T: DeserializeOwned>(file: &mut StateFile) -> Result<Option<T>, Error> {
     let parse = |bytes: &[u8]| -> Result<T, String> {
-        let value = fastjson::parse(bytes).map_err(|error| error.to_string())?;
+        let value = fastjson::read(bytes, JSON_DEPTH_MAX).map_err(|error| error.to_string())?;
         serde_json::from_value(value).map_err(|error| error.to_string())
     };
     let (value, origin) = file.load(parse)?;

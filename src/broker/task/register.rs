@@ -16,6 +16,9 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// Levels of nesting in an answer; it has two.
+const JSON_DEPTH_MAX: usize = 16;
+
 /// After a failure the next try comes after this; doubled by each further one, up to the interval.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 
@@ -88,6 +91,9 @@ impl Registrar {
     }
 }
 
+/// The shortest time between two registrations at one name server.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+
 struct Loop {
     shared: Arc<Shared>,
     server: String,
@@ -109,12 +115,18 @@ impl Loop {
                 () = self.register() => {}
             }
             first.take();
-            alarm.set(Some(self.shared.clock.mono() + self.pause()));
+            // Not more often than this, however fast things change or connections end.
+            let earliest = self.shared.clock.mono() + PAUSE_MIN;
+            alarm.set(Some(earliest + self.pause()));
             crate::rt::select! {
                 _ = stop.wait() => break,
-                _ = alarm.ring() => {}
+                _ = alarm.ring() => continue,
                 _ = self.changes.until(|now| *now != changes) => {}
                 _ = self.lost.until(|now| *now != lost) => {}
+            }
+            crate::rt::select! {
+                _ = stop.wait() => break,
+                () = self.shared.clock.sleep_until(earliest) => {}
             }
         }
     }
@@ -206,7 +218,7 @@ fn order_topics(shared: &Shared, answer: &Command) {
     if answer.body.is_empty() {
         return;
     }
-    let Ok(body) = fastjson::parse(&answer.body) else { return };
+    let Ok(body) = fastjson::read(&answer.body, JSON_DEPTH_MAX) else { return };
     let Some(table) = body.get("table").and_then(Value::as_object) else { return };
     let ordered: BTreeSet<String> = table.keys().cloned().collect();
     let mut core = shared.core.lock();
