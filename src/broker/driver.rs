@@ -24,6 +24,7 @@ use crate::rt::time::{Clock, Duration};
 use crate::store::{Arrival, Outcome, RecoveryReport, Store, StoreEvents, Ticket};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Weak};
 
 /// The world a broker lives in.
@@ -90,13 +91,13 @@ pub(super) struct Core {
 
 pub(super) struct Shared {
     pub options: Options,
-    pub store_host: SocketAddr,
+    /// The main port, once it is known.
+    pub port: AtomicU16,
     /// The port without pulls; 0 when there is none.
     pub fast_port: u16,
     pub clock: Clock,
     pub disk: Arc<dyn Disk>,
     pub commit_log_dir: String,
-    pub sync_flush: bool,
     pub store: Store,
     pub client: remoting::Client,
     pub started_ms: i64,
@@ -111,6 +112,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// What clients dial, and what every message carries.
+    pub fn store_host(&self) -> SocketAddr {
+        SocketAddr::new(self.options.advertised_ip, self.port.load(Ordering::Relaxed))
+    }
+
     /// Topics changed: they are saved and the name servers are told.
     pub fn topics_changed(&self) {
         self.unsaved.notify_one();
@@ -203,17 +209,11 @@ impl Broker {
         let mut back = TaskGroup::new();
         let ear = Arc::new(Ear::default());
         let commit_log_dir = store_options.commit_log_dir.clone();
-        let sync_flush = store_options.flush == crate::store::FlushMode::Sync;
         // The store locks the directory before anyone reads in it.
-        let (store, report) = Store::open(
-            deps.disk.clone(),
-            deps.clock.clone(),
-            &back,
-            store_options,
-            ear.clone(),
-        )
-        .await
-        .map_err(Error::Store)?;
+        let (store, report) =
+            Store::open(deps.disk.clone(), deps.clock.clone(), &back, store_options, ear.clone())
+                .await
+                .map_err(Error::Store)?;
         let files = Files::new(&deps.disk, &options.root);
         let opened = open_core(&deps, &options, files, &store);
         let (core, files) = match opened {
@@ -226,7 +226,7 @@ impl Broker {
         let front = TaskGroup::new();
         let ended_connections = Arc::new(task::register::Lost::default());
         let shared = Arc::new(Shared {
-            store_host: SocketAddr::new(options.advertised_ip, options.listen_port),
+            port: AtomicU16::new(options.listen_port),
             fast_port: ports.fast.map_or(0, |addr| addr.port()),
             client: remoting::Client::new(
                 &deps.net,
@@ -238,7 +238,6 @@ impl Broker {
             clock: deps.clock.clone(),
             disk: deps.disk.clone(),
             commit_log_dir,
-            sync_flush,
             store: store.clone(),
             started_ms: deps.clock.wall().0,
             core: Mutex::new(core),
@@ -253,8 +252,7 @@ impl Broker {
         front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
         let door = Arc::new(Door::new(shared.clone()));
         let addrs = ports.all();
-        let listening =
-            Server::start(&deps.net, &deps.clock, &back, &addrs, door, server).await;
+        let listening = Server::start(&deps.net, &deps.clock, &back, &addrs, door, server).await;
         let server = match listening {
             Ok(server) => server,
             Err(source) => {
@@ -263,8 +261,8 @@ impl Broker {
                 return Err(Error::Listen { addr: ports.main, source });
             }
         };
-        let registrar =
-            task::register::start(&shared, &front, &ended_connections).await;
+        shared.port.store(server.local_addrs()[0].port(), Ordering::Relaxed);
+        let registrar = task::register::start(&shared, &front, &ended_connections).await;
         Ok(Broker { shared, server, report, front, back, registrar })
     }
 
@@ -286,7 +284,9 @@ impl Broker {
         let options = &self.shared.options;
         let mut line = format!(
             "The broker[{}, {}:{}] boot success. serializeType=JSON",
-            options.topics.broker_name, options.advertised_ip, options.listen_port
+            options.topics.broker_name,
+            options.advertised_ip,
+            self.local_addr().port()
         );
         if !options.name_servers.is_empty() {
             line.push_str(" and name server is ");

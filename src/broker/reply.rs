@@ -107,10 +107,9 @@ pub fn of_outcome(outcome: Outcome, disk_used: impl FnOnce() -> Option<f64>) -> 
     match outcome {
         Outcome::Durable => Ok(code::SUCCESS),
         Outcome::FlushTimeout => Ok(code::FLUSH_DISK_TIMEOUT),
-        Outcome::Rejected(Rejection::NoSpace) => Err(Refusal::not_available(
-            "no space left for the next commit log file",
-            disk_used(),
-        )),
+        Outcome::Rejected(Rejection::NoSpace) => {
+            Err(Refusal::not_available("no space left for the next commit log file", disk_used()))
+        }
         Outcome::Rejected(Rejection::Poisoned) => Err(Refusal::not_available(
             "a write or sync of the commit log failed; whether the message is kept is unknown",
             disk_used(),

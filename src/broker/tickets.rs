@@ -14,14 +14,6 @@ impl<T> Default for Tickets<T> {
 }
 
 impl<T> Tickets<T> {
-    pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The ticket that the next `insert` will give.
     pub fn next(&self) -> u64 {
         self.free.last().map_or(self.slots.len() as u64, |slot| u64::from(*slot))
@@ -69,6 +61,5 @@ mod tests {
         assert_eq!(tickets.next(), a);
         assert_eq!(tickets.insert("c"), a);
         assert_eq!((tickets.take(b), tickets.take(9)), (Some("b"), None));
-        assert_eq!(tickets.len(), 1);
     }
 }

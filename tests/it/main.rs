@@ -1,4 +1,5 @@
 //! One binary on real tokio, real files and loopback.
 
+mod broker;
 mod disk;
 mod net;

@@ -6,15 +6,12 @@ use super::super::subscription_groups::GroupConfig;
 use super::topic::json;
 use super::{Done, Request, later};
 use crate::model::{PhysicalOffset, QueueId, QueueKey};
-use crate::protocol::body::fastjson;
+use crate::protocol::body;
 use crate::protocol::code::response_code as code;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use std::fmt::Write;
 use std::sync::Arc;
-
-/// Levels of nesting in a group's configuration; it has one.
-const JSON_DEPTH_MAX: usize = 8;
 
 /// Source: AdminBrokerProcessor#prepareRuntimeInfo (4.9.3); every value is a text.
 /// Differs: rates and daily totals are not counted yet and read 0.
@@ -95,11 +92,7 @@ pub(super) fn all_groups(core: &Core) -> Answer<Done> {
 
 /// Source: AdminBrokerProcessor#updateAndCreateSubscriptionGroup (4.9.3).
 pub(super) fn update_group(shared: &Shared, core: &mut Core, request: &Request) -> Answer<Done> {
-    let value = fastjson::read(request.body(), JSON_DEPTH_MAX);
-    let config = value
-        .map_err(|error| error.to_string())
-        .and_then(|value| serde_json::from_value(value).map_err(|error| error.to_string()));
-    let config: GroupConfig = config
+    let config: GroupConfig = body::decode(request.body())
         .map_err(|error| Refusal::system_error(format!("the group cannot be read: {error}")))?;
     if !config.group_name.is_empty() {
         core.groups.update(shared.clock.wall(), config);

@@ -104,7 +104,8 @@ pub(super) fn earliest_time(shared: &Shared, request: &Request) -> Answer<Done> 
     let store = shared.store.clone();
     later(request, async move {
         let time = store.store_time_of(&key, store.min_offset(&key)).await;
-        let time = time.map_err(|error| bad(format!("failed to read the oldest message: {error}")))?;
+        let time =
+            time.map_err(|error| bad(format!("failed to read the oldest message: {error}")))?;
         Ok(Done::Number("timestamp", time.map_or(-1, |time| time.0)))
     })
 }

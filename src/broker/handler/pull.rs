@@ -1,6 +1,6 @@
 //! Pulling: request 11, parked pulls, and what wakes them.
 
-use super::super::clients::{MessageModel, Subscription};
+use super::super::clients::Subscription;
 use super::super::driver::{Core, NOBODY, Shared};
 use super::super::hold::{self, PullTicket};
 use super::super::reply::{self, Answer, Refusal};
@@ -8,19 +8,13 @@ use super::super::topics::{OFFSET_MOVED_TOPIC, perm};
 use super::{ReplyTo, Request};
 use crate::format::properties;
 use crate::model::{QueueId, QueueKey, QueueOffset, property};
+use crate::protocol::body::client::MessageModel;
 use crate::protocol::code::response_code as code;
-use crate::protocol::header::pull::PullMessageHeader;
+use crate::protocol::header::pull::{PullMessageHeader, flag as pull_flag};
 use crate::protocol::reply::{PullReply, encode_pull_reply};
 use crate::rt::time::{Duration, Mono};
 use crate::store::{Append, Read, ReadLimits, ReadResult, ReadStatus};
 use std::sync::Arc;
-
-/// Source: PullSysFlag (4.9.3).
-mod pull_flag {
-    pub const COMMIT_OFFSET: i32 = 1;
-    pub const SUSPEND: i32 = 2;
-    pub const SUBSCRIPTION: i32 = 4;
-}
 
 /// A pull whose answer is not known yet.
 pub(in super::super) struct ParkedPull {
@@ -110,7 +104,8 @@ fn accept<'a>(
 }
 
 pub(super) fn no_such_filter(expression_type: &str) -> Refusal {
-    let remark = format!("The broker does not support consumer to filter message by {expression_type}");
+    let remark =
+        format!("The broker does not support consumer to filter message by {expression_type}");
     Refusal::system_error(remark)
 }
 
@@ -180,7 +175,8 @@ fn run(shared: &Arc<Shared>, core: &mut Core, pull: ParkedPull) {
         Read::Cold(cold) => {
             let (shared, peer, to) = (shared.clone(), pull.to.peer.clone(), pull.to.clone());
             let work = async move {
-                match cold.run().await {
+                let wanted = pull.subscription.clone();
+                match cold.run(&|tags| wanted.matches(tags)).await {
                     Ok(result) => {
                         let mut core = shared.core.lock();
                         finish(&shared, &mut core, pull, result);
@@ -333,7 +329,8 @@ fn tell_offset_moved(shared: &Shared, pull: &ParkedPull, next: QueueOffset) {
         },
         "offsetNew": next.0,
         "offsetRequest": pull.asked,
-    });
+    })
+    .to_string();
     let mut stored = Vec::new();
     for name in [property::KEYS, property::TAGS] {
         properties::append(&mut stored, name, pull.group.as_bytes());
@@ -345,11 +342,11 @@ fn tell_offset_moved(shared: &Shared, pull: &ParkedPull, next: QueueOffset) {
         flag: 0,
         sys_flag: 0,
         born_timestamp: shared.clock.wall(),
-        born_host: shared.store_host,
-        store_host: shared.store_host,
+        born_host: shared.store_host(),
+        store_host: shared.store_host(),
         reconsume_times: 0,
         prepared_transaction_offset: 0,
-        body: body.to_string().as_bytes(),
+        body: body.as_bytes(),
         properties: &stored,
         tags_code: None,
         wait: false,

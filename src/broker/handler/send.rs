@@ -32,11 +32,7 @@ pub(in super::super) enum Taken {
 
 /// Takes one send. Its answer comes with the store's outcome.
 /// Source: SendMessageProcessor, AbstractSendMessageProcessor#msgCheck (4.9.3).
-pub(in super::super) fn on_send(
-    shared: &Arc<Shared>,
-    core: &mut Core,
-    request: &Request,
-) -> Taken {
+pub(in super::super) fn on_send(shared: &Arc<Shared>, core: &mut Core, request: &Request) -> Taken {
     match accept(shared, core, request) {
         Ok(taken) => taken,
         Err((refusal, with_fields)) => {
@@ -90,7 +86,7 @@ fn accept_header(
         flag |= sys_flag::MULTI_TAGS;
     }
     let mut target = queue;
-    if header.topic.starts_with(RETRY_PREFIX) && !header.batch {
+    if header.topic.starts_with(RETRY_PREFIX) && !header.is_batch {
         if let Some(dead) = dead_letter_topic(shared, core, request, header)? {
             (name, target) = (dead, 0);
         }
@@ -99,7 +95,7 @@ fn accept_header(
         return wait_for_topic(shared, core);
     }
     let place = Place { topic: &name, target, asked: queue, sys_flag: flag };
-    if header.batch {
+    if header.is_batch {
         append_batch(shared, core, request, header, &place)
     } else {
         append_one(shared, core, request, header, &place)
@@ -137,7 +133,7 @@ fn append_one(
         sys_flag: place.sys_flag,
         born_timestamp: WallMillis(header.born_timestamp),
         born_host: request.peer.addr(),
-        store_host: shared.store_host,
+        store_host: shared.store_host(),
         reconsume_times: header.reconsume_times.unwrap_or(0),
         prepared_transaction_offset: 0,
         body: request.body(),
@@ -212,7 +208,7 @@ fn append_batch(
         sys_flag: place.sys_flag,
         born_timestamp: WallMillis(header.born_timestamp),
         born_host: request.peer.addr(),
-        store_host: shared.store_host,
+        store_host: shared.store_host(),
         reconsume_times: header.reconsume_times.unwrap_or(0),
         prepared_transaction_offset: 0,
         body: &[],
@@ -234,7 +230,7 @@ fn append_batch(
             if !ids.is_empty() {
                 ids.push(',');
             }
-            message_id::push_offset_id(shared.store_host, physical, &mut ids);
+            message_id::push_offset_id(shared.store_host(), physical, &mut ids);
         }
         core.sends.insert(WaitingSend {
             to,
@@ -295,7 +291,7 @@ fn create_topic(shared: &Shared, core: &mut Core, header: &SendMessageHeader) ->
         topic: &header.topic,
         template: &header.default_topic,
         queues_wanted: header.default_topic_queue_nums,
-        unit_mode: header.unit_mode,
+        unit_mode: header.is_unit_mode,
     };
     match core.topics.create_on_send(shared.clock.wall(), first) {
         Ok(()) => {
@@ -412,7 +408,7 @@ impl ReplyText<'_> {
             Ok(code) => {
                 if waiting.batch_ids.is_none() {
                     self.id.clear();
-                    let host = self.shared.store_host;
+                    let host = self.shared.store_host();
                     message_id::push_offset_id(host, waiting.physical, &mut self.id);
                 }
                 reply.code = code;

@@ -23,8 +23,7 @@ pub(super) fn update(shared: &Arc<Shared>, core: &mut Core, request: &Request) -
         return Err(Refusal::system_error(remark));
     }
     let Some(filter) = FilterType::parse(&header.topic_filter_type) else {
-        let remark =
-            format!("topicFilterType = [{}] value invalid", header.topic_filter_type);
+        let remark = format!("topicFilterType = [{}] value invalid", header.topic_filter_type);
         return Err(Refusal::system_error(remark));
     };
     let count = |value: i32| u32::try_from(value).unwrap_or(0);

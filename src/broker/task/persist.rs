@@ -5,14 +5,11 @@ use super::super::driver::{Core, Files, Shared};
 use super::super::error::Error;
 use super::super::handler::{self, send};
 use super::super::state_file::{Origin, StateFile};
-use crate::protocol::body::fastjson;
+use crate::protocol::body;
 use crate::rt::task::Stop;
 use crate::rt::time::{Alarm, Duration};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
-
-/// Levels of nesting in a state file; they have three.
-const JSON_DEPTH_MAX: usize = 16;
 
 /// A file that could not be written is tried again after this.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -20,13 +17,14 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// What a state file holds, leniently read as fastjson reads it; `None` for a new broker.
 pub fn load<T: DeserializeOwned>(file: &mut StateFile) -> Result<Option<T>, Error> {
     let parse = |bytes: &[u8]| -> Result<T, String> {
-        let value = fastjson::read(bytes, JSON_DEPTH_MAX).map_err(|error| error.to_string())?;
-        serde_json::from_value(value).map_err(|error| error.to_string())
+        body::decode(bytes).map_err(|error| error.to_string())
     };
     let (value, origin) = file.load(parse)?;
     if let Origin::Backup(fault) = origin {
         let path = file.path();
-        tracing::error!("{path} cannot be used ({fault}): the generation before it is used instead");
+        tracing::error!(
+            "{path} cannot be used ({fault}): the generation before it is used instead"
+        );
     }
     Ok(value)
 }

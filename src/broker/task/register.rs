@@ -6,7 +6,7 @@
 use super::super::driver::Shared;
 use super::super::topics::perm;
 use crate::protocol::Command;
-use crate::protocol::body::fastjson;
+use crate::protocol::body::{self, list::KvTable};
 use crate::protocol::code::{request_code, response_code};
 use crate::remoting::{ClientRequests, Peer};
 use crate::rt::sync::{Mutex, mpsc, watch};
@@ -15,9 +15,6 @@ use crate::rt::time::{Alarm, Duration};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// Levels of nesting in an answer; it has two.
-const JSON_DEPTH_MAX: usize = 16;
 
 /// After a failure the next try comes after this; doubled by each further one, up to the interval.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -170,7 +167,7 @@ impl Loop {
 
 fn broker_fields(shared: &Shared, code: i32) -> Command {
     let options = &shared.options;
-    let port = shared.store_host.port();
+    let port = shared.store_host().port();
     Command::request(code)
         .with_ext("brokerName", &options.topics.broker_name)
         .with_ext("brokerAddr", format!("{}:{port}", options.advertised_ip))
@@ -182,7 +179,7 @@ fn broker_fields(shared: &Shared, code: i32) -> Command {
 fn registration(shared: &Shared) -> Command {
     let body = registration_body(shared).to_string().into_bytes();
     let crc = crc32fast::hash(&body) & 0x7FFF_FFFF;
-    let ha_port = shared.store_host.port().wrapping_add(1);
+    let ha_port = shared.store_host().port().wrapping_add(1);
     broker_fields(shared, request_code::REGISTER_BROKER)
         .with_ext("haServerAddr", format!("{}:{ha_port}", shared.options.ha_ip))
         .with_ext("compressed", false)
@@ -218,9 +215,8 @@ fn order_topics(shared: &Shared, answer: &Command) {
     if answer.body.is_empty() {
         return;
     }
-    let Ok(body) = fastjson::read(&answer.body, JSON_DEPTH_MAX) else { return };
-    let Some(table) = body.get("table").and_then(Value::as_object) else { return };
-    let ordered: BTreeSet<String> = table.keys().cloned().collect();
+    let Ok(table) = body::decode::<KvTable>(&answer.body) else { return };
+    let ordered: BTreeSet<String> = table.table.into_keys().collect();
     let mut core = shared.core.lock();
     let before = core.topics.changes();
     core.topics.set_ordered(shared.clock.wall(), &ordered);
