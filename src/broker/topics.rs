@@ -1,8 +1,8 @@
 //! Which topics this broker has, and the rules by which new ones appear.
 
 use super::data_version::DataVersion;
+use super::json_writer::JsonWriter;
 use super::options::TopicOptions;
-use super::state_file::JsonWriter;
 use crate::model::TopicName;
 use crate::rt::time::WallMillis;
 use serde::{Deserialize, Serialize};

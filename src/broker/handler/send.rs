@@ -8,7 +8,7 @@ use super::super::topics::{
 };
 use super::{ReplyTo, Request};
 use crate::format::{message_batch, message_id, properties};
-use crate::model::{QueueId, TopicName, sys_flag};
+use crate::model::{PhysicalOffset, QueueId, TopicName, sys_flag};
 use crate::protocol::code::response_code as code;
 use crate::protocol::header::send::SendMessageHeader;
 use crate::protocol::reply::{SendReply, Stored, encode_send_reply};
@@ -127,20 +127,12 @@ fn append_one(
     let to = request.reply_to();
     let ticket = if to.oneway { NOBODY } else { Ticket(core.sends.next()) };
     let append = Append {
-        topic: place.topic,
-        queue: QueueId(place.target),
-        flag: header.flag,
-        sys_flag: place.sys_flag,
-        born_timestamp: WallMillis(header.born_timestamp),
-        born_host: request.peer.addr(),
-        store_host: shared.store_host(),
-        reconsume_times: header.reconsume_times.unwrap_or(0),
-        prepared_transaction_offset: 0,
         body: request.body(),
         properties: &core.scratch,
         tags_code: Some(tags_code),
         wait: sent.waits(),
         ticket,
+        ..append_of(shared, request, header, place)
     };
     let appended = shared
         .store
@@ -166,28 +158,19 @@ fn append_batch(
     header: &SendMessageHeader,
     place: &Place,
 ) -> Answer<Taken> {
-    let size_max = shared.options.limits.message_bytes_max;
-    if request.body().len() > size_max {
-        let size = request.body().len();
-        return Err(Refusal::message_illegal(format!("the batch has {size} bytes")));
-    }
-    let shared_raw = header.properties.as_deref().unwrap_or_default().as_bytes();
-    let sent = properties::look_at(shared_raw);
-    let delayed = sent.delay_level().is_none_or(|level| level > 0);
-    if delayed || sys_flag::transaction_type(place.sys_flag) != sys_flag::TRANSACTION_NONE {
-        return Err(Refusal::message_illegal("a batch may be neither delayed nor transactional"));
-    }
-    let cluster = &shared.options.topics.cluster_name;
+    let batch_raw = header.properties.as_deref().unwrap_or_default().as_bytes();
+    let sent = check_batch(shared, request, batch_raw, place)?;
     let mut stored = std::mem::take(&mut core.scratch);
     stored.clear();
     let mut parts = Vec::new();
     for member in message_batch::members(request.body(), BATCH_COUNT_MAX) {
         let member = member.map_err(|error| Refusal::system_error(error.to_string()))?;
-        if member.properties.contains(&0) || sent.has_nul {
+        if member.properties.contains(&0) {
             return Err(Refusal::message_illegal("a property holds a NUL"));
         }
         let start = stored.len();
-        properties::batch_member_form(member.properties, shared_raw, cluster, &mut stored);
+        let cluster = &shared.options.topics.cluster_name;
+        properties::batch_member_form(member.properties, batch_raw, cluster, &mut stored);
         parts.push((member, start..stored.len()));
     }
     let members: Vec<BatchMember> = parts
@@ -201,7 +184,65 @@ fn append_batch(
         .collect();
     let to = request.reply_to();
     let ticket = if to.oneway { NOBODY } else { Ticket(core.sends.next()) };
-    let append = Append {
+    let append = Append { wait: sent.waits(), ticket, ..append_of(shared, request, header, place) };
+    let mut places = Vec::with_capacity(members.len());
+    let appended = shared.store.append_batch(&append, &members, &mut places);
+    let appended = appended.map_err(|error| reply::of_append_error(&error, shared.disk_used()));
+    core.scratch = stored;
+    let appended = appended?;
+    if ticket != NOBODY {
+        core.sends.insert(WaitingSend {
+            to,
+            queue: place.asked,
+            queue_offset: appended.queue_offset,
+            physical: appended.physical,
+            batch_ids: Some(joined_ids(shared, &places)),
+        });
+    }
+    Ok(Taken::Done)
+}
+
+fn check_batch<'a>(
+    shared: &Shared,
+    request: &Request,
+    batch_raw: &'a [u8],
+    place: &Place,
+) -> Answer<properties::Sent<'a>> {
+    let size = request.body().len();
+    if size > shared.options.limits.message_bytes_max {
+        return Err(Refusal::message_illegal(format!("the batch has {size} bytes")));
+    }
+    let sent = properties::look_at(batch_raw);
+    if sent.has_nul {
+        return Err(Refusal::message_illegal("a property holds a NUL"));
+    }
+    let is_delayed = sent.delay_level().is_none_or(|level| level > 0);
+    if is_delayed || sys_flag::transaction_type(place.sys_flag) != sys_flag::TRANSACTION_NONE {
+        return Err(Refusal::message_illegal("a batch may be neither delayed nor transactional"));
+    }
+    Ok(sent)
+}
+
+/// The offset ids of a batch, as its answer carries them.
+fn joined_ids(shared: &Shared, places: &[PhysicalOffset]) -> Box<str> {
+    let mut ids = String::with_capacity(places.len() * 33);
+    for physical in places {
+        if !ids.is_empty() {
+            ids.push(',');
+        }
+        message_id::push_offset_id(shared.store_host(), *physical, &mut ids);
+    }
+    ids.into_boxed_str()
+}
+
+/// What every append takes from its request; body and properties are still empty.
+fn append_of<'a>(
+    shared: &Shared,
+    request: &Request,
+    header: &SendMessageHeader,
+    place: &Place<'a>,
+) -> Append<'a> {
+    Append {
         topic: place.topic,
         queue: QueueId(place.target),
         flag: header.flag,
@@ -214,33 +255,9 @@ fn append_batch(
         body: &[],
         properties: &[],
         tags_code: None,
-        wait: sent.waits(),
-        ticket,
-    };
-    let mut places = Vec::with_capacity(members.len());
-    let appended = shared
-        .store
-        .append_batch(&append, &members, &mut places)
-        .map_err(|error| reply::of_append_error(&error, shared.disk_used()));
-    core.scratch = stored;
-    let appended = appended?;
-    if ticket != NOBODY {
-        let mut ids = String::with_capacity(places.len() * 33);
-        for physical in places {
-            if !ids.is_empty() {
-                ids.push(',');
-            }
-            message_id::push_offset_id(shared.store_host(), physical, &mut ids);
-        }
-        core.sends.insert(WaitingSend {
-            to,
-            queue: place.asked,
-            queue_offset: appended.queue_offset,
-            physical: appended.physical,
-            batch_ids: Some(ids.into_boxed_str()),
-        });
+        wait: true,
+        ticket: NOBODY,
     }
-    Ok(Taken::Done)
 }
 
 /// Refuses the kinds of message that this broker does not know yet, rather than delivering them

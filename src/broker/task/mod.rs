@@ -3,3 +3,4 @@
 pub(super) mod expire;
 pub(super) mod persist;
 pub(super) mod register;
+pub(super) mod state_file;

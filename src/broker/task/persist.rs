@@ -4,7 +4,7 @@
 use super::super::driver::{Core, Files, Shared};
 use super::super::error::Error;
 use super::super::handler::{self, send};
-use super::super::state_file::{Origin, StateFile};
+use super::state_file::{Origin, StateFile};
 use crate::protocol::body;
 use crate::rt::task::Stop;
 use crate::rt::time::{Alarm, Duration};
