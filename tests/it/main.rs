@@ -3,3 +3,4 @@
 mod broker;
 mod disk;
 mod net;
+mod remoting;
