@@ -5,15 +5,20 @@
 //! name server stands here.
 
 mod args;
+mod consume;
 mod entry;
 mod failure;
 mod logging;
 mod machine;
+mod member;
+mod moment;
+mod produce;
 mod run_broker;
 mod run_namesrv;
 mod settings;
 mod shutdown;
 mod standalone;
+mod world;
 
 pub use entry::main;
 pub use failure::Failure;
