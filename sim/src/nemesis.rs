@@ -60,7 +60,7 @@ async fn begin(world: &World, fault: &Fault) {
         FaultKind::NoSpace => machine.disk.leave_space(fault.amount as u64),
         FaultKind::ClockStep => world.step_clock(target, fault.amount),
         FaultKind::SlowDisk => machine.disk.set_slow(fault.amount as u64),
-        FaultKind::Partition | FaultKind::Clog => {}
+        FaultKind::Partition | FaultKind::Clog => clog(world, fault, true),
         FaultKind::Pause => world.handle().pause(machine.node),
     }
 }
@@ -76,14 +76,22 @@ fn end(world: &World, fault: &Fault) {
         FaultKind::NoSpace => machine.disk.give_space(),
         FaultKind::SlowDisk => machine.disk.set_slow(1),
         FaultKind::Restart | FaultKind::ClockStep => {}
-        FaultKind::Partition | FaultKind::Clog => {}
+        FaultKind::Partition | FaultKind::Clog => clog(world, fault, false),
         FaultKind::Pause => world.handle().resume(machine.node),
+    }
+}
+
+fn clog(world: &World, fault: &Fault, on: bool) {
+    world.net().clog(fault.target, fault.other, on);
+    if fault.kind == FaultKind::Partition {
+        world.net().clog(fault.other, fault.target, on);
     }
 }
 
 /// Ends every fault and starts what is down.
 pub fn heal(world: &World) {
     trace::tell("world", format_args!("heals"));
+    world.net().heal();
     world.disarm_crash_points();
     for (n, machine) in world.machines().iter().enumerate() {
         machine.disk.set_rates(Rates::default());
