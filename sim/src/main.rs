@@ -19,6 +19,8 @@ mod mutants;
 #[cfg(madsim)]
 mod nemesis;
 #[cfg(madsim)]
+mod net;
+#[cfg(madsim)]
 mod oracle;
 #[cfg(madsim)]
 mod plan;

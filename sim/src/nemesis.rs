@@ -1,15 +1,18 @@
 //! What is done to the machines while the load runs, and how it is undone.
 
 use crate::disk::Rates;
+use crate::oracle::court::Court;
 use crate::plan::{Fault, Plan};
 use crate::scenario::FaultKind;
 use crate::trace;
+use crate::workload::intruder;
 use crate::world::World;
 use hotfire::rt::sim::mark;
 use hotfire::rt::time::Duration;
 
 /// Carries out the plan's faults, each from its begin to its end, then heals.
-pub async fn disturb(world: &World, plan: &Plan) {
+pub async fn disturb(court: &Court, plan: &Plan) {
+    let world = court.world();
     let start = madsim::time::Instant::now();
     // (milliseconds, is the end, which fault)
     let mut moments: Vec<(u64, bool, usize)> = Vec::new();
@@ -24,7 +27,7 @@ pub async fn disturb(world: &World, plan: &Plan) {
             return;
         }
         let fault = &plan.faults[n];
-        if is_end { end(world, fault) } else { begin(world, fault).await }
+        if is_end { end(world, fault) } else { begin(court, fault) }
     }
     let rest = start + Duration::from_millis(plan.disturb_ms);
     if madsim::time::Instant::now() < rest {
@@ -32,7 +35,8 @@ pub async fn disturb(world: &World, plan: &Plan) {
     }
 }
 
-async fn begin(world: &World, fault: &Fault) {
+fn begin(court: &Court, fault: &Fault) {
+    let world = court.world();
     let (target, rate) = (fault.target, fault.rate);
     let machine = &world.machines()[target];
     trace::tell(
@@ -62,6 +66,7 @@ async fn begin(world: &World, fault: &Fault) {
         FaultKind::SlowDisk => machine.disk.set_slow(fault.amount as u64),
         FaultKind::Partition | FaultKind::Clog => clog(world, fault, true),
         FaultKind::Pause => world.handle().pause(machine.node),
+        FaultKind::SecondStart => intruder::start(court, target),
     }
 }
 
@@ -75,7 +80,7 @@ fn end(world: &World, fault: &Fault) {
         }
         FaultKind::NoSpace => machine.disk.give_space(),
         FaultKind::SlowDisk => machine.disk.set_slow(1),
-        FaultKind::Restart | FaultKind::ClockStep => {}
+        FaultKind::Restart | FaultKind::ClockStep | FaultKind::SecondStart => {}
         FaultKind::Partition | FaultKind::Clog => clog(world, fault, false),
         FaultKind::Pause => world.handle().resume(machine.node),
     }

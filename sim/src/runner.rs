@@ -169,7 +169,7 @@ async fn acts_in(plan: &Plan, world: &World, house: &House) -> Result<(), String
     let budget = Duration::from_millis(plan.budget_ms);
     let all = 0..world.machines().len();
     all.clone().for_each(|n| world.start(n));
-    nemesis::disturb(world, plan).await;
+    nemesis::disturb(house.court(), plan).await;
     nemesis::heal(world);
     if world.violation().is_some() {
         return Ok(());

@@ -93,6 +93,8 @@ pub enum FaultKind {
     Clog,
     /// The process stands still and comes back.
     Pause,
+    /// A second process on the same store directory.
+    SecondStart,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -2,5 +2,6 @@
 
 pub mod client;
 pub mod cluster;
+pub mod intruder;
 pub mod nodes;
 pub mod store;

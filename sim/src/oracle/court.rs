@@ -84,6 +84,11 @@ impl Court {
         }
     }
 
+    /// Whether this generation's store has opened.
+    pub fn is_open(&self, machine: usize, generation: u64) -> bool {
+        self.0.opened.lock().get(&machine).is_some_and(|all| all.contains(&generation))
+    }
+
     fn moment(&self, machine: usize) -> judge::Moment {
         judge::Moment { machine, power_losses: self.world().power_losses(machine) }
     }
