@@ -1,25 +1,14 @@
 //! Which producers and consumers are alive, on which connection, subscribed to what.
 
+use crate::protocol::body::client::{
+    ConsumeFromWhere, ConsumeType, MessageModel, SubscriptionData,
+};
 use crate::rt::time::{Duration, Mono};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The connection a client speaks over. Units: the id of a `remoting::Peer`.
 pub type ChannelId = u64;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConsumeType {
-    /// The application pulls.
-    Actively,
-    /// The client library pulls and pushes to the application.
-    Passively,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MessageModel {
-    Broadcasting,
-    Clustering,
-}
 
 /// What a group wants of one topic. Source: SubscriptionData (4.9.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +45,20 @@ impl Subscription {
         }
     }
 
+    /// As the wire carries it.
+    pub fn to_data(&self) -> SubscriptionData {
+        let kind = if self.is_tag_type() { "TAG" } else { &self.expression_type };
+        SubscriptionData {
+            class_filter_mode: self.class_filter,
+            code_set: self.codes.iter().copied().collect(),
+            expression_type: kind.to_owned(),
+            sub_string: self.sub_string.clone(),
+            sub_version: self.version,
+            tags_set: self.tags.iter().cloned().collect(),
+            topic: self.topic.clone(),
+        }
+    }
+
     pub fn is_tag_type(&self) -> bool {
         self.expression_type.is_empty() || self.expression_type == "TAG"
     }
@@ -68,13 +71,28 @@ impl Subscription {
     }
 }
 
+impl From<SubscriptionData> for Subscription {
+    fn from(data: SubscriptionData) -> Self {
+        Subscription {
+            topic: data.topic,
+            sub_string: data.sub_string,
+            tags: data.tags_set.into_iter().collect(),
+            // A set gives its elements in order.
+            codes: data.code_set.into_iter().collect(),
+            version: data.sub_version,
+            expression_type: data.expression_type,
+            class_filter: data.class_filter_mode,
+        }
+    }
+}
+
 /// What a heartbeat says of one consumer group.
 #[derive(Clone, Debug)]
 pub struct ConsumerBeat {
     pub group: String,
     pub consume_type: Option<ConsumeType>,
     pub model: Option<MessageModel>,
-    pub consume_from: String,
+    pub consume_from: Option<ConsumeFromWhere>,
     pub subscriptions: Vec<Subscription>,
     pub notify: bool,
 }
@@ -107,7 +125,7 @@ struct Member {
 pub struct ConsumerGroup {
     pub consume_type: Option<ConsumeType>,
     pub model: Option<MessageModel>,
-    pub consume_from: String,
+    pub consume_from: Option<ConsumeFromWhere>,
     subscriptions: BTreeMap<String, Arc<Subscription>>,
     members: BTreeMap<ChannelId, Member>,
     notify: bool,
@@ -215,7 +233,7 @@ impl Clients {
         let group = self.consumers.entry(beat.group.clone()).or_insert_with(|| ConsumerGroup {
             consume_type: None,
             model: None,
-            consume_from: String::new(),
+            consume_from: None,
             subscriptions: BTreeMap::new(),
             members: BTreeMap::new(),
             notify: true,
@@ -356,7 +374,7 @@ mod tests {
             group: "g".to_owned(),
             consume_type: Some(ConsumeType::Passively),
             model: Some(MessageModel::Clustering),
-            consume_from: "CONSUME_FROM_LAST_OFFSET".to_owned(),
+            consume_from: Some(ConsumeFromWhere::LastOffset),
             subscriptions: topics.iter().map(sub).collect(),
             notify: true,
         }

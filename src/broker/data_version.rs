@@ -4,18 +4,12 @@ use crate::rt::time::WallMillis;
 use serde::{Deserialize, Serialize};
 
 /// Two versions are the same table when both fields are equal. Source: DataVersion (4.9.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DataVersion {
     pub counter: i64,
     /// Units: epoch milliseconds of the last change.
     pub timestamp: i64,
-}
-
-impl Default for DataVersion {
-    fn default() -> Self {
-        DataVersion { counter: 0, timestamp: 0 }
-    }
 }
 
 impl DataVersion {

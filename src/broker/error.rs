@@ -12,5 +12,5 @@ pub enum Error {
     #[error("write state file {path}: {source}")]
     StateFileWrite { path: String, source: std::io::Error },
     #[error("open the store: {0}")]
-    Store(String),
+    Store(#[source] crate::store::Error),
 }

@@ -9,14 +9,20 @@
 
 pub mod clients;
 pub mod data_version;
+pub mod driver;
 pub mod error;
+mod handler;
 pub mod hold;
+pub mod json_writer;
 pub mod offsets;
 pub mod options;
 pub mod queue_locks;
-pub mod state_file;
+pub mod reply;
 pub mod subscription_groups;
+mod task;
+mod tickets;
 pub mod topics;
 
+pub use driver::{Broker, Deps, Parts};
 pub use error::Error;
 pub use options::Options;

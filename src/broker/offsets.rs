@@ -1,6 +1,6 @@
 //! How far each consumer group has got in each queue.
 
-use super::state_file::JsonWriter;
+use super::json_writer::JsonWriter;
 use crate::model::QueueId;
 use serde::Deserialize;
 use std::collections::BTreeMap;

@@ -93,33 +93,6 @@ impl Default for Limits {
     }
 }
 
-/// What a pull may carry away at once. Source: MessageStoreConfig (4.9.3).
-#[derive(Clone, Debug)]
-pub struct PullLimits {
-    /// `maxTransferCountOnMessageInMemory`
-    pub memory_count_max: u32,
-    /// `maxTransferBytesOnMessageInMemory`
-    pub memory_bytes_max: usize,
-    /// `maxTransferCountOnMessageInDisk`
-    pub disk_count_max: u32,
-    /// `maxTransferBytesOnMessageInDisk`
-    pub disk_bytes_max: usize,
-    /// Entries looked at per pull at least; Java's 16,000 bytes.
-    pub scan_entries: u32,
-}
-
-impl Default for PullLimits {
-    fn default() -> Self {
-        PullLimits {
-            memory_count_max: 32,
-            memory_bytes_max: 256 * 1024,
-            disk_count_max: 8,
-            disk_bytes_max: 64 * 1024,
-            scan_entries: 800,
-        }
-    }
-}
-
 /// Everything a broker can be told besides its store.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -162,14 +135,11 @@ pub struct Options {
     pub reject_transactions: bool,
     /// `startAcceptSendRequestTimeStamp`. Units: epoch milliseconds.
     pub accept_sends_from_ms: i64,
-    /// The text of the store's flush mode is not known here; true when SYNC_FLUSH.
-    pub sync_flush: bool,
     /// How long a clean stop may take before what still runs is dropped.
     pub stop_timeout: Duration,
     pub topics: TopicOptions,
     pub groups: GroupOptions,
     pub limits: Limits,
-    pub pull: PullLimits,
 }
 
 impl Default for Options {
@@ -195,12 +165,10 @@ impl Default for Options {
             property_filter: false,
             reject_transactions: false,
             accept_sends_from_ms: 0,
-            sync_flush: false,
             stop_timeout: Duration::from_secs(4),
             topics: TopicOptions::default(),
             groups: GroupOptions::default(),
             limits: Limits::default(),
-            pull: PullLimits::default(),
         }
     }
 }
@@ -215,11 +183,6 @@ impl Options {
             client_silence_max: ms(rng, 5_000, 120_000),
             ..Options::default()
         };
-        options.pull.memory_count_max = rng.between(1, 32) as u32;
-        options.pull.memory_bytes_max = rng.between(64, 64 * 1024) as usize;
-        options.pull.disk_count_max = rng.between(1, 8) as u32;
-        options.pull.disk_bytes_max = rng.between(64, 16 * 1024) as usize;
-        options.pull.scan_entries = rng.between(1, 100) as u32;
         options.topics.default_queues = rng.between(1, 8) as u32;
         if rng.chance(0.2) {
             options.limits.parked_pulls_max = rng.between(1, 4) as usize;

@@ -1,14 +1,17 @@
 //! Which client of a group may consume a queue in order.
 
 use crate::rt::time::{Duration, Mono};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A queue as an orderly consumer names it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct LockedQueue {
-    pub topic: String,
     pub broker_name: String,
+    #[serde(rename = "queueId")]
     pub queue: i32,
+    pub topic: String,
 }
 
 #[derive(Clone, Debug)]

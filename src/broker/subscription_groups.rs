@@ -1,8 +1,8 @@
 //! What is known of each consumer group besides its live members.
 
 use super::data_version::DataVersion;
+use super::json_writer::JsonWriter;
 use super::options::GroupOptions;
-use super::state_file::JsonWriter;
 use crate::rt::time::WallMillis;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -155,7 +155,7 @@ impl SubscriptionGroups {
 }
 
 /// `subscriptionGroup.json` as read.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct GroupFile {
     pub data_version: DataVersion,

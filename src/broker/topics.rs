@@ -1,8 +1,8 @@
 //! Which topics this broker has, and the rules by which new ones appear.
 
 use super::data_version::DataVersion;
+use super::json_writer::JsonWriter;
 use super::options::TopicOptions;
-use super::state_file::JsonWriter;
 use crate::model::TopicName;
 use crate::rt::time::WallMillis;
 use serde::{Deserialize, Serialize};
@@ -243,7 +243,7 @@ impl Topics {
             (true, false) => 1,
             (true, true) => 2,
         };
-        match self.from_template(&send) {
+        match self.by_template(&send) {
             Ok(mut config) => {
                 config.topic_sys_flag = sys_flag;
                 self.insert(now, config)
@@ -253,7 +253,7 @@ impl Topics {
         }
     }
 
-    fn from_template(&self, send: &FirstSend) -> Result<TopicConfig, CreateError> {
+    fn by_template(&self, send: &FirstSend) -> Result<TopicConfig, CreateError> {
         let template = self.get(send.template).ok_or(CreateError::NoTemplate)?;
         let disabled = send.template == TEMPLATE_TOPIC && !self.options.auto_create;
         if disabled || template.config.perm & perm::INHERIT == 0 {
@@ -369,7 +369,7 @@ impl Topics {
 }
 
 /// `topics.json` as read.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TopicFile {
     pub data_version: DataVersion,

@@ -1,5 +1,7 @@
 //! What can be typed.
 
+use super::consume::Consume;
+use super::produce::Produce;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::Path;
@@ -33,6 +35,10 @@ pub enum Command {
     Broker(Broker),
     /// Stops brokers or name servers of this machine; also when called as mqshutdown
     Shutdown(Shutdown),
+    /// Sends messages and prints one line per send: status, message id, queue, offset
+    Produce(Produce),
+    /// Prints messages, one per line, and commits what it printed
+    Consume(Consume),
 }
 
 #[derive(Debug, ClapArgs)]

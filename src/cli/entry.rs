@@ -2,7 +2,7 @@
 
 use super::args::{Args, Command, with_command_of_name};
 use super::failure::Failure;
-use super::{run_broker, run_namesrv, shutdown, standalone};
+use super::{consume, produce, run_broker, run_namesrv, shutdown, standalone};
 use clap::Parser;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -22,6 +22,8 @@ pub fn main() -> ExitCode {
         Command::Namesrv(args) => run_namesrv::run(&args),
         Command::Broker(args) => run_broker::run(&args),
         Command::Shutdown(args) => shutdown::run(&args),
+        Command::Produce(args) => produce::run(&args),
+        Command::Consume(args) => consume::run(&args),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,10 +5,14 @@
 //! name server stands here.
 
 mod args;
+mod consume;
 mod entry;
 mod failure;
 mod logging;
 mod machine;
+mod member;
+mod moment;
+mod produce;
 mod run_broker;
 mod run_namesrv;
 mod settings;

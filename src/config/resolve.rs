@@ -183,7 +183,6 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
         property_filter: raw.flag("enablePropertyFilter"),
         reject_transactions: raw.flag("rejectTransactionMessage"),
         accept_sends_from_ms: raw.number("startAcceptSendRequestTimeStamp"),
-        sync_flush: raw.text("flushDiskType") == Some("SYNC_FLUSH"),
         ..broker::Options::default()
     };
     options.topics = broker::options::TopicOptions {
@@ -198,10 +197,6 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
     };
     options.groups.auto_create = raw.flag("autoCreateSubscriptionGroup");
     options.limits.message_bytes_max = size(raw, "maxMessageSize");
-    options.pull.memory_count_max = size(raw, "maxTransferCountOnMessageInMemory") as u32;
-    options.pull.memory_bytes_max = size(raw, "maxTransferBytesOnMessageInMemory");
-    options.pull.disk_count_max = size(raw, "maxTransferCountOnMessageInDisk") as u32;
-    options.pull.disk_bytes_max = size(raw, "maxTransferBytesOnMessageInDisk");
     Ok(options)
 }
 

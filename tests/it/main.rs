@@ -1,4 +1,6 @@
 //! One binary on real tokio, real files and loopback.
 
+mod broker;
 mod disk;
 mod net;
+mod remoting;
