@@ -18,6 +18,7 @@ mod run_namesrv;
 mod settings;
 mod shutdown;
 mod standalone;
+mod world;
 
 pub use entry::main;
 pub use failure::Failure;
