@@ -134,7 +134,9 @@ impl History {
         };
         if at > commits.asked_max {
             let asked = commits.asked_max;
-            return Err(format!("the broker has offset {at} for {key:?}, at most {asked} was asked"));
+            return Err(format!(
+                "the broker has offset {at} for {key:?}, at most {asked} was asked"
+            ));
         }
         let may_forget = |us: u64| crashes.iter().any(|c| *c >= us && *c - us < near_us);
         let kept = commits.acked.iter().filter(|(us, _)| !may_forget(*us));

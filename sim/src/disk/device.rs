@@ -160,8 +160,7 @@ impl Process {
     }
 
     fn handle(&self, path: &str, node: Inode) -> Arc<dyn File> {
-        let handle =
-            Handle {
+        let handle = Handle {
             shared: self.shared.clone(),
             epoch: self.epoch,
             changes: self.changes.clone(),

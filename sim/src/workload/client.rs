@@ -204,10 +204,7 @@ struct Since {
 impl Since {
     fn now(house: &ClusterHouse, machine: usize) -> Since {
         let world = house.world();
-        Since {
-            power_losses: world.power_losses(machine),
-            generation: world.generation(machine),
-        }
+        Since { power_losses: world.power_losses(machine), generation: world.generation(machine) }
     }
 }
 
@@ -295,10 +292,7 @@ impl Reader {
                     if let Some(QueueOffset(at)) = commit {
                         let key = self.key();
                         let now_us = trace::now_us();
-                        self.node
-                            .house
-                            .court()
-                            .history(|h| h.on_commit_acked(&key, at, now_us));
+                        self.node.house.court().history(|h| h.on_commit_acked(&key, at, now_us));
                     }
                     let answered = (self.key(), phase);
                     let house = &self.node.house;
@@ -345,9 +339,8 @@ impl Reader {
                     let house = &self.node.house;
                     let near_us = house.offsets_near_us(self.broker);
                     let crashes = house.world().crashes_us(self.broker);
-                    let judged = house
-                        .court()
-                        .history(|h| h.on_committed(&asked_by, at, &crashes, near_us));
+                    let judged =
+                        house.court().history(|h| h.on_committed(&asked_by, at, &crashes, near_us));
                     if house.keeps_offsets(self.broker) {
                         house.court().check("offsets_kept", judged);
                     }
@@ -367,8 +360,11 @@ impl Reader {
         let house = self.node.house.clone();
         let key = self.key();
         house.court().history(|h| h.on_commit_asked(&key, at));
-        let done =
-            self.node.client.commit_offset(&self.node.consumers, &self.queue, QueueOffset(at)).await;
+        let done = self
+            .node
+            .client
+            .commit_offset(&self.node.consumers, &self.queue, QueueOffset(at))
+            .await;
         if done.is_ok() {
             house.court().history(|h| h.on_commit_acked(&key, at, trace::now_us()));
         }

@@ -187,9 +187,9 @@ impl ClusterHouse {
     /// After a restart without derived files everything can be read again.
     pub async fn reread(&self, budget: Duration) -> Result<(), String> {
         self.0.progress.lock().read_to.clear();
-        self.within(budget, || self.all_read())
-            .await
-            .map_err(|()| format!("brokers without derived files: not all is read{}", self.behind()))
+        self.within(budget, || self.all_read()).await.map_err(|()| {
+            format!("brokers without derived files: not all is read{}", self.behind())
+        })
     }
 
     async fn within(&self, budget: Duration, holds: impl Fn() -> bool) -> Result<(), ()> {

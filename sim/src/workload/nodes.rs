@@ -25,8 +25,7 @@ pub async fn name_server(house: ClusterHouse, mut boot: Boot) {
     options.listen = SocketAddr::new(ip(boot.machine), NAME_SERVER_PORT);
     options.kv_config_path = "/data/namesrv/kvConfig.json".to_owned();
     let group = TaskGroup::new();
-    let started =
-        Namesrv::start(boot.disk.clone(), &boot.net, &boot.clock, &group, options).await;
+    let started = Namesrv::start(boot.disk.clone(), &boot.net, &boot.clock, &group, options).await;
     match started {
         Ok(server) => {
             boot.stop.until(|stop| *stop).await;
