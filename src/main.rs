@@ -1,1 +1,5 @@
-fn main() {}
+//! The binary `hotfire`, also called as `mqbroker`, `mqnamesrv` and `mqshutdown`.
+
+fn main() -> std::process::ExitCode {
+    hotfire::cli::main()
+}

@@ -29,7 +29,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Where code may wait, and so where clocks and dice may be asked.
 const MAY_AWAIT: &[&str] = &["rt/", "disk/", "net/", "remoting/", "cli/", "main.rs"];
 const MAY_AWAIT_INSIDE: &[&str] = &["/driver.rs", "/driver/", "/task/", "/handler/"];
-const NEVER_AWAIT: &[&str] = &["remoting/pending.rs", "remoting/outbox.rs"];
+const NEVER_AWAIT: &[&str] =
+    &["remoting/pending.rs", "remoting/outbox.rs", "remoting/budget.rs", "remoting/limits.rs"];
 
 /// Text that may not stand in a source file, where it may, and what to use instead.
 const BANS: &[(&str, &[&str], &str)] = &[

@@ -1,1 +1,28 @@
-//! To be written.
+//! Turns requests into store operations and replies, and owns the consumer-facing state.
+//!
+//! Owns: topics, subscription groups, live clients, consumer offsets, parked pulls, queue locks,
+//! the three state files under `config/`, and the choice of every response code. Must never:
+//! know a byte of a file or a frame, dial a client, or depend on `client`.
+//!
+//! The tables and `hold` are pure. `driver` owns them behind one lock that is taken once per batch
+//! of frames, `handler/` turns requests into calls on them, `task/` holds the background loops.
+
+pub mod clients;
+pub mod data_version;
+pub mod driver;
+pub mod error;
+mod handler;
+pub mod hold;
+pub mod json_writer;
+pub mod offsets;
+pub mod options;
+pub mod queue_locks;
+pub mod reply;
+pub mod subscription_groups;
+mod task;
+mod tickets;
+pub mod topics;
+
+pub use driver::{Broker, Deps, Parts};
+pub use error::Error;
+pub use options::Options;

@@ -2,6 +2,8 @@
 //!
 //! Every error names the path. Nothing here buffers: a write that returned is in the page cache.
 
+#![expect(clippy::disallowed_methods, reason = "the one place where files are touched")]
+
 use super::{BoxFuture, Disk, Entry, File, Fill, LockGuard, parent};
 use crate::rt::task::blocking;
 use bytes::Bytes;
@@ -62,12 +64,10 @@ impl Disk for RealDisk {
         })
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place where files are renamed")]
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(from, to).map_err(at(from))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place where files are removed")]
     fn remove(&self, path: &str) -> io::Result<()> {
         fs::remove_file(path).map_err(at(path))
     }
@@ -97,7 +97,6 @@ impl Disk for RealDisk {
         Ok(entries)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place where directories are made")]
     fn make_dir(&self, dir: &str) -> io::Result<()> {
         fs::create_dir_all(dir).map_err(at(dir))
     }

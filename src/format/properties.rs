@@ -16,22 +16,69 @@ pub const ITEM_END: u8 = 2;
 pub const SIZE_MAX: usize = i16::MAX as usize;
 
 /// With up to this many items a duplicate name is looked for by comparing; above it, by a map.
-const PAIRWISE_COUNT_MAX: usize = 24;
+const PAIRWISE_COUNT_MAX: usize = 16;
 
 /// Every item that counts, in order of appearance, duplicates included.
-pub fn iter(raw: &[u8]) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
-    raw.split(|byte| *byte == ITEM_END).filter_map(split_item)
+pub fn iter(raw: &[u8]) -> Items<'_> {
+    Items { raw, at: 0, has_nul: false }
 }
 
-fn split_item(item: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = item.iter().position(|byte| *byte == NAME_END)?;
-    let (name, value) = (&item[..at], &item[at + 1..]);
-    (!name.is_empty() && !value.is_empty()).then_some((name, value))
+/// The items of a property string; see `iter`.
+#[derive(Clone, Debug)]
+pub struct Items<'a> {
+    raw: &'a [u8],
+    at: usize,
+    has_nul: bool,
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.at < self.raw.len() {
+            let start = self.at;
+            let (mut name_end, mut at) = (None, start);
+            let end = loop {
+                at = next_control(self.raw, at);
+                match self.raw.get(at) {
+                    Some(&NAME_END) => name_end = name_end.or(Some(at)),
+                    Some(0) => self.has_nul = true,
+                    _ => break at,
+                }
+                at += 1;
+            };
+            self.at = end + 1;
+            if let Some(name_end) = name_end.filter(|at| *at > start && *at + 1 < end) {
+                return Some((&self.raw[start..name_end], &self.raw[name_end + 1..end]));
+            }
+        }
+        None
+    }
+}
+
+/// The position of the next byte that is NUL, 0x01 or 0x02, from `at` on; the length when there is
+/// none. Looks at eight bytes at a time.
+fn next_control(raw: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    while let Some(eight) = raw.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*eight);
+        // The top bit of a byte of `found` is set where the byte is below 3; above the first such
+        // byte it may also be set wrongly.
+        let found = word.wrapping_sub(3 * ONES) & !word & (0x80 * ONES);
+        if found != 0 {
+            return at + (found.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while raw.get(at).is_some_and(|byte| *byte > ITEM_END) {
+        at += 1;
+    }
+    at.min(raw.len())
 }
 
 /// The value of `name`.
 pub fn get<'a>(raw: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    iter(raw).rev().find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
+    iter(raw).filter(|(found, _)| *found == name.as_bytes()).last().map(|(_, value)| value)
 }
 
 /// The value of `name` when it is text.
@@ -112,21 +159,23 @@ fn is_true(value: &[u8]) -> bool {
 /// Source: SendMessageProcessor#asyncSendMessage (4.9.3).
 /// Differs: 4.9.3 writes the items in Java's hash order, we keep the sender's.
 pub fn store_form<'a>(raw: &'a [u8], cluster: &str, out: &mut Vec<u8>) -> Sent<'a> {
-    rewrite(raw, Some(cluster), false, out)
+    rewrite(raw, cluster, false, out)
 }
 
 /// Like `store_form`, but WAIT stays: what 4.9.3 stores for half and delayed messages, whose
 /// string is made again after WAIT was put back.
 pub fn store_form_with_wait<'a>(raw: &'a [u8], cluster: &str, out: &mut Vec<u8>) -> Sent<'a> {
-    rewrite(raw, Some(cluster), true, out)
+    rewrite(raw, cluster, true, out)
 }
 
 /// What the broker acts on, without writing anything.
 pub fn look_at(raw: &[u8]) -> Sent<'_> {
-    let mut sent = Sent { has_nul: raw.contains(&0), ..Sent::default() };
-    for (name, value) in iter(raw) {
+    let mut sent = Sent::default();
+    let mut items = iter(raw);
+    for (name, value) in items.by_ref() {
         note(&mut sent, name, value);
     }
+    sent.has_nul = items.has_nul;
     sent
 }
 
@@ -143,46 +192,53 @@ fn note<'a>(sent: &mut Sent<'a>, name: &[u8], value: &'a [u8]) {
     *slot = Some(value);
 }
 
-fn rewrite<'a>(
-    raw: &'a [u8],
-    cluster: Option<&str>,
-    keep_wait: bool,
-    out: &mut Vec<u8>,
-) -> Sent<'a> {
-    let mut sent = Sent { has_nul: raw.contains(&0), ..Sent::default() };
-    make_room(out, raw.len() + 64);
-    let start = out.len();
-    let count = raw.iter().filter(|byte| **byte == ITEM_END).count() + 1;
-    let last = (count > PAIRWISE_COUNT_MAX).then(|| last_positions(raw));
-    for (position, (name, value)) in iter(raw).enumerate() {
+fn rewrite<'a>(raw: &'a [u8], cluster: &str, keep_wait: bool, out: &mut Vec<u8>) -> Sent<'a> {
+    make_room(out, raw.len() + cluster.len() + 10);
+    let mut sent = Sent::default();
+    let mut few: [(&[u8], &[u8]); PAIRWISE_COUNT_MAX] = [(&[], &[]); PAIRWISE_COUNT_MAX];
+    let mut count = 0;
+    let mut items = iter(raw);
+    for (name, value) in items.by_ref() {
         note(&mut sent, name, value);
-        let dropped = (name == b"WAIT" && !keep_wait) || (name == b"CLUSTER" && cluster.is_some());
-        let repeated = match &last {
-            Some(last) => last.get(name) != Some(&position),
-            None => iter(raw).skip(position + 1).any(|(later, _)| later == name),
-        };
-        if !dropped && !repeated {
-            if out.len() > start {
-                out.push(ITEM_END);
+        if name == property::CLUSTER.as_bytes() || (name == b"WAIT" && !keep_wait) {
+            continue;
+        }
+        if let Some(slot) = few.get_mut(count) {
+            *slot = (name, value);
+        }
+        count += 1;
+    }
+    sent.has_nul = items.has_nul;
+    let start = out.len();
+    if count <= PAIRWISE_COUNT_MAX {
+        let few = &few[..count];
+        for (position, (name, value)) in few.iter().enumerate() {
+            if !few[position + 1..].iter().any(|(later, _)| later == name) {
+                push_item(out, start, name, value);
             }
-            out.extend_from_slice(name);
-            out.push(NAME_END);
-            out.extend_from_slice(value);
+        }
+    } else {
+        let last: BTreeMap<_, _> =
+            iter(raw).enumerate().map(|(at, (name, _))| (name, at)).collect();
+        for (position, (name, value)) in iter(raw).enumerate() {
+            let dropped = name == property::CLUSTER.as_bytes() || (name == b"WAIT" && !keep_wait);
+            if !dropped && last.get(name) == Some(&position) {
+                push_item(out, start, name, value);
+            }
         }
     }
-    if let Some(cluster) = cluster {
-        if out.len() > start {
-            out.push(ITEM_END);
-        }
-        out.extend_from_slice(property::CLUSTER.as_bytes());
-        out.push(NAME_END);
-        out.extend_from_slice(cluster.as_bytes());
-    }
+    push_item(out, start, property::CLUSTER.as_bytes(), cluster.as_bytes());
     sent
 }
 
-fn last_positions(raw: &[u8]) -> BTreeMap<&[u8], usize> {
-    iter(raw).enumerate().map(|(position, (name, _))| (name, position)).collect()
+/// Appends an item to a string that begins at `start` of `out` and does not end in 0x02.
+fn push_item(out: &mut Vec<u8>, start: usize, name: &[u8], value: &[u8]) {
+    if out.len() > start {
+        out.push(ITEM_END);
+    }
+    out.extend_from_slice(name);
+    out.push(NAME_END);
+    out.extend_from_slice(value);
 }
 
 /// What 4.9.3 stores for one member of a batch: the member's string as sent, then the batch's own
@@ -193,7 +249,7 @@ pub fn batch_member_form(member: &[u8], batch: &[u8], cluster: &str, out: &mut V
     if !member.is_empty() && out.last() != Some(&ITEM_END) {
         out.push(ITEM_END);
     }
-    rewrite(batch, Some(cluster), true, out);
+    rewrite(batch, cluster, true, out);
 }
 
 /// Java's `String#hashCode` of text in UTF-8: over UTF-16 units, `h = 31 h + unit`, wrapping.
@@ -347,6 +403,17 @@ mod tests {
                 }
             }
             prop_assert_eq!(get(&out, "CLUSTER"), Some(&b"C"[..]));
+        }
+
+        #[test]
+        fn items_are_those_of_a_plain_split(raw in proptest::collection::vec(
+            prop_oneof![Just(0u8), Just(1), Just(2), 3u8..6, any::<u8>()], 0..80)) {
+            let plain: Vec<_> = raw.split(|byte| *byte == ITEM_END).filter_map(|item| {
+                let at = item.iter().position(|byte| *byte == NAME_END)?;
+                (at > 0 && at + 1 < item.len()).then(|| (&item[..at], &item[at + 1..]))
+            }).collect();
+            prop_assert_eq!(iter(&raw).collect::<Vec<_>>(), plain);
+            prop_assert_eq!(look_at(&raw).has_nul, raw.contains(&0));
         }
 
         #[test]

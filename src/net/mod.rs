@@ -40,7 +40,8 @@ pub trait Stream: Send {
     fn peer_addr(&self) -> SocketAddr;
     fn local_addr(&self) -> SocketAddr;
 
-    /// Ready when a read would not wait (data, end, or an error); holds no buffer meanwhile.
+    /// Ready when a read would not wait (data, end, or an error); holds no buffer meanwhile. It
+    /// may be wrong once: `poll_read` then waits, and so does this afterwards.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Appends at most `max` bytes to `buf`. `Ok(0)` is the peer's half-close.

@@ -4,7 +4,7 @@ use super::sync::{Mutex, Notify, watch};
 use super::time::{Clock, Mono};
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 pub use tokio::task::yield_now;
 
 /// The stop signal of a `TaskGroup`, as its tasks see it.
@@ -56,6 +56,32 @@ impl Drop for Leave {
     }
 }
 
+/// See `TaskGroup::spawner`: for what the group's own tasks hold.
+#[derive(Clone)]
+pub struct Spawner(Weak<AbortOnDrop>);
+
+impl Spawner {
+    /// Runs `work` in the group; drops it when the group is gone.
+    pub fn spawn<F: Future<Output = ()> + Send + 'static>(&self, work: F) {
+        if let Some(guard) = self.0.upgrade() {
+            start(&guard.0, work);
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where tasks start")]
+fn start<F: Future<Output = ()> + Send + 'static>(group: &Arc<Inner>, work: F) {
+    let mut members = group.members.lock();
+    let id = members.next;
+    members.next += 1;
+    let leave = Leave(group.clone(), id);
+    let task = tokio::spawn(async move {
+        let _leave = leave;
+        work.await;
+    });
+    members.running.insert(id, task.abort_handle());
+}
+
 impl Default for TaskGroup {
     fn default() -> Self {
         Self::new()
@@ -69,22 +95,18 @@ impl TaskGroup {
         TaskGroup { _guard: Arc::new(AbortOnDrop(inner.clone())), inner }
     }
 
+    /// A way to start tasks in this group that does not keep it alive.
+    pub fn spawner(&self) -> Spawner {
+        Spawner(Arc::downgrade(&self._guard))
+    }
+
     pub fn stop_signal(&self) -> Stop {
         Stop(self.inner.stop.subscribe())
     }
 
     /// Runs `work` until it ends, or until the group is dropped or its shutdown runs out of time.
-    #[expect(clippy::disallowed_methods, reason = "the one place where tasks start")]
     pub fn spawn<F: Future<Output = ()> + Send + 'static>(&self, work: F) {
-        let mut members = self.inner.members.lock();
-        let id = members.next;
-        members.next += 1;
-        let leave = Leave(self.inner.clone(), id);
-        let task = tokio::spawn(async move {
-            let _leave = leave;
-            work.await;
-        });
-        members.running.insert(id, task.abort_handle());
+        start(&self.inner, work);
     }
 
     pub fn count(&self) -> usize {

@@ -1,3 +1,7 @@
 //! One binary on real tokio, real files and loopback.
 
+mod broker;
 mod disk;
+mod namesrv;
+mod net;
+mod remoting;

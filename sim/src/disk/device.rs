@@ -1,0 +1,408 @@
+//! The disk as a running process sees it, and the levers the world pulls.
+
+use super::platter::{Inode, Platter, Snapshot, broken};
+use super::{Habits, PowerCut, Rates};
+use crate::trace;
+use hotfire::disk::{BoxFuture, Disk, Entry, File, Fill, LockGuard, parent};
+use hotfire::rt::rng::Rng;
+use hotfire::rt::sim::mark;
+use hotfire::rt::sync::Mutex;
+use hotfire::rt::time::{Clock, Duration};
+use std::io;
+use std::sync::Arc;
+
+struct Shared {
+    /// The machine's name, for the trace.
+    machine: String,
+    clock: Clock,
+    platter: Mutex<Platter>,
+}
+
+/// One machine's disk. Cloning shares it.
+#[derive(Clone)]
+pub struct SimDisk(Arc<Shared>);
+
+impl SimDisk {
+    pub fn new(machine: &str, clock: Clock, rng: Rng, habits: Habits) -> Self {
+        let platter = Mutex::new(Platter::new(rng, habits));
+        SimDisk(Arc::new(Shared { machine: machine.into(), clock, platter }))
+    }
+
+    /// What a process that starts now sees; it goes dead with the next crash.
+    pub fn process(&self) -> Arc<dyn Disk> {
+        let epoch = self.0.platter.lock().epoch;
+        Arc::new(Process { shared: self.0.clone(), epoch })
+    }
+
+    pub fn process_crash(&self) {
+        self.0.platter.lock().process_crash();
+    }
+
+    pub fn power_loss(&self) -> PowerCut {
+        let cut = self.0.platter.lock().power_loss();
+        let (dropped, names) = (cut.sectors_dropped, cut.names_lost);
+        self.0.note(format_args!(
+            "power lost: {dropped} sectors dropped, {} kept, {names} names lost {}",
+            cut.sectors_kept,
+            cut.examples.join(", ")
+        ));
+        cut
+    }
+
+    pub fn set_rates(&self, rates: Rates) {
+        self.0.platter.lock().rates = rates;
+    }
+
+    /// From now on only `spare` more bytes can be allocated.
+    pub fn leave_space(&self, spare: u64) {
+        let mut platter = self.0.platter.lock();
+        platter.habits.capacity = platter.used() + spare;
+    }
+
+    pub fn give_space(&self) {
+        self.0.platter.lock().habits.capacity = Habits::default().capacity;
+    }
+
+    /// Syncs take so many times as long as usual.
+    pub fn set_slow(&self, times: u64) {
+        self.0.platter.lock().slow = times;
+    }
+
+    /// A directory that was there before the machine was switched on.
+    pub fn furnish(&self, dir: &str) {
+        self.0.platter.lock().furnish(dir);
+    }
+
+    /// A bit flips at rest. False when the file has no such byte.
+    pub fn rot(&self, path: &str, at: usize, bit: u8) -> bool {
+        self.0.platter.lock().rot(path, at, bit)
+    }
+
+    /// A file as a process would read it now; for oracles.
+    pub fn peek(&self, path: &str) -> Option<Vec<u8>> {
+        self.0.platter.lock().peek(path)
+    }
+
+    /// Every file of the machine, sorted; for oracles.
+    pub fn files(&self) -> Vec<String> {
+        self.0.platter.lock().files()
+    }
+
+    /// Removes a file or everything below a directory, as an operator would.
+    pub fn delete_tree(&self, path: &str) {
+        let mut platter = self.0.platter.lock();
+        let below = format!("{path}/");
+        for file in platter.files() {
+            if file == path || file.starts_with(&below) {
+                let _ = platter.remove(&file);
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn note(&self, what: std::fmt::Arguments<'_>) {
+        trace::event(&self.machine, what);
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.wall().0
+    }
+
+    /// Runs one call of a process, unless the process is dead.
+    fn call<T>(
+        &self,
+        epoch: u64,
+        work: impl FnOnce(&mut Platter) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut platter = self.platter.lock();
+        if platter.epoch != epoch {
+            return Err(io::Error::other("this process is dead"));
+        }
+        work(&mut platter)
+    }
+
+    async fn device_time(&self) {
+        let us = {
+            let mut platter = self.platter.lock();
+            let (from, to) = platter.habits.sync_us;
+            platter.rng.between(from, to) * platter.slow
+        };
+        self.clock.sleep_until(self.clock.mono() + Duration::from_micros(us)).await;
+    }
+}
+
+struct Process {
+    shared: Arc<Shared>,
+    epoch: u64,
+}
+
+impl Process {
+    fn call<T>(&self, work: impl FnOnce(&mut Platter) -> io::Result<T>) -> io::Result<T> {
+        self.shared.call(self.epoch, work)
+    }
+
+    fn handle(&self, path: &str, node: Inode) -> Arc<dyn File> {
+        let handle =
+            Handle { shared: self.shared.clone(), epoch: self.epoch, path: path.into(), node };
+        Arc::new(SimFile(Arc::new(handle)))
+    }
+}
+
+impl Disk for Process {
+    fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        let node = self.call(|p| {
+            let node = p.lookup(path)?;
+            p.hold(node);
+            Ok(node)
+        })?;
+        Ok(self.handle(path, node))
+    }
+
+    fn open_or_create(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        let now_ms = self.shared.now_ms();
+        let node = self.call(|p| {
+            let node = if p.exists(path) { p.lookup(path)? } else { p.create(path, 0, now_ms)? };
+            p.hold(node);
+            Ok(node)
+        })?;
+        Ok(self.handle(path, node))
+    }
+
+    fn create_whole(
+        &self,
+        path: &str,
+        staging: &str,
+        size: u64,
+        fill: Fill,
+    ) -> BoxFuture<'static, io::Result<Arc<dyn File>>> {
+        let process = Process { shared: self.shared.clone(), epoch: self.epoch };
+        let (path, staging) = (path.to_owned(), staging.to_owned());
+        Box::pin(async move { process.create_whole_steps(&path, &staging, size, fill).await })
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.call(|p| p.rename(from, to))
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.call(|p| p.remove(path))
+    }
+
+    fn remove_dir(&self, path: &str) -> io::Result<()> {
+        self.call(|p| p.remove_dir(path))
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
+        self.call(|p| p.list(dir))
+    }
+
+    fn make_dir(&self, dir: &str) -> io::Result<()> {
+        self.call(|p| p.make_dir(dir))
+    }
+
+    fn sync_dir(&self, dir: &str) -> BoxFuture<'static, io::Result<()>> {
+        let (shared, epoch, dir) = (self.shared.clone(), self.epoch, dir.to_owned());
+        Box::pin(async move { sync_dir(&shared, epoch, &dir).await })
+    }
+
+    fn lock(&self, path: &str) -> io::Result<Box<dyn LockGuard>> {
+        let now_ms = self.shared.now_ms();
+        let id = self.call(|p| {
+            if !p.exists(path) {
+                p.create(path, 0, now_ms)?;
+            }
+            let id = p.next_id();
+            p.take_lock(path, id)?;
+            Ok(id)
+        })?;
+        Ok(Box::new(SimLock { shared: self.shared.clone(), path: path.into(), id }))
+    }
+
+    fn free_space(&self, _dir: &str) -> io::Result<(u64, u64)> {
+        self.call(|p| {
+            let all = p.habits.capacity;
+            Ok((all.saturating_sub(p.used()), all))
+        })
+    }
+}
+
+impl Process {
+    /// The steps of `RealDisk`: a crash may fall between any two of them.
+    async fn create_whole_steps(
+        &self,
+        path: &str,
+        staging: &str,
+        size: u64,
+        fill: Fill,
+    ) -> io::Result<Arc<dyn File>> {
+        let taken = || io::Error::new(io::ErrorKind::AlreadyExists, format!("{path}: taken"));
+        let now_ms = self.shared.now_ms();
+        let size = usize::try_from(size).map_err(io::Error::other)?;
+        let staged = self.call(|p| {
+            if p.exists(path) {
+                return Err(taken());
+            }
+            let name = path.rsplit('/').next().unwrap_or(path);
+            let staged = format!("{staging}/{name}.{}.new", p.next_id());
+            let node = p.create(&staged, size, now_ms)?;
+            if fill != Fill::Sparse
+                && let Err(e) = p.allocate(path, node, 0, size)
+            {
+                p.remove(&staged)?;
+                return Err(e);
+            }
+            Ok(staged)
+        })?;
+        let file = self.open(&staged)?;
+        let done = async {
+            file.sync_data().await?;
+            self.call(|p| if p.exists(path) { Err(taken()) } else { p.rename(&staged, path) })?;
+            if let Err(e) = sync_dir(&self.shared, self.epoch, parent(path)).await {
+                self.call(|p| p.remove(path))?;
+                return Err(e);
+            }
+            sync_dir(&self.shared, self.epoch, staging).await
+        };
+        match done.await {
+            Ok(()) => {
+                self.shared.note(format_args!("new file {path} of {size}"));
+                self.open(path)
+            }
+            Err(e) => {
+                let _ = self.call(|p| p.remove(&staged));
+                Err(e)
+            }
+        }
+    }
+}
+
+async fn sync_dir(shared: &Shared, epoch: u64, dir: &str) -> io::Result<()> {
+    let until = shared.call(epoch, |p| {
+        p.list(dir)?;
+        Ok(p.names_until())
+    })?;
+    shared.device_time().await;
+    shared.call(epoch, |p| {
+        if p.rates.sync > 0.0 && p.rng.chance(p.rates.sync) {
+            mark("disk: directory sync failed");
+            return Err(broken(dir));
+        }
+        p.finish_sync_dir(dir, until);
+        Ok(())
+    })
+}
+
+struct SimLock {
+    shared: Arc<Shared>,
+    path: String,
+    id: u64,
+}
+
+impl LockGuard for SimLock {}
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.shared.platter.lock().release_lock(&self.path, self.id);
+    }
+}
+
+/// One open file description.
+struct Handle {
+    shared: Arc<Shared>,
+    epoch: u64,
+    path: String,
+    node: Inode,
+}
+
+impl Handle {
+    fn call<T>(&self, work: impl FnOnce(&mut Platter) -> io::Result<T>) -> io::Result<T> {
+        self.shared.call(self.epoch, work)
+    }
+
+    async fn sync_from(&self, taken: Snapshot) -> io::Result<()> {
+        self.shared.device_time().await;
+        let done = self.call(|p| p.finish_sync(&self.path, self.node, taken));
+        match &done {
+            Ok(()) => self.shared.note(format_args!("synced {}", self.path)),
+            Err(e) => self.shared.note(format_args!("sync of {} failed: {e}", self.path)),
+        }
+        done
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // A dead process's handles were closed by the crash.
+        let _ = self.call(|p| {
+            p.let_go(self.node);
+            Ok(())
+        });
+    }
+}
+
+struct SimFile(Arc<Handle>);
+
+impl File for SimFile {
+    fn size(&self) -> io::Result<u64> {
+        self.0.call(|p| Ok(p.size(self.0.node) as u64))
+    }
+
+    fn modified_ms(&self) -> io::Result<i64> {
+        self.0.call(|p| Ok(p.modified_ms(self.0.node)))
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let h = &*self.0;
+        let at = usize::try_from(offset).map_err(io::Error::other)?;
+        let now_ms = h.shared.now_ms();
+        let done = h.call(|p| p.write(&h.path, h.node, at, data, now_ms));
+        match &done {
+            Ok(()) => {
+                h.shared.note(format_args!("wrote {} at {offset} of {}", data.len(), h.path));
+            }
+            Err(e) => h.shared.note(format_args!("write at {offset} of {} failed: {e}", h.path)),
+        }
+        done
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<bytes::Bytes> {
+        let h = &*self.0;
+        let at = usize::try_from(offset).map_err(io::Error::other)?;
+        Ok(h.call(|p| p.read(&h.path, h.node, at, len))?.into())
+    }
+
+    fn read(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<bytes::Bytes>> {
+        let file = SimFile(self.0.clone());
+        Box::pin(async move {
+            // Another thread of the pool does it: others run first.
+            hotfire::rt::task::yield_now().await;
+            file.read_at(offset, len)
+        })
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        let h = &*self.0;
+        let size = usize::try_from(size).map_err(io::Error::other)?;
+        let now_ms = h.shared.now_ms();
+        h.shared.note(format_args!("set size of {} to {size}", h.path));
+        h.call(|p| {
+            p.set_size(h.node, size, now_ms);
+            Ok(())
+        })
+    }
+
+    fn sync_data(&self) -> BoxFuture<'static, io::Result<()>> {
+        let handle = self.0.clone();
+        // The promise is about the writes before this call, and may cover no more than those.
+        let taken = handle.call(|p| Ok(p.start_sync(handle.node)));
+        Box::pin(async move { handle.sync_from(taken?).await })
+    }
+
+    fn start_writeback(&self, offset: u64, len: u64) {
+        let h = &*self.0;
+        let _ = h.call(|p| {
+            p.hint_writeback(h.node, offset as usize, offset.saturating_add(len) as usize);
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,144 @@
+//! What the clients of a run know: what they sent, what they were told, what they read.
+//!
+//! Oracles judge from here and from the machines' files, never from the product's own tables.
+
+use std::collections::BTreeMap;
+
+/// A message's number in this run; it stands in the message's properties.
+pub type Id = u64;
+
+/// How strong the promise of an acknowledgement was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grade {
+    /// In the page cache: survives the process.
+    Written,
+    /// On the platter: survives the power.
+    Synced,
+}
+
+/// Where a message was said to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub machine: usize,
+    pub queue: u32,
+    pub queue_offset: u64,
+    pub physical: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// No answer yet, or none that says anything: it may or may not be stored.
+    Unknown,
+    Acked {
+        grade: Grade,
+        place: Place,
+        power_losses: u64,
+        generation: u64,
+    },
+    /// The answer said that it is not stored.
+    Refused,
+    /// It was acknowledged, and a power loss took it back as its mode allows.
+    LostLegally,
+}
+
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub topic: String,
+    pub queue: Option<u32>,
+    pub size: usize,
+    pub fate: Fate,
+    /// How often it may be in the logs: resends make copies.
+    pub copies_max: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    pub id: Id,
+    pub grade: Grade,
+    pub power_losses: u64,
+    pub generation: u64,
+}
+
+/// Machine, topic, queue, queue offset.
+pub type Slot = (usize, String, u32, u64);
+
+#[derive(Default)]
+pub struct History {
+    pub sent: Vec<Sent>,
+    /// What readers were given, by place.
+    pub seen: BTreeMap<Slot, Seen>,
+    pub acked: u64,
+    pub reads: u64,
+}
+
+impl History {
+    pub fn on_send(&mut self, topic: &str, queue: Option<u32>, size: usize) -> Id {
+        let fate = Fate::Unknown;
+        self.sent.push(Sent { topic: topic.into(), queue, size, fate, copies_max: 1 });
+        self.sent.len() as Id - 1
+    }
+
+    /// Errors: what is wrong with this answer.
+    pub fn on_fate(&mut self, id: Id, fate: Fate) -> Result<(), String> {
+        let Some(sent) = self.sent.get_mut(id as usize) else {
+            return Err(format!("an answer for message {id}, which was never sent"));
+        };
+        if sent.fate != Fate::Unknown {
+            return Err(format!("message {id} was answered twice: {:?}, {fate:?}", sent.fate));
+        }
+        sent.fate = fate;
+        self.acked += u64::from(matches!(fate, Fate::Acked { .. }));
+        Ok(())
+    }
+
+    /// Errors: the place gave another message before.
+    pub fn on_read(&mut self, slot: Slot, seen: Seen) -> Result<(), String> {
+        self.reads += 1;
+        match self.seen.get(&slot) {
+            Some(before) if before.id != seen.id => Err(format!(
+                "{}/{} at {} on machine {} gave message {} and later message {}",
+                slot.1, slot.2, slot.3, slot.0, before.id, seen.id
+            )),
+            Some(_) => Ok(()),
+            None => {
+                self.seen.insert(slot, seen);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The body of a message follows from its number and size.
+pub fn body(id: Id, size: usize) -> Vec<u8> {
+    let mut dice = hotfire::rt::rng::Rng::from_seed(id ^ 0xb0d1e5);
+    let mut bytes = vec![0u8; size];
+    match id % 4 {
+        // Zeros: what a lost sector looks like.
+        0 if size > 8 => bytes[..8].copy_from_slice(&dice.next_u64().to_be_bytes()),
+        // The head of a record inside a body must not be taken for one.
+        1 if size > 12 => {
+            for (n, chunk) in bytes.chunks_mut(8).enumerate() {
+                let head = if n % 2 == 0 { 0x0000_005b_daa3_20a7 } else { 0x0000_0020_cbd4_3194 };
+                let head: u64 = head;
+                chunk.copy_from_slice(&head.to_be_bytes()[..chunk.len()]);
+            }
+        }
+        _ => {
+            for chunk in bytes.chunks_mut(8) {
+                chunk.copy_from_slice(&dice.next_u64().to_be_bytes()[..chunk.len()]);
+            }
+        }
+    }
+    bytes
+}
+
+/// The properties of a message, as it is stored.
+pub fn properties(id: Id) -> Vec<u8> {
+    format!("TAGS\u{1}t{}\u{2}SIM\u{1}{id}", id % 3).into_bytes()
+}
+
+/// The number in a stored message's properties.
+pub fn id_in(properties: &[u8]) -> Option<Id> {
+    let text = std::str::from_utf8(properties).ok()?;
+    text.split('\u{2}').find_map(|item| item.strip_prefix("SIM\u{1}"))?.parse().ok()
+}

@@ -1,0 +1,151 @@
+//! Planted bugs: a test of the tests. Every patch in `sim/planted` must be caught.
+//!
+//! All patches are applied to one scratch copy, which is built once; each bug is then switched on
+//! by name. A patch begins with lines `scenario: NAME` and `what: SENTENCE`.
+
+use crate::cli::Which;
+use crate::sweep::{self, Run};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Three disjoint ranges of seeds.
+const RANGES: [u64; 3] = [0, 10_000, 20_000];
+
+struct Bug {
+    name: String,
+    scenario: String,
+    patch: PathBuf,
+}
+
+/// The package's root: the nearest directory above that has planted bugs.
+fn root() -> Result<PathBuf> {
+    let here = std::env::current_dir()?;
+    let found = here.ancestors().find(|dir| dir.join("sim/planted").is_dir());
+    found.map(Path::to_owned).context("no sim/planted here or above")
+}
+
+#[expect(clippy::disallowed_methods, reason = "patches are files of the host")]
+fn bugs(root: &Path) -> Result<Vec<Bug>> {
+    let mut bugs = Vec::new();
+    for entry in std::fs::read_dir(root.join("sim/planted"))? {
+        let patch = entry?.path();
+        if patch.extension().is_none_or(|e| e != "patch") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&patch)?;
+        let scenario = text.lines().find_map(|l| l.strip_prefix("scenario: "));
+        let scenario =
+            scenario.with_context(|| format!("{} names no scenario", patch.display()))?;
+        let name = patch.file_stem().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+        bugs.push(Bug { name, scenario: scenario.to_owned(), patch: patch.clone() });
+    }
+    bugs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(bugs)
+}
+
+/// Copies the tracked files as they are now into `copy`; a file that did not change keeps its
+/// time, so that a second build is short.
+#[expect(clippy::disallowed_methods, reason = "files of the host")]
+fn copy_tree(root: &Path, copy: &Path) -> Result<()> {
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output()?;
+    let names = String::from_utf8(listed.stdout)?;
+    for name in names.split('\0').filter(|n| !n.is_empty()) {
+        let (from, to) = (root.join(name), copy.join(name));
+        if !from.is_file() {
+            continue;
+        }
+        if let Some(dir) = to.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        std::fs::copy(&from, &to).with_context(|| format!("failed to copy {name}"))?;
+    }
+    Ok(())
+}
+
+/// Applies every patch and builds once. Gives the binary.
+#[expect(clippy::disallowed_methods, reason = "files of the host")]
+fn build(root: &Path, bugs: &[Bug]) -> Result<PathBuf> {
+    let work = root.join("target/mutants");
+    let copy = work.join("tree");
+    // What a patch left behind last time must not be in the way.
+    if copy.exists() {
+        std::fs::remove_dir_all(&copy)?;
+    }
+    copy_tree(root, &copy)?;
+    for bug in bugs {
+        let applied = Command::new("patch")
+            .args(["-p1", "--fuzz=3", "--no-backup-if-mismatch", "-s", "-i"])
+            .arg(&bug.patch)
+            .current_dir(&copy)
+            .output()
+            .context("failed to start `patch`")?;
+        if !applied.status.success() {
+            let what = String::from_utf8_lossy(&applied.stdout).into_owned();
+            bail!("{} no longer applies:\n{what}", bug.patch.display());
+        }
+    }
+    println!("{} patches applied, building", bugs.len());
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "-q", "-p", "hotfire-sim", "--profile", "sim"])
+        .args(["--config", "target.'cfg(all())'.rustflags=['--cfg','madsim']", "--target-dir"])
+        .arg(work.join("build"))
+        .current_dir(&copy)
+        .output()?;
+    if !built.status.success() {
+        bail!("the planted tree does not build:\n{}", String::from_utf8_lossy(&built.stderr));
+    }
+    Ok(work.join("build/sim/sim"))
+}
+
+pub fn mutants(only: &[String], seeds_max: u64, control: u64) -> Result<bool> {
+    let root = root()?;
+    let all = bugs(&root)?;
+    let exe = build(&root, &all)?;
+    let jobs = sweep::cores();
+    println!("{:<34} {:<10} seeds until caught, in three ranges", "planted bug", "scenario");
+    let (mut caught, mut survived) = (0, Vec::new());
+    for bug in all.iter().filter(|b| only.is_empty() || only.contains(&b.name)) {
+        let which = Which { scenario: Some(bug.scenario.clone()), planted: vec![bug.name.clone()] };
+        let mut took = Vec::new();
+        for start in RANGES {
+            let run = Run { exe: exe.clone(), start, count: seeds_max, chunk: 10, jobs };
+            let lines = run.all(&which, |line| line.failure.is_some())?;
+            let first = lines.iter().find(|l| l.failure.is_some());
+            took.push(first.map(|l| (l.seed - start + 1, l.failure.clone().unwrap_or_default())));
+        }
+        let shown: Vec<String> = took
+            .iter()
+            .map(|t| t.as_ref().map_or("never".to_owned(), |(n, _)| n.to_string()))
+            .collect();
+        let by = took.iter().flatten().next().map_or("", |(_, what)| what.as_str());
+        let by: String = by.chars().take(60).collect();
+        println!(
+            "{:<34} {:<10} {:>6} {:>6} {:>6}   {by}",
+            bug.name, bug.scenario, shown[0], shown[1], shown[2]
+        );
+        if took.iter().all(Option::is_some) {
+            caught += 1;
+        } else {
+            survived.push(bug.name.clone());
+        }
+    }
+    if control > 0 {
+        let which = Which { scenario: None, planted: Vec::new() };
+        let run = Run { exe, start: 30_000, count: control, chunk: 50, jobs };
+        let failed = run.all(&which, |_| false)?.into_iter().filter(|l| l.failure.is_some());
+        let failed = failed.count();
+        println!("{:<34} {:<10} {failed} of {control} seeds failed", "control: no bug", "all");
+        if failed > 0 {
+            survived.push("control".into());
+        } else {
+            caught += 1;
+        }
+    }
+    if !survived.is_empty() {
+        println!("not as wanted: {}", survived.join(", "));
+    }
+    println!("{caught} passed, {} failed", survived.len());
+    Ok(survived.is_empty())
+}

@@ -1,0 +1,95 @@
+//! What is done to the machines while the load runs, and how it is undone.
+
+use crate::disk::Rates;
+use crate::plan::{Fault, Plan};
+use crate::scenario::FaultKind;
+use crate::trace;
+use crate::world::World;
+use hotfire::rt::sim::mark;
+use hotfire::rt::time::Duration;
+
+/// Carries out the plan's faults, each from its begin to its end, then heals.
+pub async fn disturb(world: &World, plan: &Plan) {
+    let start = madsim::time::Instant::now();
+    // (milliseconds, is the end, which fault)
+    let mut moments: Vec<(u64, bool, usize)> = Vec::new();
+    for (n, fault) in plan.faults.iter().enumerate() {
+        moments.push((fault.at_ms, false, n));
+        moments.push((fault.at_ms + fault.for_ms, true, n));
+    }
+    moments.sort_unstable();
+    for (ms, is_end, n) in moments {
+        madsim::time::sleep_until(start + Duration::from_millis(ms)).await;
+        if world.violation().is_some() {
+            return;
+        }
+        let fault = &plan.faults[n];
+        if is_end { end(world, fault) } else { begin(world, fault).await }
+    }
+    let rest = start + Duration::from_millis(plan.disturb_ms);
+    if madsim::time::Instant::now() < rest {
+        madsim::time::sleep_until(rest).await;
+    }
+}
+
+async fn begin(world: &World, fault: &Fault) {
+    let (target, rate) = (fault.target, fault.rate);
+    let machine = &world.machines()[target];
+    trace::tell(
+        &machine.plan.name,
+        format_args!("nemesis: {:?} for {} ms", fault.kind, fault.for_ms),
+    );
+    match fault.kind {
+        FaultKind::ProcessCrash => world.crash(target, false),
+        FaultKind::PowerLoss => world.crash(target, true),
+        FaultKind::PowerLossAll => {
+            (0..world.machines().len()).for_each(|n| world.crash(n, true));
+        }
+        FaultKind::Restart => {
+            let world = world.clone();
+            madsim::task::spawn(async move {
+                if world.stop(target, Duration::from_secs(5)).await {
+                    mark("world: clean stop");
+                }
+                world.restart_later(target, 1);
+            });
+        }
+        FaultKind::SyncErrors => machine.disk.set_rates(Rates { sync: rate, ..Rates::default() }),
+        FaultKind::WriteErrors => machine.disk.set_rates(Rates { write: rate, ..Rates::default() }),
+        FaultKind::ReadErrors => machine.disk.set_rates(Rates { read: rate, ..Rates::default() }),
+        FaultKind::NoSpace => machine.disk.leave_space(fault.amount as u64),
+        FaultKind::ClockStep => world.step_clock(target, fault.amount),
+        FaultKind::SlowDisk => machine.disk.set_slow(fault.amount as u64),
+        FaultKind::Partition | FaultKind::Clog => {}
+        FaultKind::Pause => world.handle().pause(machine.node),
+    }
+}
+
+fn end(world: &World, fault: &Fault) {
+    let machine = &world.machines()[fault.target];
+    match fault.kind {
+        FaultKind::ProcessCrash | FaultKind::PowerLoss => world.start(fault.target),
+        FaultKind::PowerLossAll => (0..world.machines().len()).for_each(|n| world.start(n)),
+        FaultKind::SyncErrors | FaultKind::WriteErrors | FaultKind::ReadErrors => {
+            machine.disk.set_rates(Rates::default());
+        }
+        FaultKind::NoSpace => machine.disk.give_space(),
+        FaultKind::SlowDisk => machine.disk.set_slow(1),
+        FaultKind::Restart | FaultKind::ClockStep => {}
+        FaultKind::Partition | FaultKind::Clog => {}
+        FaultKind::Pause => world.handle().resume(machine.node),
+    }
+}
+
+/// Ends every fault and starts what is down.
+pub fn heal(world: &World) {
+    trace::tell("world", format_args!("heals"));
+    world.disarm_crash_points();
+    for (n, machine) in world.machines().iter().enumerate() {
+        machine.disk.set_rates(Rates::default());
+        machine.disk.give_space();
+        machine.disk.set_slow(1);
+        world.handle().resume(machine.node);
+        world.start(n);
+    }
+}

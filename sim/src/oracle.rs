@@ -1,0 +1,5 @@
+//! What must hold, judged from the clients' history and the files alone.
+
+pub mod court;
+pub mod files;
+pub mod judge;

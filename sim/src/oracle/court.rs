@@ -1,0 +1,145 @@
+//! Where a run is judged: the clients' history, the machines' files, and the promises between.
+
+use super::{files, judge};
+use crate::history::History;
+use crate::plan::Plan;
+use crate::scenario::Oracle;
+use crate::trace;
+use crate::world::World;
+use hotfire::rt::sync::{Mutex, Notify};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+/// The store's directory on every machine that has one.
+pub const ROOT: &str = "/data/store";
+
+struct Shared {
+    plan: Plan,
+    history: Mutex<History>,
+    /// Per machine: the generations in which its store opened.
+    opened: Mutex<BTreeMap<usize, Vec<u64>>>,
+    world: OnceLock<World>,
+    /// Rung when the history moved.
+    moved: Notify,
+}
+
+/// Cloning shares the court.
+#[derive(Clone)]
+pub struct Court(Arc<Shared>);
+
+impl Court {
+    pub fn new(plan: &Plan) -> Self {
+        Court(Arc::new(Shared {
+            plan: plan.clone(),
+            history: Mutex::default(),
+            opened: Mutex::default(),
+            world: OnceLock::new(),
+            moved: Notify::new(),
+        }))
+    }
+
+    /// A court belongs to one world; call it before the first process starts.
+    pub fn enter(&self, world: &World) {
+        let _ = self.0.world.set(world.clone());
+    }
+
+    pub fn world(&self) -> &World {
+        self.0.world.get().expect("the court has entered its world before a process starts")
+    }
+
+    pub fn history<T>(&self, work: impl FnOnce(&mut History) -> T) -> T {
+        work(&mut self.0.history.lock())
+    }
+
+    fn wants(&self, oracle: Oracle) -> bool {
+        self.0.plan.oracles.contains(&oracle)
+    }
+
+    pub fn check(&self, name: &str, verdict: judge::Verdict) {
+        if let Err(what) = verdict {
+            self.world().violate(name, what);
+            self.0.moved.notify_waiters();
+        }
+    }
+
+    /// Wakes everybody who waits for the history.
+    pub fn moved(&self) {
+        self.0.moved.notify_waiters();
+    }
+
+    pub async fn next_move(&self) {
+        self.0.moved.notified().await;
+    }
+
+    /// Waits until `holds`, or until something is broken anyway.
+    pub async fn until(&self, holds: impl Fn() -> bool) {
+        loop {
+            let moved = self.0.moved.notified();
+            let mut moved = std::pin::pin!(moved);
+            moved.as_mut().enable();
+            if self.world().violation().is_some() || holds() {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    fn moment(&self, machine: usize) -> judge::Moment {
+        judge::Moment { machine, power_losses: self.world().power_losses(machine) }
+    }
+
+    /// Judges what recovery left, before anybody is told anything new.
+    pub fn on_open(&self, machine: usize, generation: u64) {
+        let disk = &self.world().machines()[machine].disk;
+        let log = files::log(disk, &format!("{ROOT}/commitlog"));
+        if let Some(why) = &log.why {
+            self.check("clean_tail", Err(format!("the log ends badly after recovery: {why}")));
+        }
+        self.judge_log(machine, &log);
+        let mut opened = self.0.opened.lock();
+        opened.entry(machine).or_default().push(generation);
+    }
+
+    fn judge_log(&self, machine: usize, log: &files::Log) {
+        let opened = self.0.opened.lock().get(&machine).cloned().unwrap_or_default();
+        let now = self.moment(machine);
+        let mut history = self.0.history.lock();
+        if self.wants(Oracle::AckedSurvives) {
+            let verdict = judge::acked_survives(log, &mut history, now, &opened);
+            self.check("acked_survives", verdict);
+        }
+        if self.wants(Oracle::VisibleStays) {
+            let verdict = judge::visible_stays(log, &mut history, now, &opened);
+            self.check("visible_stays", verdict);
+        }
+        if self.wants(Oracle::NoPhantom) {
+            self.check("no_phantom", judge::no_phantom(log, &history));
+        }
+        drop(history);
+        if self.wants(Oracle::DenseOrder) {
+            self.check("dense_order", judge::dense_order(log));
+        }
+        self.check("clean_tail", judge::clean_tail(log));
+    }
+
+    /// The last word: files after a clean stop, by entry.
+    pub fn check_files(&self, machine: usize) {
+        let disk = &self.world().machines()[machine].disk;
+        let log = files::log(disk, &format!("{ROOT}/commitlog"));
+        self.judge_log(machine, &log);
+        if self.wants(Oracle::DerivedFollow) {
+            let dir = format!("{ROOT}/consumequeue");
+            self.check("derived_follow", judge::derived_follow(&log, disk, &dir));
+        }
+    }
+
+    /// What an operator may delete at any time.
+    pub fn delete_derived(&self, machine: usize) {
+        let disk = &self.world().machines()[machine].disk;
+        let name = &self.0.plan.machines[machine].name;
+        trace::tell(name, format_args!("hotfire, consumequeue, index, checkpoint are deleted"));
+        for name in ["hotfire", "consumequeue", "index", "checkpoint"] {
+            disk.delete_tree(&format!("{ROOT}/{name}"));
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The promises, one function each. Every function says what broke, or nothing.
+
+use super::files::{self, Log, Record};
+use crate::disk::SimDisk;
+use crate::history::{self, Fate, Grade, History, Id, Seen};
+use hotfire::rt::sim::mark;
+use std::collections::BTreeMap;
+
+pub type Verdict = Result<(), String>;
+
+/// When a store is judged: what happened to its machine until now.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub machine: usize,
+    pub power_losses: u64,
+}
+
+impl Moment {
+    /// Whether a promise of this grade, made then, still binds now.
+    fn binds(&self, grade: Grade, power_losses: u64, generation: u64, opened: &[u64]) -> bool {
+        // A later successful open made everything durable that it found.
+        let reopened = opened.iter().any(|g| *g > generation);
+        grade == Grade::Synced || power_losses == self.power_losses || reopened
+    }
+}
+
+fn id_of(record: &Record) -> Result<Id, String> {
+    history::id_in(&record.properties).ok_or_else(|| {
+        format!("the record at {} carries no number: it was never sent", record.physical)
+    })
+}
+
+/// Every stored byte was sent, and no more often than its resends explain.
+pub fn no_phantom(log: &Log, history: &History) -> Verdict {
+    let mut copies: BTreeMap<Id, u32> = BTreeMap::new();
+    for record in &log.records {
+        let id = id_of(record)?;
+        is_what_was_sent(record, id, history)?;
+        let n = copies.entry(id).or_default();
+        *n += 1;
+        let sent = &history.sent[id as usize];
+        if *n > sent.copies_max {
+            return Err(format!(
+                "message {id} is in the log {n} times, again at {}",
+                record.physical
+            ));
+        }
+        if sent.fate == Fate::Refused {
+            return Err(format!(
+                "message {id} was refused and is in the log at {}",
+                record.physical
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Topic, queue, body and properties are those of message `id`.
+pub fn is_what_was_sent(record: &Record, id: Id, history: &History) -> Verdict {
+    let at = record.physical;
+    let Some(sent) = history.sent.get(id as usize) else {
+        return Err(format!("the record at {at} says message {id}, which was never sent"));
+    };
+    let same_queue = sent.queue.is_none_or(|q| q == record.queue);
+    if record.topic != sent.topic || !same_queue {
+        return Err(format!("message {id} is stored at {at} as {}/{}", record.topic, record.queue));
+    }
+    if record.body != history::body(id, sent.size) {
+        return Err(format!("the body of message {id} at {at} is not what was sent"));
+    }
+    Ok(())
+}
+
+/// Queue offsets count up from 0 in log order.
+pub fn dense_order(log: &Log) -> Verdict {
+    let mut next: BTreeMap<(&str, u32), u64> = BTreeMap::new();
+    for r in &log.records {
+        let expected = next.entry((r.topic.as_str(), r.queue)).or_default();
+        if r.queue_offset != *expected {
+            return Err(format!(
+                "the record at {} has queue offset {}, {}/{} expects {expected}",
+                r.physical, r.queue_offset, r.topic, r.queue
+            ));
+        }
+        *expected += 1;
+    }
+    Ok(())
+}
+
+/// After recovery nothing but zeros follows the log's end.
+pub fn clean_tail(log: &Log) -> Verdict {
+    match log.dirt {
+        Some(at) => Err(format!("byte {at} past the log's end at {} is not zero", log.end)),
+        None => Ok(()),
+    }
+}
+
+/// Acked messages are where they were said to be, as far as their promises bind. What a power
+/// loss took back legally is marked so, and may not come back. `opened` are the generations in
+/// which the store opened.
+pub fn acked_survives(log: &Log, history: &mut History, now: Moment, opened: &[u64]) -> Verdict {
+    let at: BTreeMap<u64, &Record> = log.records.iter().map(|r| (r.physical, r)).collect();
+    let mut lost = 0;
+    for (id, sent) in history.sent.iter_mut().enumerate() {
+        let Fate::Acked { grade, place, power_losses, generation } = sent.fate else { continue };
+        if place.machine != now.machine {
+            continue;
+        }
+        let found = at.get(&place.physical);
+        let is_there = found.is_some_and(|r| {
+            history::id_in(&r.properties) == Some(id as Id)
+                && r.queue == place.queue
+                && r.queue_offset == place.queue_offset
+        });
+        if is_there {
+            continue;
+        }
+        if now.binds(grade, power_losses, generation, opened) {
+            return Err(format!(
+                "acked message {id} ({grade:?}) is not at {}, the log ends at {}{}",
+                place.physical,
+                log.end,
+                log.why.as_ref().map_or(String::new(), |w| format!(" ({w})"))
+            ));
+        }
+        if place.physical < log.end {
+            return Err(format!(
+                "acked message {id} is gone from the middle: {} is before the end {}",
+                place.physical, log.end
+            ));
+        }
+        sent.fate = Fate::LostLegally;
+        lost += 1;
+    }
+    if lost > 0 {
+        mark("oracle: an asynchronous tail was lost");
+    }
+    Ok(())
+}
+
+/// What a reader was given is still at its place, as far as the mode promises.
+pub fn visible_stays(log: &Log, history: &mut History, now: Moment, opened: &[u64]) -> Verdict {
+    let mut there: BTreeMap<(&str, u32, u64), Option<Id>> = BTreeMap::new();
+    for r in &log.records {
+        let key = (r.topic.as_str(), r.queue, r.queue_offset);
+        there.insert(key, history::id_in(&r.properties));
+    }
+    let mut taken_back = Vec::new();
+    for (slot, seen) in &history.seen {
+        let Seen { id, grade, power_losses, generation } = *seen;
+        if slot.0 != now.machine {
+            continue;
+        }
+        if there.get(&(slot.1.as_str(), slot.2, slot.3)) == Some(&Some(id)) {
+            continue;
+        }
+        if now.binds(grade, power_losses, generation, opened) {
+            return Err(format!(
+                "a reader saw message {id} at {}/{} {}, a crash took it back (log end {})",
+                slot.1, slot.2, slot.3, log.end
+            ));
+        }
+        taken_back.push(slot.clone());
+    }
+    for slot in taken_back {
+        history.seen.remove(&slot);
+    }
+    Ok(())
+}
+
+/// Queue files hold exactly the log's records, entry by entry.
+pub fn derived_follow(log: &Log, disk: &SimDisk, dir: &str) -> Verdict {
+    let queues = files::queues(disk, dir)?;
+    let mut expected: BTreeMap<(String, u32), Vec<files::Entry>> = BTreeMap::new();
+    for r in &log.records {
+        let entry = files::Entry {
+            physical: r.physical,
+            size: r.size,
+            tags_code: i64::from(tags_hash(&r.properties)),
+        };
+        expected.entry((r.topic.clone(), r.queue)).or_default().push(entry);
+    }
+    for (key, want) in &expected {
+        let empty = (0, Vec::new());
+        let (first, have) = queues.get(key).unwrap_or(&empty);
+        if *first != 0 || have != want {
+            let n = have.iter().zip(want).take_while(|(a, b)| a == b).count();
+            return Err(format!(
+                "queue {}/{} has {} entries from {first}, the log says {}; entry {n} is {:?}, \
+                 expected {:?}",
+                key.0,
+                key.1,
+                have.len(),
+                want.len(),
+                have.get(n),
+                want.get(n)
+            ));
+        }
+    }
+    match queues.iter().find(|(key, q)| !q.1.is_empty() && !expected.contains_key(*key)) {
+        Some((key, _)) => Err(format!("queue {}/{} has entries, the log has none", key.0, key.1)),
+        None => Ok(()),
+    }
+}
+
+/// Java's string hash of TAGS; 0 without a tag.
+fn tags_hash(properties: &[u8]) -> i32 {
+    let text = String::from_utf8_lossy(properties);
+    let tags = text.split('\u{2}').find_map(|item| item.strip_prefix("TAGS\u{1}")).unwrap_or("");
+    tags.encode_utf16().fold(0i32, |h, c| h.wrapping_mul(31).wrapping_add(i32::from(c)))
+}

@@ -1,0 +1,269 @@
+//! seed → plan: scenario, machines, options, load and every fault, drawn up front.
+//!
+//! The plan has dice of its own, so a fault can be dropped from it without moving any other
+//! choice of the run: that is what makes shrinking work.
+
+use crate::disk::Habits;
+use crate::scenario::{self, FaultKind, Oracle, Scenario, WorldKind};
+use anyhow::Result;
+use hotfire::rt::rng::Rng;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    pub seed: u64,
+    pub scenario: String,
+    pub world: WorldKind,
+    pub machines: Vec<MachinePlan>,
+    pub load: Load,
+    pub link: LinkPlan,
+    /// Sorted by `at_ms`.
+    pub faults: Vec<Fault>,
+    pub crash_points: Vec<CrashPoint>,
+    pub buggify: bool,
+    /// Units: virtual milliseconds.
+    pub disturb_ms: u64,
+    pub budget_ms: u64,
+    pub oracles: Vec<Oracle>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Store,
+    NameServer,
+    Broker,
+    Client,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MachinePlan {
+    pub name: String,
+    pub role: Role,
+    pub habits: Habits,
+    pub sync_flush: bool,
+    /// Seeds the options' swarm of the process on this machine.
+    pub swarm: u64,
+    /// Units: milliseconds off the true time, from the start.
+    pub skew_ms: i64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Load {
+    pub messages: u64,
+    pub producers: u64,
+    pub topics: u64,
+    pub queues: u64,
+    pub body_bytes: (u64, u64),
+    /// How many sends of one producer may be unanswered.
+    pub window: u64,
+    /// Chance that a send does not wait for the flush.
+    pub no_wait: f64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LinkPlan {
+    /// Units: microseconds, from and to.
+    pub latency_us: (u64, u64),
+    pub loss: f64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Fault {
+    pub at_ms: u64,
+    pub for_ms: u64,
+    pub kind: FaultKind,
+    /// Index into `machines`.
+    pub target: usize,
+    pub other: usize,
+    /// Whatever the kind needs a number for: milliseconds of a clock step, spare bytes.
+    pub amount: i64,
+    /// The chance per call of an I/O error.
+    pub rate: f64,
+}
+
+/// The `visit`-th visit of a crash point on this machine, counting only the sites whose name
+/// falls into the bucket, is the last thing the process does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CrashPoint {
+    pub machine: usize,
+    /// 0 counts every site.
+    pub bucket: u64,
+    pub visit: u64,
+    pub power: bool,
+    /// Units: virtual milliseconds until the restart.
+    pub down_ms: u64,
+}
+
+/// Sites are spread over this many buckets, from 1.
+pub const BUCKETS: u64 = 8;
+
+/// The stream of the plan is not the stream of the run.
+const PLAN_STREAM: u64 = 0x5eed_0f_91a2_77;
+
+/// Draws the whole plan. Without a name the seed draws the scenario too.
+pub fn draw(seed: u64, scenario: Option<&str>) -> Result<Plan> {
+    let mut rng = Rng::from_seed(seed ^ PLAN_STREAM);
+    // Always thrown, so that naming the scenario a seed would draw changes nothing.
+    let all = scenario::all()?;
+    let mut nth = rng.below(all.iter().map(|s| s.weight).sum());
+    let mut drawn = &all[0];
+    for candidate in &all {
+        drawn = candidate;
+        if nth < candidate.weight {
+            break;
+        }
+        nth -= candidate.weight;
+    }
+    let chosen = match scenario {
+        Some(name) => scenario::named(name)?,
+        None => drawn.clone(),
+    };
+    Ok(draw_from(seed, &chosen, &mut rng))
+}
+
+fn range(rng: &mut Rng, (from, to): (u64, u64)) -> u64 {
+    rng.between(from, to)
+}
+
+fn draw_from(seed: u64, scenario: &Scenario, rng: &mut Rng) -> Plan {
+    let machines = draw_machines(scenario, rng);
+    let disturb_ms = range(rng, scenario.disturb_ms);
+    let load = draw_load(scenario, rng);
+    let slow = if rng.chance(0.2) { 20_000 } else { 3_000 };
+    let link = LinkPlan {
+        latency_us: (100, rng.between(300, slow)),
+        loss: if rng.chance(0.3) { rng.below(50) as f64 / 1000.0 } else { 0.0 },
+    };
+    let faults = draw_faults(scenario, &machines, disturb_ms, rng);
+    let mut crash_points = Vec::new();
+    if rng.chance(scenario.crash_points) {
+        let crashable: Vec<usize> = crashable(&machines);
+        for _ in 0..rng.between(1, 3) {
+            let spread = *rng.pick(&[2, 8, 40, 200]);
+            crash_points.push(CrashPoint {
+                machine: *rng.pick(&crashable),
+                bucket: if rng.chance(0.3) { 0 } else { rng.between(1, BUCKETS) },
+                visit: 1 + rng.below(spread),
+                power: rng.chance(0.6),
+                down_ms: rng.between(1, 1_000),
+            });
+        }
+    }
+    Plan {
+        seed,
+        scenario: scenario.name.clone(),
+        world: scenario.world,
+        machines,
+        load,
+        link,
+        faults,
+        crash_points,
+        buggify: rng.chance(0.5),
+        disturb_ms,
+        budget_ms: scenario.budget_ms,
+        oracles: scenario.oracles.clone(),
+    }
+}
+
+fn draw_machines(scenario: &Scenario, rng: &mut Rng) -> Vec<MachinePlan> {
+    let mut machines = Vec::new();
+    let broker = if scenario.world == WorldKind::Store { Role::Store } else { Role::Broker };
+    let counts = [
+        (Role::NameServer, "namesrv", range(rng, scenario.topology.namesrvs)),
+        (broker, "broker", range(rng, scenario.topology.brokers)),
+        (Role::Client, "client", range(rng, scenario.topology.clients)),
+    ];
+    for (role, name, count) in counts {
+        for n in 0..count {
+            let from = rng.between(100, 2_000);
+            let habits = Habits {
+                sectors_are_atomic: rng.chance(0.6),
+                names_are_journalled: rng.chance(0.5),
+                writeback: *rng.pick(&[0.0, 0.02, 0.2]),
+                sync_us: (from, from + rng.below(15_000)),
+                ..Habits::default()
+            };
+            machines.push(MachinePlan {
+                name: format!("{name}-{}", (b'a' + n as u8) as char),
+                role,
+                habits,
+                sync_flush: rng.chance(0.65),
+                swarm: rng.next_u64(),
+                skew_ms: if rng.chance(0.3) { rng.below(4_000) as i64 - 2_000 } else { 0 },
+            });
+        }
+    }
+    machines
+}
+
+fn draw_load(scenario: &Scenario, rng: &mut Rng) -> Load {
+    let wanted = &scenario.load;
+    let body_max = range(rng, wanted.body_bytes).max(wanted.body_bytes.0);
+    Load {
+        messages: range(rng, wanted.messages),
+        producers: range(rng, wanted.producers),
+        topics: range(rng, wanted.topics),
+        queues: range(rng, wanted.queues),
+        body_bytes: (wanted.body_bytes.0, body_max),
+        window: *rng.pick(&[1, 1, 4, 16]),
+        no_wait: if rng.chance(0.2) { 0.3 } else { 0.0 },
+    }
+}
+
+/// Machines whose process a nemesis may kill.
+fn crashable(machines: &[MachinePlan]) -> Vec<usize> {
+    (0..machines.len()).filter(|i| machines[*i].role != Role::Client).collect()
+}
+
+/// Machines with something on disk.
+fn with_disk(machines: &[MachinePlan]) -> Vec<usize> {
+    let has = |i: &usize| matches!(machines[*i].role, Role::Store | Role::Broker);
+    (0..machines.len()).filter(has).collect()
+}
+
+fn draw_faults(
+    scenario: &Scenario,
+    machines: &[MachinePlan],
+    disturb_ms: u64,
+    rng: &mut Rng,
+) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for nemesis in &scenario.nemesis {
+        let at_work = rng.chance(nemesis.chance);
+        let mut dice = Rng::from_seed(rng.next_u64());
+        if !at_work {
+            continue;
+        }
+        for _ in 0..range(&mut dice, nemesis.times) {
+            let disk_only = matches!(
+                nemesis.kind,
+                FaultKind::SyncErrors
+                    | FaultKind::WriteErrors
+                    | FaultKind::ReadErrors
+                    | FaultKind::NoSpace
+                    | FaultKind::SlowDisk
+            );
+            let targets = if disk_only { with_disk(machines) } else { crashable(machines) };
+            let target = *dice.pick(&targets);
+            let other = dice.below(machines.len() as u64) as usize;
+            let amount = match nemesis.kind {
+                FaultKind::ClockStep => dice.below(240_000) as i64 - 120_000,
+                FaultKind::NoSpace => (dice.below(24) * 1024) as i64,
+                FaultKind::SlowDisk => dice.between(20, 200) as i64,
+                _ => 0,
+            };
+            faults.push(Fault {
+                at_ms: dice.below(disturb_ms),
+                for_ms: range(&mut dice, nemesis.for_ms),
+                kind: nemesis.kind,
+                target,
+                other: if other == target { (target + 1) % machines.len() } else { other },
+                amount,
+                rate: *dice.pick(&[0.05, 0.3, 1.0]),
+            });
+        }
+    }
+    faults.sort_by_key(|f| f.at_ms);
+    faults
+}

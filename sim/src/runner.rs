@@ -1,0 +1,163 @@
+//! One seed: five acts on a thread of its own. Set up, disturb, heal, settle, check.
+
+use crate::nemesis;
+use crate::plan::Plan;
+use crate::scenario::WorldKind;
+use crate::trace;
+use crate::workload::store::StoreHouse;
+use crate::world::World;
+use hotfire::rt::time::Duration;
+use madsim::rand::RngCore;
+use madsim::runtime::Runtime;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+
+/// A run that does not end by itself is ended after so much wall-clock time.
+const WATCHDOG_S: u64 = 10;
+
+/// How a seed is run, apart from its plan.
+#[derive(Clone, Debug, Default)]
+pub struct How {
+    pub print: bool,
+    /// Planted bugs that are switched on.
+    pub planted: BTreeSet<String>,
+}
+
+/// What a seed came to.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What broke; `None` when nothing did.
+    pub failure: Option<String>,
+    pub hash: u64,
+    pub events: u64,
+    /// Units: microseconds.
+    pub virtual_us: u64,
+    pub cpu_us: u64,
+    pub marks: BTreeMap<String, u64>,
+    pub kept: BTreeMap<String, VecDeque<String>>,
+    pub told: Vec<String>,
+}
+
+thread_local! {
+    static PLANTED: RefCell<BTreeSet<String>> = RefCell::default();
+    static PANIC: RefCell<Option<String>> = RefCell::default();
+}
+
+/// The planted bugs of the seed that runs on this thread.
+pub fn planted() -> BTreeSet<String> {
+    PLANTED.with_borrow(Clone::clone)
+}
+
+/// Panics of a run are findings, told with the story and not by the default hook.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        PANIC.with_borrow_mut(|slot| *slot = Some(info.to_string()));
+    }));
+}
+
+/// Runs a plan on a fresh thread. `None`: it did not end within the watchdog's time.
+#[expect(clippy::disallowed_methods, reason = "a seed has its own thread, outside any simulation")]
+pub fn run(plan: &Plan, how: &How) -> Option<Report> {
+    let (done, report) = mpsc::channel();
+    let (plan, how) = (plan.clone(), how.clone());
+    let thread = std::thread::spawn(move || {
+        // The receiver is gone only when the watchdog gave up.
+        let _ = done.send(run_here(&plan, &how));
+    });
+    let report = report.recv_timeout(Duration::from_secs(WATCHDOG_S)).ok()?;
+    // It has sent its report: what is left is the end of the thread.
+    let _ = thread.join();
+    Some(report)
+}
+
+fn cpu_us() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    t.tv_sec as u64 * 1_000_000 + t.tv_nsec as u64 / 1_000
+}
+
+fn run_here(plan: &Plan, how: &How) -> Report {
+    let start_us = cpu_us();
+    PLANTED.set(how.planted.clone());
+    trace::start(how.print);
+    let mut runtime = Runtime::with_seed_and_config(plan.seed, madsim::Config::default());
+    runtime.set_time_limit(Duration::from_secs(3_600));
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            let verdict = acts(plan).await;
+            let unseed = madsim::rand::thread_rng().next_u64();
+            (verdict, unseed, trace::now_us())
+        })
+    }));
+    let (failure, unseed, virtual_us) = match ended {
+        Ok((verdict, unseed, us)) => (verdict.err(), unseed, us),
+        Err(_) => {
+            let what = PANIC.take().unwrap_or_else(|| "without a message".into());
+            (Some(format!("panic: {what}")), 0, 0)
+        }
+    };
+    let log = trace::finish(unseed, virtual_us);
+    let marks = hotfire::rt::sim::take_marks();
+    drop(runtime);
+    Report {
+        failure,
+        hash: log.hash,
+        events: log.events,
+        virtual_us,
+        cpu_us: cpu_us() - start_us,
+        marks: marks.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+        kept: log.kept,
+        told: log.told,
+    }
+}
+
+async fn acts(plan: &Plan) -> Result<(), String> {
+    match plan.world {
+        WorldKind::Store => store_acts(plan).await,
+        WorldKind::Cluster => Err("the cluster is not built yet".into()),
+    }
+}
+
+async fn store_acts(plan: &Plan) -> Result<(), String> {
+    let house = StoreHouse::new(plan);
+    let world = World::build(plan, |_, _| house.program());
+    house.court().enter(&world);
+    let verdict = store_acts_in(plan, &world, &house).await;
+    world.demolish();
+    // Killed tasks are dropped when their timers come; without this the runtime leaks.
+    madsim::time::sleep(Duration::from_secs(1)).await;
+    world.handle().metrics().num_tasks();
+    world.violation().map_or(verdict, Err)
+}
+
+async fn store_acts_in(plan: &Plan, world: &World, house: &StoreHouse) -> Result<(), String> {
+    let budget = Duration::from_millis(plan.budget_ms);
+    let stop_budget = Duration::from_secs(10);
+    let all = 0..world.machines().len();
+    all.clone().for_each(|n| world.start(n));
+    nemesis::disturb(world, plan).await;
+    nemesis::heal(world);
+    house.settle(budget).await?;
+    for n in all.clone() {
+        if !world.stop(n, stop_budget).await {
+            return Err(format!("liveness: machine {n} did not stop in order"));
+        }
+        house.court().check_files(n);
+    }
+    if world.violation().is_some() {
+        return Ok(());
+    }
+    all.clone().for_each(|n| house.court().delete_derived(n));
+    all.clone().for_each(|n| world.start(n));
+    house.reread(budget).await?;
+    for n in all {
+        if !world.stop(n, stop_budget).await {
+            return Err(format!("liveness: machine {n} did not stop in order at the end"));
+        }
+        house.court().check_files(n);
+    }
+    let (acked, reads) = house.summary();
+    trace::event("world", format_args!("done: {acked} acked, {reads} read"));
+    Ok(())
+}

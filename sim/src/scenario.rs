@@ -1,0 +1,120 @@
+//! Scenarios as data: what happens to whom, and what must hold. No code.
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// Every scenario file, in the order in which seeds draw them.
+const FILES: &[&str] = &[include_str!("../scenarios/store.toml")];
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    pub name: String,
+    /// How often a seed without `--scenario` draws this one, relative to the others.
+    pub weight: u64,
+    pub world: WorldKind,
+    /// Units: virtual milliseconds, from and to.
+    pub disturb_ms: (u64, u64),
+    /// How long settling may take. Units: virtual milliseconds.
+    pub budget_ms: u64,
+    pub topology: Topology,
+    pub load: LoadRange,
+    /// Share of the seeds in which crash points are armed.
+    pub crash_points: f64,
+    pub oracles: Vec<Oracle>,
+    pub nemesis: Vec<Nemesis>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorldKind {
+    /// One machine that runs the store alone.
+    Store,
+    /// Name servers, brokers and clients over the simulated network.
+    Cluster,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    pub namesrvs: (u64, u64),
+    pub brokers: (u64, u64),
+    pub clients: (u64, u64),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadRange {
+    pub messages: (u64, u64),
+    pub producers: (u64, u64),
+    pub topics: (u64, u64),
+    pub queues: (u64, u64),
+    pub body_bytes: (u64, u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Oracle {
+    /// An acked message survives what its flush mode promises.
+    AckedSurvives,
+    /// Every byte delivered or stored was sent.
+    NoPhantom,
+    /// Queue offsets are dense and in log order.
+    DenseOrder,
+    /// What a reader saw is not taken back by a crash.
+    VisibleStays,
+    /// Queues follow from the log, also after deleting what is derived.
+    DerivedFollow,
+    /// After the heal everything answers again.
+    Liveness,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    ProcessCrash,
+    PowerLoss,
+    /// Every machine loses power at once.
+    PowerLossAll,
+    /// A clean stop and a start.
+    Restart,
+    SyncErrors,
+    WriteErrors,
+    ReadErrors,
+    NoSpace,
+    ClockStep,
+    SlowDisk,
+    /// Both directions between two machines are dead.
+    Partition,
+    /// One direction is dead.
+    Clog,
+    /// The process stands still and comes back.
+    Pause,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nemesis {
+    pub kind: FaultKind,
+    /// Share of the seeds in which this nemesis is at work at all.
+    pub chance: f64,
+    pub times: (u64, u64),
+    /// Units: virtual milliseconds, from and to.
+    pub for_ms: (u64, u64),
+}
+
+/// All scenarios.
+pub fn all() -> Result<Vec<Scenario>> {
+    FILES.iter().map(|text| toml::from_str(text).context("failed to read a scenario")).collect()
+}
+
+pub fn named(name: &str) -> Result<Scenario> {
+    let mut all = all()?;
+    match all.iter().position(|s| s.name == name) {
+        Some(at) => Ok(all.swap_remove(at)),
+        None => {
+            let names: Vec<_> = all.into_iter().map(|s| s.name).collect();
+            bail!("no scenario is called {name}; there are: {}", names.join(", "))
+        }
+    }
+}

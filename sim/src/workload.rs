@@ -1,0 +1,3 @@
+//! What the machines run, and who sends and reads.
+
+pub mod store;

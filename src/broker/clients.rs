@@ -1,0 +1,443 @@
+//! Which producers and consumers are alive, on which connection, subscribed to what.
+
+use crate::protocol::body::client::{
+    ConsumeFromWhere, ConsumeType, MessageModel, SubscriptionData,
+};
+use crate::rt::time::{Duration, Mono};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The connection a client speaks over. Units: the id of a `remoting::Peer`.
+pub type ChannelId = u64;
+
+/// What a group wants of one topic. Source: SubscriptionData (4.9.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    pub topic: String,
+    pub sub_string: String,
+    pub tags: Vec<String>,
+    /// Java hash codes of `tags`, sorted.
+    pub codes: Vec<i32>,
+    pub version: i64,
+    /// `TAG` when empty.
+    pub expression_type: String,
+    pub class_filter: bool,
+}
+
+impl Subscription {
+    /// A tag expression as a pull request carries it. Source: FilterAPI#buildSubscriptionData.
+    pub fn from_tags(topic: &str, expression: &str, hash: impl Fn(&str) -> i32) -> Self {
+        let mut tags = Vec::new();
+        if !expression.is_empty() && expression != "*" {
+            let parts = expression.split("||").map(str::trim).filter(|part| !part.is_empty());
+            tags.extend(parts.map(str::to_owned));
+        }
+        let mut codes: Vec<i32> = tags.iter().map(|tag| hash(tag)).collect();
+        codes.sort_unstable();
+        Subscription {
+            topic: topic.to_owned(),
+            sub_string: if expression.is_empty() { "*" } else { expression }.to_owned(),
+            tags,
+            codes,
+            version: 0,
+            expression_type: String::new(),
+            class_filter: false,
+        }
+    }
+
+    /// As the wire carries it.
+    pub fn to_data(&self) -> SubscriptionData {
+        let kind = if self.is_tag_type() { "TAG" } else { &self.expression_type };
+        SubscriptionData {
+            class_filter_mode: self.class_filter,
+            code_set: self.codes.iter().copied().collect(),
+            expression_type: kind.to_owned(),
+            sub_string: self.sub_string.clone(),
+            sub_version: self.version,
+            tags_set: self.tags.iter().cloned().collect(),
+            topic: self.topic.clone(),
+        }
+    }
+
+    pub fn is_tag_type(&self) -> bool {
+        self.expression_type.is_empty() || self.expression_type == "TAG"
+    }
+
+    /// Whether an entry with this tags code may be wanted; the client compares the exact tag.
+    pub fn matches(&self, tags_code: i64) -> bool {
+        self.class_filter
+            || self.sub_string == "*"
+            || self.codes.binary_search(&(tags_code as i32)).is_ok()
+    }
+}
+
+impl From<SubscriptionData> for Subscription {
+    fn from(data: SubscriptionData) -> Self {
+        Subscription {
+            topic: data.topic,
+            sub_string: data.sub_string,
+            tags: data.tags_set.into_iter().collect(),
+            // A set gives its elements in order.
+            codes: data.code_set.into_iter().collect(),
+            version: data.sub_version,
+            expression_type: data.expression_type,
+            class_filter: data.class_filter_mode,
+        }
+    }
+}
+
+/// What a heartbeat says of one consumer group.
+#[derive(Clone, Debug)]
+pub struct ConsumerBeat {
+    pub group: String,
+    pub consume_type: Option<ConsumeType>,
+    pub model: Option<MessageModel>,
+    pub consume_from: Option<ConsumeFromWhere>,
+    pub subscriptions: Vec<Subscription>,
+    pub notify: bool,
+}
+
+/// Who sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientInfo {
+    pub id: String,
+    pub language: String,
+    pub version: i32,
+}
+
+/// Carried out by the driver in order of appearance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Tell these channels that the members of the group changed.
+    Notify { group: String, channels: Vec<ChannelId> },
+    /// The client went silent: close its connection.
+    Close(ChannelId),
+}
+
+#[derive(Debug)]
+struct Member {
+    client: ClientInfo,
+    expires: Mono,
+}
+
+/// The live members of one consumer group.
+#[derive(Debug)]
+pub struct ConsumerGroup {
+    pub consume_type: Option<ConsumeType>,
+    pub model: Option<MessageModel>,
+    pub consume_from: Option<ConsumeFromWhere>,
+    subscriptions: BTreeMap<String, Arc<Subscription>>,
+    members: BTreeMap<ChannelId, Member>,
+    notify: bool,
+}
+
+impl ConsumerGroup {
+    pub fn subscription(&self, topic: &str) -> Option<&Arc<Subscription>> {
+        self.subscriptions.get(topic)
+    }
+
+    pub fn subscriptions(&self) -> impl Iterator<Item = &Arc<Subscription>> {
+        self.subscriptions.values()
+    }
+
+    pub fn members(&self) -> impl Iterator<Item = (ChannelId, &ClientInfo)> {
+        self.members.iter().map(|(channel, member)| (*channel, &member.client))
+    }
+
+    fn channels(&self) -> Vec<ChannelId> {
+        self.members.keys().copied().collect()
+    }
+
+    /// Source: ConsumerGroupInfo#updateSubscription (4.9.3): the newest heartbeat's set wins, a
+    /// newer version of a topic alone is not a change of the group.
+    fn replace_subscriptions(&mut self, wanted: Vec<Subscription>) -> bool {
+        let topics: BTreeSet<String> = wanted.iter().map(|sub| sub.topic.clone()).collect();
+        let before = self.subscriptions.len();
+        self.subscriptions.retain(|topic, _| topics.contains(topic));
+        let mut changed = self.subscriptions.len() != before;
+        for sub in wanted {
+            match self.subscriptions.get(&sub.topic) {
+                Some(old) if old.version >= sub.version => {}
+                old => {
+                    changed |= old.is_none();
+                    self.subscriptions.insert(sub.topic.clone(), Arc::new(sub));
+                }
+            }
+        }
+        changed
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    Consumer,
+    Producer,
+}
+
+/// All live clients. Every membership has a deadline that each heartbeat moves.
+#[derive(Debug)]
+pub struct Clients {
+    silence_max: Duration,
+    memberships_max: usize,
+    consumers: BTreeMap<String, ConsumerGroup>,
+    producers: BTreeMap<String, BTreeMap<ChannelId, Member>>,
+    deadlines: BTreeSet<(Mono, Role, String, ChannelId)>,
+}
+
+impl Clients {
+    pub fn new(silence_max: Duration, memberships_max: usize) -> Self {
+        Clients {
+            silence_max,
+            memberships_max,
+            consumers: BTreeMap::new(),
+            producers: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+        }
+    }
+
+    pub fn consumer_group(&self, group: &str) -> Option<&ConsumerGroup> {
+        self.consumers.get(group)
+    }
+
+    pub fn producer_group(
+        &self,
+        group: &str,
+    ) -> Option<impl Iterator<Item = (ChannelId, &ClientInfo)>> {
+        let members = self.producers.get(group)?;
+        Some(members.iter().map(|(channel, member)| (*channel, &member.client)))
+    }
+
+    /// Groups with a live member subscribed to `topic`.
+    pub fn groups_of_topic(&self, topic: &str) -> Vec<&str> {
+        let has = |group: &ConsumerGroup| group.subscriptions.contains_key(topic);
+        self.consumers.iter().filter(|(_, g)| has(g)).map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// False when the table is full; a membership that exists is always refreshed.
+    #[must_use]
+    pub fn on_consumer_beat(
+        &mut self,
+        now: Mono,
+        channel: ChannelId,
+        client: &ClientInfo,
+        beat: ConsumerBeat,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let expires = now + self.silence_max;
+        let full = self.deadlines.len() >= self.memberships_max;
+        let known =
+            self.consumers.get(&beat.group).is_some_and(|g| g.members.contains_key(&channel));
+        if full && !known {
+            return false;
+        }
+        let group = self.consumers.entry(beat.group.clone()).or_insert_with(|| ConsumerGroup {
+            consume_type: None,
+            model: None,
+            consume_from: None,
+            subscriptions: BTreeMap::new(),
+            members: BTreeMap::new(),
+            notify: true,
+        });
+        group.consume_type = beat.consume_type;
+        group.model = beat.model;
+        group.consume_from = beat.consume_from;
+        group.notify = beat.notify;
+        let old = group.members.insert(channel, Member { client: client.clone(), expires });
+        let is_new = old.is_none();
+        if let Some(old) = old {
+            self.deadlines.remove(&(old.expires, Role::Consumer, beat.group.clone(), channel));
+        }
+        self.deadlines.insert((expires, Role::Consumer, beat.group.clone(), channel));
+        let changed = group.replace_subscriptions(beat.subscriptions);
+        if (is_new || changed) && beat.notify {
+            out.push(Effect::Notify { channels: group.channels(), group: beat.group });
+        }
+        true
+    }
+
+    /// False when the table is full.
+    #[must_use]
+    pub fn on_producer_beat(
+        &mut self,
+        now: Mono,
+        channel: ChannelId,
+        client: &ClientInfo,
+        group: &str,
+    ) -> bool {
+        let expires = now + self.silence_max;
+        let full = self.deadlines.len() >= self.memberships_max;
+        let known = self.producers.get(group).is_some_and(|g| g.contains_key(&channel));
+        if full && !known {
+            return false;
+        }
+        let members = self.producers.entry(group.to_owned()).or_default();
+        if let Some(old) = members.insert(channel, Member { client: client.clone(), expires }) {
+            self.deadlines.remove(&(old.expires, Role::Producer, group.to_owned(), channel));
+        }
+        self.deadlines.insert((expires, Role::Producer, group.to_owned(), channel));
+        true
+    }
+
+    /// A client says goodbye to one group. Source: ConsumerManager#unregisterConsumer (4.9.3).
+    pub fn on_unregister_consumer(
+        &mut self,
+        channel: ChannelId,
+        group: &str,
+        out: &mut Vec<Effect>,
+    ) {
+        self.drop_consumer(channel, group, out);
+    }
+
+    pub fn on_unregister_producer(&mut self, channel: ChannelId, group: &str) {
+        let Some(members) = self.producers.get_mut(group) else { return };
+        if let Some(old) = members.remove(&channel) {
+            self.deadlines.remove(&(old.expires, Role::Producer, group.to_owned(), channel));
+        }
+        if members.is_empty() {
+            self.producers.remove(group);
+        }
+    }
+
+    fn drop_consumer(&mut self, channel: ChannelId, name: &str, out: &mut Vec<Effect>) {
+        let Some(group) = self.consumers.get_mut(name) else { return };
+        let Some(old) = group.members.remove(&channel) else { return };
+        self.deadlines.remove(&(old.expires, Role::Consumer, name.to_owned(), channel));
+        if group.members.is_empty() {
+            self.consumers.remove(name);
+        } else if group.notify {
+            out.push(Effect::Notify { channels: group.channels(), group: name.to_owned() });
+        }
+    }
+
+    /// A connection closed: its client left every group.
+    pub fn on_close(&mut self, channel: ChannelId, out: &mut Vec<Effect>) {
+        let mine = |g: &ConsumerGroup| g.members.contains_key(&channel);
+        let groups: Vec<String> =
+            self.consumers.iter().filter(|(_, g)| mine(g)).map(|(n, _)| n.clone()).collect();
+        for group in groups {
+            self.drop_consumer(channel, &group, out);
+        }
+        let groups: Vec<String> = self
+            .producers
+            .iter()
+            .filter(|(_, members)| members.contains_key(&channel))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for group in groups {
+            self.on_unregister_producer(channel, &group);
+        }
+    }
+
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.deadlines.first().map(|(at, ..)| *at)
+    }
+
+    /// Source: ConsumerManager#scanNotActiveChannel (4.9.3). Differs: the others of a group are
+    /// told at once instead of at the close of the connection.
+    pub fn on_deadline(&mut self, now: Mono, out: &mut Vec<Effect>) {
+        while let Some((at, role, group, channel)) = self.deadlines.first().cloned() {
+            if at > now {
+                break;
+            }
+            match role {
+                Role::Consumer => self.drop_consumer(channel, &group, out),
+                Role::Producer => self.on_unregister_producer(channel, &group),
+            }
+            self.deadlines.remove(&(at, role, group, channel));
+            out.push(Effect::Close(channel));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clients() -> Clients {
+        Clients::new(Duration::from_secs(120), 100)
+    }
+
+    fn client(id: &str) -> ClientInfo {
+        ClientInfo { id: id.to_owned(), language: "JAVA".to_owned(), version: 399 }
+    }
+
+    fn at(seconds: u64) -> Mono {
+        Mono::default() + Duration::from_secs(seconds)
+    }
+
+    fn beat(topics: &[(&str, i64)]) -> ConsumerBeat {
+        let sub = |(topic, version): &(&str, i64)| Subscription {
+            version: *version,
+            ..Subscription::from_tags(topic, "*", |_| 0)
+        };
+        ConsumerBeat {
+            group: "g".to_owned(),
+            consume_type: Some(ConsumeType::Passively),
+            model: Some(MessageModel::Clustering),
+            consume_from: Some(ConsumeFromWhere::LastOffset),
+            subscriptions: topics.iter().map(sub).collect(),
+            notify: true,
+        }
+    }
+
+    fn notify(channels: &[ChannelId]) -> Effect {
+        Effect::Notify { group: "g".to_owned(), channels: channels.to_vec() }
+    }
+
+    #[test]
+    fn members_are_told_of_a_join_a_leave_and_a_new_topic_but_not_of_each_heartbeat() {
+        let (mut clients, mut out) = (clients(), Vec::new());
+        assert!(clients.on_consumer_beat(at(0), 1, &client("a"), beat(&[("T", 1)]), &mut out));
+        assert_eq!(std::mem::take(&mut out), [notify(&[1])]);
+        assert!(clients.on_consumer_beat(at(1), 2, &client("b"), beat(&[("T", 1)]), &mut out));
+        assert_eq!(std::mem::take(&mut out), [notify(&[1, 2])]);
+        assert!(clients.on_consumer_beat(at(2), 2, &client("b"), beat(&[("T", 9)]), &mut out));
+        assert_eq!(out, [], "a newer version alone is no change");
+        assert_eq!(clients.consumer_group("g").unwrap().subscription("T").unwrap().version, 9);
+        let two = beat(&[("T", 9), ("U", 1)]);
+        assert!(clients.on_consumer_beat(at(3), 2, &client("b"), two, &mut out));
+        assert_eq!(std::mem::take(&mut out), [notify(&[1, 2])]);
+        clients.on_close(1, &mut out);
+        assert_eq!(std::mem::take(&mut out), [notify(&[2])]);
+        clients.on_unregister_consumer(2, "g", &mut out);
+        assert_eq!(out, []);
+        assert!(clients.consumer_group("g").is_none());
+    }
+
+    #[test]
+    fn a_silent_client_is_dropped_at_its_deadline_and_its_group_told() {
+        let (mut clients, mut out) = (clients(), Vec::new());
+        assert!(clients.on_consumer_beat(at(0), 1, &client("a"), beat(&[("T", 1)]), &mut out));
+        assert!(clients.on_consumer_beat(at(0), 2, &client("b"), beat(&[("T", 1)]), &mut out));
+        assert!(clients.on_producer_beat(at(0), 1, &client("a"), "p"));
+        assert!(clients.on_consumer_beat(at(60), 2, &client("b"), beat(&[("T", 1)]), &mut out));
+        out.clear();
+        assert_eq!(clients.next_deadline(), Some(at(120)));
+        clients.on_deadline(at(119), &mut out);
+        assert_eq!(out, []);
+        clients.on_deadline(at(120), &mut out);
+        assert_eq!(out, [notify(&[2]), Effect::Close(1), Effect::Close(1)]);
+        assert!(clients.producer_group("p").is_none());
+        assert_eq!(clients.next_deadline(), Some(at(180)));
+    }
+
+    #[test]
+    fn the_table_is_bounded_but_members_are_always_refreshed() {
+        let mut clients = Clients::new(Duration::from_secs(120), 1);
+        let out = &mut Vec::new();
+        assert!(clients.on_consumer_beat(at(0), 1, &client("a"), beat(&[]), out));
+        assert!(!clients.on_consumer_beat(at(0), 2, &client("b"), beat(&[]), out));
+        assert!(!clients.on_producer_beat(at(0), 1, &client("a"), "p"));
+        assert!(clients.on_consumer_beat(at(1), 1, &client("a"), beat(&[]), out));
+    }
+
+    #[test]
+    fn tags_are_split_trimmed_and_matched_by_hash() {
+        let hash = |tag: &str| i32::from(tag.as_bytes()[0]);
+        let sub = Subscription::from_tags("T", " b || a ||", hash);
+        assert_eq!((sub.tags.len(), sub.codes.as_slice()), (2, [97, 98].as_slice()));
+        assert!(sub.matches(97) && !sub.matches(99));
+        assert!(Subscription::from_tags("T", "*", hash).matches(5));
+        assert!(Subscription::from_tags("T", "", hash).matches(5));
+    }
+}

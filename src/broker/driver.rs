@@ -1,0 +1,422 @@
+//! The running broker: its state behind one lock, its start, its end, and what the store tells it.
+
+use super::clients::{self, Clients};
+use super::error::Error;
+use super::handler::{Door, ReplyTo, pull};
+use super::hold::{self, Hold, PullTicket};
+use super::offsets::Offsets;
+use super::options::Options;
+use super::queue_locks::QueueLocks;
+use super::subscription_groups::SubscriptionGroups;
+use super::task;
+use super::task::state_file::StateFile;
+use super::tickets::Tickets;
+use super::topics::Topics;
+use crate::disk::Disk;
+use crate::model::{PhysicalOffset, QueueOffset};
+use crate::net::Net;
+use crate::protocol::frame::Frame;
+use crate::remoting::{self, Peer, Server};
+use crate::rt::rng::Rng;
+use crate::rt::sync::{Mutex, Notify, watch};
+use crate::rt::task::TaskGroup;
+use crate::rt::time::{Clock, Duration};
+use crate::store::{Arrival, Outcome, RecoveryReport, Store, StoreEvents, Ticket};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Weak};
+
+/// The world a broker lives in.
+#[derive(Clone)]
+pub struct Deps {
+    pub disk: Arc<dyn Disk>,
+    pub net: Arc<dyn Net>,
+    pub clock: Clock,
+    pub rng: Rng,
+}
+
+/// What a broker is made of besides its own options.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    pub broker: Options,
+    pub store: crate::store::Options,
+    pub server: remoting::ServerOptions,
+    pub client: remoting::ClientOptions,
+}
+
+/// A ticket for sends that nobody waits for.
+pub(super) const NOBODY: Ticket = Ticket(u64::MAX);
+
+/// How long the name servers may take to hear that this broker ends.
+const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A connection as the broker knows it.
+pub(super) struct Connected {
+    pub peer: Peer,
+    pub parked: BTreeSet<PullTicket>,
+}
+
+/// An accepted send whose outcome is not known yet.
+pub(super) struct WaitingSend {
+    pub to: ReplyTo,
+    /// The queue as the client asked for it.
+    pub queue: u32,
+    pub queue_offset: QueueOffset,
+    pub physical: PhysicalOffset,
+    /// The ids of a batch, joined by commas.
+    pub batch_ids: Option<Box<str>>,
+}
+
+/// Everything that changes, owned by whoever holds the lock.
+pub(super) struct Core {
+    pub topics: Topics,
+    pub groups: SubscriptionGroups,
+    pub clients: Clients,
+    pub offsets: Offsets,
+    pub locks: QueueLocks,
+    pub hold: Hold,
+    pub pulls: BTreeMap<PullTicket, pull::ParkedPull>,
+    pub next_pull: u64,
+    pub sends: Tickets<WaitingSend>,
+    pub peers: BTreeMap<u64, Connected>,
+    /// Sends to topics that are not durable yet, in order of arrival.
+    pub waiting_for_topic: Vec<(Peer, Frame)>,
+    pub rng: Rng,
+    /// Reused by every send; empty between them.
+    pub scratch: Vec<u8>,
+    pub client_effects: Vec<clients::Effect>,
+    pub hold_effects: Vec<hold::Effect>,
+}
+
+pub(super) struct Shared {
+    pub options: Options,
+    /// The main port, once it is known.
+    pub port: AtomicU16,
+    /// The port without pulls; 0 when there is none.
+    pub fast_port: u16,
+    pub clock: Clock,
+    pub disk: Arc<dyn Disk>,
+    pub commit_log_dir: String,
+    pub store: Store,
+    pub client: remoting::Client,
+    pub started_ms: i64,
+    pub core: Mutex<Core>,
+    /// Topics or groups changed: save them.
+    pub unsaved: Notify,
+    /// Topics changed: tell the name servers.
+    pub registrations: watch::Sender<u64>,
+    /// The next deadline of `hold` or `clients` moved forward.
+    pub deadline_moved: Notify,
+    pub poisoned: watch::Sender<Option<String>>,
+}
+
+impl Shared {
+    /// What clients dial, and what every message carries.
+    pub fn store_host(&self) -> SocketAddr {
+        SocketAddr::new(self.options.advertised_ip, self.port.load(Ordering::Relaxed))
+    }
+
+    /// Topics changed: they are saved and the name servers are told.
+    pub fn topics_changed(&self) {
+        self.unsaved.notify_one();
+        self.registrations.send(self.registrations.get().wrapping_add(1));
+    }
+
+    /// How full the disk is. Units: percent.
+    pub fn disk_used(&self) -> Option<f64> {
+        let (free, total) = self.disk.free_space(&self.commit_log_dir).ok()?;
+        (total > 0).then(|| 100.0 * (total - free.min(total)) as f64 / total as f64)
+    }
+
+    /// Carries out what the client table decided.
+    pub fn run_client_effects(&self, core: &mut Core) {
+        for effect in core.client_effects.drain(..) {
+            match effect {
+                clients::Effect::Notify { group, channels } => {
+                    for channel in channels {
+                        if let Some(connected) = core.peers.get(&channel) {
+                            super::handler::client::notify_ids_changed(&connected.peer, &group);
+                        }
+                    }
+                }
+                clients::Effect::Close(channel) => {
+                    if let Some(connected) = core.peers.get(&channel) {
+                        connected.peer.close("its client sent no heartbeat");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Hands the store's news to the broker that owns the store; a broker that is gone hears nothing.
+#[derive(Default)]
+struct Ear(Mutex<Weak<Shared>>);
+
+impl Ear {
+    fn shared(&self) -> Option<Arc<Shared>> {
+        self.0.lock().upgrade()
+    }
+}
+
+impl StoreEvents for Ear {
+    fn on_outcomes(&self, outcomes: &mut Vec<(Ticket, Outcome)>) {
+        match self.shared() {
+            Some(shared) => super::handler::send::on_outcomes(&shared, outcomes),
+            None => outcomes.clear(),
+        }
+    }
+
+    fn on_arrivals(&self, arrivals: &[Arrival]) {
+        let Some(shared) = self.shared() else { return };
+        let mut core = shared.core.lock();
+        if core.hold.is_empty() {
+            return;
+        }
+        let core = &mut *core;
+        for arrival in arrivals {
+            core.hold.on_arrival(&arrival.key, arrival.end, &mut core.hold_effects);
+        }
+        pull::run_hold_effects(&shared, core);
+    }
+
+    fn on_poison(&self, reason: &str) {
+        if let Some(shared) = self.shared() {
+            shared.poisoned.send(Some(reason.to_owned()));
+        }
+    }
+}
+
+/// One running broker.
+pub struct Broker {
+    shared: Arc<Shared>,
+    server: Server,
+    report: RecoveryReport,
+    /// Ends first: registration, expiry, connections.
+    front: TaskGroup,
+    /// Ends last: state files, the store.
+    back: TaskGroup,
+    registrar: task::register::Registrar,
+}
+
+impl Broker {
+    /// Loads the state, opens the store, listens, and registers once at every name server.
+    /// Errors: see `Error`; nothing of the broker runs then.
+    pub async fn start(deps: Deps, parts: Parts) -> Result<Broker, Error> {
+        let Parts { broker: options, store: store_options, server, client } = parts;
+        let ports = Ports::of(&options)?;
+        let mut back = TaskGroup::new();
+        let ear = Arc::new(Ear::default());
+        let commit_log_dir = store_options.commit_log_dir.clone();
+        // The store locks the directory before anyone reads in it.
+        let (store, report) =
+            Store::open(deps.disk.clone(), deps.clock.clone(), &back, store_options, ear.clone())
+                .await
+                .map_err(Error::Store)?;
+        let files = Files::new(&deps.disk, &options.root);
+        let opened = open_core(&deps, &options, files, &store);
+        let (core, files) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                close_store(&store).await;
+                return Err(error);
+            }
+        };
+        let front = TaskGroup::new();
+        let ended_connections = Arc::new(task::register::Lost::default());
+        let shared = Arc::new(Shared {
+            port: AtomicU16::new(options.listen_port),
+            fast_port: ports.fast.map_or(0, |addr| addr.port()),
+            client: remoting::Client::new(
+                &deps.net,
+                &deps.clock,
+                &back,
+                client,
+                Some(ended_connections.clone()),
+            ),
+            clock: deps.clock.clone(),
+            disk: deps.disk.clone(),
+            commit_log_dir,
+            store: store.clone(),
+            started_ms: deps.clock.wall().0,
+            core: Mutex::new(core),
+            unsaved: Notify::new(),
+            registrations: watch::channel(0).0,
+            deadline_moved: Notify::new(),
+            poisoned: watch::channel(None).0,
+            options,
+        });
+        *ear.0.lock() = Arc::downgrade(&shared);
+        back.spawn(task::persist::run(shared.clone(), files, back.stop_signal()));
+        front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
+        let door = Arc::new(Door::new(shared.clone()));
+        let addrs = ports.all();
+        let listening = Server::start(&deps.net, &deps.clock, &back, &addrs, door, server).await;
+        let server = match listening {
+            Ok(server) => server,
+            Err(source) => {
+                stop_group(&deps.clock, &mut back).await;
+                close_store(&store).await;
+                return Err(Error::Listen { addr: ports.main, source });
+            }
+        };
+        shared.port.store(server.local_addrs()[0].port(), Ordering::Relaxed);
+        let registrar = task::register::start(&shared, &front, &ended_connections).await;
+        Ok(Broker { shared, server, report, front, back, registrar })
+    }
+
+    /// The address in use for the main port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.server.local_addrs()[0]
+    }
+
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// What 4.9 prints when a broker is up. Source: BrokerStartup#start (4.9.3).
+    pub fn boot_line(&self) -> String {
+        let options = &self.shared.options;
+        let mut line = format!(
+            "The broker[{}, {}:{}] boot success. serializeType=JSON",
+            options.topics.broker_name,
+            options.advertised_ip,
+            self.local_addr().port()
+        );
+        if !options.name_servers.is_empty() {
+            line.push_str(" and name server is ");
+            line.push_str(&options.name_servers.join(";"));
+        }
+        line
+    }
+
+    /// Resolves with the reason when the store can no longer be trusted: no send is acknowledged
+    /// any more, the name servers are told, and the process should end with a code of its own.
+    pub async fn poisoned(&self) -> String {
+        let reason = self.shared.poisoned.subscribe().until(Option::is_some).await;
+        self.registrar.unregister(&self.shared, UNREGISTER_TIMEOUT).await;
+        reason.unwrap_or_default()
+    }
+
+    /// Stops in order: name servers are told, nothing more is read, what was accepted is answered,
+    /// the store closes, consumer offsets are saved.
+    /// Durable on return: everything acknowledged and every offset committed.
+    pub async fn shutdown(mut self) {
+        let clock = self.shared.clock.clone();
+        self.registrar.unregister(&self.shared, UNREGISTER_TIMEOUT).await;
+        self.server.pause();
+        stop_group(&clock, &mut self.front).await;
+        close_store(&self.shared.store).await;
+        self.server.shutdown().await;
+        let deadline = clock.mono() + self.shared.options.stop_timeout;
+        let late = self.back.shutdown(&clock, deadline).await;
+        if late > 0 {
+            tracing::warn!("{late} tasks of the broker did not end in time");
+        }
+    }
+}
+
+async fn stop_group(clock: &Clock, group: &mut TaskGroup) {
+    group.shutdown(clock, clock.mono() + Duration::from_secs(1)).await;
+}
+
+async fn close_store(store: &Store) {
+    if let Err(error) = store.shutdown().await {
+        tracing::error!("failed to close the store in order: {error}");
+    }
+}
+
+/// Where the broker listens.
+struct Ports {
+    main: SocketAddr,
+    fast: Option<SocketAddr>,
+}
+
+impl Ports {
+    fn of(options: &Options) -> Result<Ports, Error> {
+        let port = options.listen_port;
+        let main = SocketAddr::new(options.bind_ip, port);
+        let fast = match port {
+            0 => None,
+            1 | 2 => {
+                let reason = "the port 2 below it does not exist".to_owned();
+                return Err(Error::Port { port, reason });
+            }
+            port => Some(SocketAddr::new(options.bind_ip, port - 2)),
+        };
+        Ok(Ports { main, fast })
+    }
+
+    fn all(&self) -> Vec<SocketAddr> {
+        std::iter::once(self.main).chain(self.fast).collect()
+    }
+}
+
+/// The three state files.
+pub(super) struct Files {
+    pub topics: StateFile,
+    pub groups: StateFile,
+    pub offsets: StateFile,
+}
+
+impl Files {
+    fn new(disk: &Arc<dyn Disk>, root: &str) -> Self {
+        let file = |name| StateFile::new(disk.clone(), root, name);
+        Files {
+            topics: file("topics.json"),
+            groups: file("subscriptionGroup.json"),
+            offsets: file("consumerOffset.json"),
+        }
+    }
+}
+
+fn open_core(
+    deps: &Deps,
+    options: &Options,
+    mut files: Files,
+    store: &Store,
+) -> Result<(Core, Files), Error> {
+    let now = deps.clock.wall();
+    let limits = &options.limits;
+    let mut topics = Topics::new(&options.topics, now);
+    if let Some(file) = task::persist::load(&mut files.topics)? {
+        topics.restore(file);
+    } else if !store.queues().is_empty() {
+        tracing::error!(
+            "{} is missing although the store holds queues: their topics are unknown until they \
+             are created again",
+            files.topics.path()
+        );
+    }
+    let mut groups = SubscriptionGroups::new(&options.groups, now);
+    if let Some(file) = task::persist::load(&mut files.groups)? {
+        groups.restore(file);
+    }
+    let mut offsets = Offsets::new(limits.offset_rows_max);
+    if let Some(file) = task::persist::load(&mut files.offsets)? {
+        offsets.restore(file);
+    }
+    let core = Core {
+        topics,
+        groups,
+        offsets,
+        clients: Clients::new(options.client_silence_max, limits.memberships_max),
+        locks: QueueLocks::new(options.queue_lock_lifetime, limits.queue_locks_max),
+        hold: Hold::default(),
+        pulls: BTreeMap::new(),
+        next_pull: 0,
+        sends: Tickets::default(),
+        peers: BTreeMap::new(),
+        waiting_for_topic: Vec::new(),
+        rng: deps.rng.clone(),
+        scratch: Vec::new(),
+        client_effects: Vec::new(),
+        hold_effects: Vec::new(),
+    };
+    Ok((core, files))
+}

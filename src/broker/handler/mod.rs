@@ -1,0 +1,215 @@
+//! Requests by family: what they say, what the tables and the store make of it, what is answered.
+//!
+//! All frames of one read are taken under one lock of the broker's state. Sends and pulls answer
+//! later through their `ReplyTo`; requests that must wait for files run as tasks of their peer.
+
+pub(super) mod admin;
+pub(super) mod client;
+pub(super) mod offset;
+pub(super) mod pull;
+pub(super) mod send;
+pub(super) mod topic;
+
+use super::driver::{Connected, Core, Shared};
+use super::reply::{Answer, Refusal};
+use crate::protocol::code::request_code as request;
+use crate::protocol::code::response_code as response;
+use crate::protocol::frame::{Frame, Serialize};
+use crate::protocol::header::{self, Header};
+use crate::protocol::reply::encode_reply;
+use crate::remoting::{Peer, Service};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Where an answer goes, and how it must look.
+#[derive(Clone)]
+pub(crate) struct ReplyTo {
+    pub peer: Peer,
+    pub opaque: i32,
+    pub serialize: Serialize,
+    pub oneway: bool,
+}
+
+/// Response header fields.
+pub(super) type Ext<'a> = &'a [(&'a str, &'a str)];
+
+impl ReplyTo {
+    /// Answers with success.
+    pub fn done(&self, ext: Ext, body: Bytes) {
+        self.answer(response::SUCCESS, None, ext, body);
+    }
+
+    pub fn refuse(&self, refusal: &Refusal) {
+        self.answer(refusal.code, Some(&refusal.remark), &[], Bytes::new());
+    }
+
+    pub fn answer(&self, code: i32, remark: Option<&str>, ext: Ext, body: Bytes) {
+        if self.oneway {
+            return;
+        }
+        self.peer.with_out(|out| {
+            let size = body.len();
+            encode_reply(out.small(), self.serialize, self.opaque, code, remark, ext, size);
+            out.push(body);
+        });
+    }
+}
+
+/// One request that is being looked at.
+pub(super) struct Request<'a> {
+    pub peer: &'a Peer,
+    pub frame: &'a Frame,
+    pub header: &'a Header<'a>,
+}
+
+impl Request<'_> {
+    pub fn reply_to(&self) -> ReplyTo {
+        ReplyTo {
+            peer: self.peer.clone(),
+            opaque: self.header.opaque,
+            serialize: self.frame.serialize,
+            oneway: self.header.is_oneway(),
+        }
+    }
+
+    pub fn body(&self) -> &Bytes {
+        &self.frame.body
+    }
+}
+
+/// The broker as its connections see it.
+pub(super) struct Door {
+    shared: Arc<Shared>,
+}
+
+impl Door {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Door { shared }
+    }
+}
+
+impl Service for Door {
+    fn on_frames(&self, peer: &Peer, frames: &mut Vec<Frame>) {
+        let mut core = self.shared.core.lock();
+        for frame in frames.drain(..) {
+            on_frame(&self.shared, &mut core, peer, frame);
+        }
+    }
+
+    fn on_open(&self, peer: &Peer) {
+        let connected = Connected { peer: peer.clone(), parked: BTreeSet::new() };
+        self.shared.core.lock().peers.insert(peer.id(), connected);
+    }
+
+    fn on_close(&self, peer: &Peer) {
+        let mut core = self.shared.core.lock();
+        let core = &mut *core;
+        let Some(connected) = core.peers.remove(&peer.id()) else { return };
+        for ticket in connected.parked {
+            core.hold.forget(ticket);
+            core.pulls.remove(&ticket);
+        }
+        core.clients.on_close(peer.id(), &mut core.client_effects);
+        self.shared.run_client_effects(core);
+    }
+}
+
+/// Takes one frame: a request, or the answer to one of ours.
+pub(super) fn on_frame(shared: &Arc<Shared>, core: &mut Core, peer: &Peer, frame: Frame) {
+    let header = match header::scan(&frame) {
+        Ok(header) => header,
+        Err(error) => {
+            peer.close(&format!("its request cannot be read: {error}"));
+            return;
+        }
+    };
+    if header.is_reply() {
+        peer.on_reply(&frame);
+        return;
+    }
+    let request = Request { peer, frame: &frame, header: &header };
+    if header.code == request::PULL_MESSAGE && peer.local_addr().port() == shared.fast_port {
+        // 4.9.3 serves pulls on its main port alone.
+        request.reply_to().refuse(&Refusal::unknown_code(header.code));
+        return;
+    }
+    match header.code {
+        request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
+            if send::on_send(shared, core, &request) == send::Taken::MustWait {
+                core.waiting_for_topic.push((peer.clone(), frame.clone()));
+            }
+        }
+        request::PULL_MESSAGE => pull::on_pull(shared, core, &request),
+        _ => on_rare(shared, core, &request),
+    }
+}
+
+fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
+    let to = request.reply_to();
+    let answer = match request.header.code {
+        request::QUERY_CONSUMER_OFFSET => offset::query(shared, core, request),
+        request::UPDATE_CONSUMER_OFFSET => offset::update(core, request),
+        request::SEARCH_OFFSET_BY_TIMESTAMP => offset::search(shared, request),
+        request::GET_MAX_OFFSET => offset::max(shared, request),
+        request::GET_MIN_OFFSET => offset::min(shared, request),
+        request::GET_EARLIEST_MSG_STORETIME => offset::earliest_time(shared, request),
+        request::HEART_BEAT => client::heartbeat(shared, core, request),
+        request::UNREGISTER_CLIENT => client::unregister(shared, core, request),
+        request::GET_CONSUMER_LIST_BY_GROUP => client::list(core, request),
+        request::CHECK_CLIENT_CONFIG => client::check(request),
+        request::LOCK_BATCH_MQ => client::lock(shared, core, request),
+        request::UNLOCK_BATCH_MQ => client::unlock(core, request),
+        request::GET_CONSUMER_CONNECTION_LIST => client::consumers(core, request),
+        request::GET_PRODUCER_CONNECTION_LIST => client::producers(core, request),
+        request::UPDATE_AND_CREATE_TOPIC => topic::update(shared, core, request),
+        request::GET_ALL_TOPIC_CONFIG => topic::all(core),
+        request::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => topic::system_list(core),
+        request::GET_TOPIC_STATS_INFO => admin::topic_stats(shared, core, request),
+        request::GET_BROKER_RUNTIME_INFO => admin::runtime_info(shared),
+        request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => admin::update_group(shared, core, request),
+        request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => admin::all_groups(core),
+        request::GET_ALL_CONSUMER_OFFSET => admin::all_offsets(core),
+        request::VIEW_MESSAGE_BY_ID => admin::view_message(shared, request),
+        code => Err(Refusal::unknown_code(code)),
+    };
+    match answer {
+        Ok(Done::Empty) => to.done(&[], Bytes::new()),
+        Ok(Done::Body(body)) => to.done(&[], body),
+        Ok(Done::Number(name, value)) => to.done(&[(name, &value.to_string())], Bytes::new()),
+        Ok(Done::Later) => {}
+        Err(refusal) => to.refuse(&refusal),
+    }
+}
+
+/// What a rare request is answered with.
+pub(super) enum Done {
+    Empty,
+    Body(Bytes),
+    /// One header field.
+    Number(&'static str, i64),
+    /// A task answers.
+    Later,
+}
+
+/// Runs `work` as a task of the request's peer and answers with what it returns.
+pub(super) fn later(
+    request: &Request,
+    work: impl Future<Output = Answer<Done>> + Send + 'static,
+) -> Answer<Done> {
+    let to = request.reply_to();
+    let on_panic = request.reply_to();
+    let task = async move {
+        match work.await {
+            Ok(Done::Empty) => to.done(&[], Bytes::new()),
+            Ok(Done::Body(body)) => to.done(&[], body),
+            Ok(Done::Number(name, value)) => to.done(&[(name, &value.to_string())], Bytes::new()),
+            Ok(Done::Later) => {}
+            Err(refusal) => to.refuse(&refusal),
+        }
+    };
+    request.peer.spawn(request.frame.body.len(), task, move |_, panic| {
+        on_panic.refuse(&Refusal::system_error(format!("the request's handler failed: {panic}")));
+    });
+    Ok(Done::Later)
+}

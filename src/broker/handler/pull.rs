@@ -1,0 +1,358 @@
+//! Pulling: request 11, parked pulls, and what wakes them.
+
+use super::super::clients::Subscription;
+use super::super::driver::{Core, NOBODY, Shared};
+use super::super::hold::{self, PullTicket};
+use super::super::reply::{self, Answer, Refusal};
+use super::super::topics::{OFFSET_MOVED_TOPIC, perm};
+use super::{ReplyTo, Request};
+use crate::format::properties;
+use crate::model::{QueueId, QueueKey, QueueOffset, property};
+use crate::protocol::body::client::MessageModel;
+use crate::protocol::code::response_code as code;
+use crate::protocol::header::pull::{PullMessageHeader, flag as pull_flag};
+use crate::protocol::reply::{PullReply, encode_pull_reply};
+use crate::rt::time::{Duration, Mono};
+use crate::store::{Append, Read, ReadLimits, ReadResult, ReadStatus};
+use std::sync::Arc;
+
+/// A pull whose answer is not known yet.
+pub(in super::super) struct ParkedPull {
+    to: ReplyTo,
+    key: QueueKey,
+    group: Arc<str>,
+    /// The offset in the request.
+    asked: i64,
+    /// Where the next read begins: past what the filter did not let through.
+    from: QueueOffset,
+    count: usize,
+    subscription: Arc<Subscription>,
+    /// Until when it may wait; `None` when it may not.
+    deadline: Option<Mono>,
+    /// It has waited already.
+    was_parked: bool,
+    /// The last park ended at once.
+    was_rushed: bool,
+}
+
+/// Answers a pull, now or when a message arrives.
+/// Source: PullMessageProcessor#processRequest (4.9.3).
+pub(in super::super) fn on_pull(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
+    match accept(shared, core, request) {
+        Ok((pull, header)) => {
+            run(shared, core, pull);
+            if header.sys_flag & pull_flag::COMMIT_OFFSET != 0 {
+                let queue = QueueId(header.queue_id.max(0) as u32);
+                let (group, topic) = (&header.consumer_group, &header.topic);
+                core.offsets.commit(group, topic, queue, header.commit_offset);
+            }
+            run_hold_effects(shared, core);
+        }
+        Err(refusal) => request.reply_to().refuse(&refusal),
+    }
+}
+
+fn accept<'a>(
+    shared: &Shared,
+    core: &mut Core,
+    request: &Request<'a>,
+) -> Answer<(ParkedPull, PullMessageHeader<'a>)> {
+    let header = PullMessageHeader::decode(&request.header.ext)
+        .map_err(|error| Refusal::system_error(error.to_string()))?;
+    check_group(shared, core, &header)?;
+    let Some(topic) = core.topics.get(&header.topic) else {
+        return Err(Refusal::pull_topic_not_exist(&header.topic));
+    };
+    if !topic.config.is_readable() {
+        let remark = format!("the topic[{}] pulling message is forbidden", header.topic);
+        return Err(Refusal::new(code::NO_PERMISSION, remark));
+    }
+    let queue = u32::try_from(header.queue_id).unwrap_or(u32::MAX);
+    if queue >= topic.config.read_queue_nums {
+        return Err(Refusal::system_error(format!(
+            "queueId[{}] is illegal, topic:[{}] topicConfig.readQueueNums:[{}] consumer:[/{}]",
+            header.queue_id,
+            header.topic,
+            topic.config.read_queue_nums,
+            request.peer.addr()
+        )));
+    }
+    let key = QueueKey { topic: topic.name.clone(), queue: QueueId(queue) };
+    let subscription = subscription(core, &header)?;
+    if !subscription.is_tag_type() {
+        return Err(no_such_filter(&subscription.expression_type));
+    }
+    let suspends = header.sys_flag & pull_flag::SUSPEND != 0;
+    let wait = match shared.options.long_polling {
+        true => Duration::from_millis(header.suspend_timeout_millis.max(0) as u64),
+        false => shared.options.short_polling,
+    };
+    let wait = wait.min(shared.options.limits.pull_suspend_max);
+    let pull = ParkedPull {
+        to: request.reply_to(),
+        key,
+        group: header.consumer_group.as_ref().into(),
+        asked: header.queue_offset,
+        from: QueueOffset(header.queue_offset.max(0) as u64),
+        count: header.max_msg_nums.max(1) as usize,
+        subscription,
+        deadline: suspends.then(|| shared.clock.mono() + wait),
+        was_parked: false,
+        was_rushed: false,
+    };
+    Ok((pull, header))
+}
+
+pub(super) fn no_such_filter(expression_type: &str) -> Refusal {
+    let remark =
+        format!("The broker does not support consumer to filter message by {expression_type}");
+    Refusal::system_error(remark)
+}
+
+fn check_group(shared: &Shared, core: &mut Core, header: &PullMessageHeader) -> Answer<()> {
+    if shared.options.permission & perm::READ == 0 {
+        let remark =
+            format!("the broker[{}] pulling message is forbidden", shared.options.advertised_ip);
+        return Err(Refusal::new(code::NO_PERMISSION, remark));
+    }
+    let name = &header.consumer_group;
+    let is_new = core.groups.get(name).is_none();
+    let Some(group) = core.groups.find_or_create(shared.clock.wall(), name) else {
+        return Err(Refusal::group_not_exist(name));
+    };
+    if !group.consume_enable {
+        let remark = format!("subscription group no permission, {name}");
+        return Err(Refusal::new(code::NO_PERMISSION, remark));
+    }
+    if is_new {
+        shared.unsaved.notify_one();
+    }
+    Ok(())
+}
+
+/// What the puller wants: said in the request, or in its group's last heartbeat.
+fn subscription(core: &Core, header: &PullMessageHeader) -> Answer<Arc<Subscription>> {
+    if header.sys_flag & pull_flag::SUBSCRIPTION != 0 {
+        let expression = header.subscription.as_deref().unwrap_or_default();
+        let hash = |tag: &str| properties::java_hash(tag.as_bytes());
+        let mut subscription = Subscription::from_tags(&header.topic, expression, hash);
+        if let Some(kind) = header.expression_type.as_deref() {
+            kind.clone_into(&mut subscription.expression_type);
+        }
+        return Ok(Arc::new(subscription));
+    }
+    let name = &header.consumer_group;
+    let Some(live) = core.clients.consumer_group(name) else {
+        return Err(Refusal::no_live_consumer());
+    };
+    let allows_broadcast = core.groups.get(name).is_none_or(|g| g.consume_broadcast_enable);
+    if !allows_broadcast && live.model == Some(MessageModel::Broadcasting) {
+        let remark = format!("the consumer group[{name}] can not consume by broadcast way");
+        return Err(Refusal::new(code::NO_PERMISSION, remark));
+    }
+    let Some(subscription) = live.subscription(&header.topic) else {
+        return Err(Refusal::not_subscribed());
+    };
+    if subscription.version < header.sub_version {
+        let remark = "the consumer's subscription not latest";
+        return Err(Refusal::new(code::SUBSCRIPTION_NOT_LATEST, remark));
+    }
+    Ok(subscription.clone())
+}
+
+/// Reads for a pull and answers or parks it.
+fn run(shared: &Arc<Shared>, core: &mut Core, pull: ParkedPull) {
+    if pull.asked < 0 {
+        let result = before_everything(shared, &pull.key);
+        finish(shared, core, pull, result);
+        return;
+    }
+    let limits = ReadLimits { count: pull.count };
+    let subscription = &pull.subscription;
+    let read = shared.store.read(&pull.key, pull.from, &limits, &|tags| subscription.matches(tags));
+    match read {
+        Read::Ready(result) => finish(shared, core, pull, result),
+        Read::Cold(cold) => {
+            let (shared, peer, to) = (shared.clone(), pull.to.peer.clone(), pull.to.clone());
+            let work = async move {
+                let wanted = pull.subscription.clone();
+                match cold.run(&|tags| wanted.matches(tags)).await {
+                    Ok(result) => {
+                        let mut core = shared.core.lock();
+                        finish(&shared, &mut core, pull, result);
+                        run_hold_effects(&shared, &mut core);
+                    }
+                    Err(error) => {
+                        tracing::error!(queue = ?pull.key, "failed to read for a pull: {error}");
+                        let remark = format!("failed to read messages: {error}");
+                        pull.to.refuse(&Refusal::system_error(remark));
+                    }
+                }
+            };
+            peer.spawn(0, work, move |_, panic| {
+                to.refuse(&Refusal::system_error(format!("the read failed: {panic}")));
+            });
+        }
+    }
+}
+
+/// A negative offset is before the oldest message.
+fn before_everything(shared: &Shared, key: &QueueKey) -> ReadResult {
+    let (min, max) = (shared.store.min_offset(key), shared.store.max_offset(key));
+    let is_empty = max == QueueOffset(0);
+    ReadResult {
+        status: if is_empty { ReadStatus::NoMessageInQueue } else { ReadStatus::OffsetTooSmall },
+        next: min,
+        min,
+        max,
+        messages: Vec::new(),
+        count: 0,
+        size: 0,
+        suggest_slave: false,
+    }
+}
+
+fn finish(shared: &Arc<Shared>, core: &mut Core, mut pull: ParkedPull, result: ReadResult) {
+    let code = reply::of_read(result.status, pull.asked);
+    let nothing_yet = match result.status {
+        ReadStatus::OffsetFoundNull => false,
+        // What arrived was not wanted: it waits on, past it. The first read of a request answers
+        // at once instead, as 4.9.3 does.
+        ReadStatus::NoMatchedMessage => pull.was_parked,
+        _ => code == code::PULL_NOT_FOUND,
+    };
+    if nothing_yet {
+        pull.from = result.next.max(pull.from);
+        match park(shared, core, pull) {
+            None => return,
+            Some(back) => pull = back,
+        }
+    }
+    answer(&pull, code, &result);
+    if code == code::PULL_OFFSET_MOVED {
+        tell_offset_moved(shared, &pull, result.next);
+    }
+}
+
+/// Parks a pull that may wait; gives it back when it may not.
+fn park(shared: &Shared, core: &mut Core, mut pull: ParkedPull) -> Option<ParkedPull> {
+    let Some(deadline) = pull.deadline.filter(|at| *at > shared.clock.mono()) else {
+        return Some(pull);
+    };
+    let limits = &shared.options.limits;
+    let Some(connected) = core.peers.get_mut(&pull.to.peer.id()) else { return Some(pull) };
+    if core.hold.len() >= limits.parked_pulls_max
+        || connected.parked.len() >= limits.parked_pulls_per_peer_max
+    {
+        crate::rt::probe!("broker: a pull was not parked because of a bound");
+        return Some(pull);
+    }
+    let before = core.hold.next_deadline();
+    let ticket = PullTicket(core.next_pull);
+    core.next_pull += 1;
+    let parked = hold::Parked { ticket, from: pull.from, deadline };
+    let woken = core.hold_effects.len();
+    let end = shared.store.max_offset(&pull.key);
+    core.hold.park(&pull.key, parked, end, &mut core.hold_effects);
+    if core.hold_effects.len() > woken {
+        crate::rt::probe!("broker: a message came between read and park");
+        if pull.was_rushed {
+            core.hold_effects.truncate(woken);
+            return Some(pull);
+        }
+        pull.was_rushed = true;
+    } else {
+        pull.was_rushed = false;
+    }
+    pull.was_parked = true;
+    connected.parked.insert(ticket);
+    core.pulls.insert(ticket, pull);
+    if core.hold.next_deadline() != before {
+        shared.deadline_moved.notify_one();
+    }
+    None
+}
+
+/// Runs the reads of pulls that were woken or whose wait is over.
+pub(in super::super) fn run_hold_effects(shared: &Arc<Shared>, core: &mut Core) {
+    let mut position = 0;
+    while let Some(effect) = core.hold_effects.get(position).copied() {
+        position += 1;
+        let (ticket, is_over) = match effect {
+            hold::Effect::Wake(ticket) => (ticket, false),
+            hold::Effect::Expire(ticket) => (ticket, true),
+        };
+        let Some(mut pull) = core.pulls.remove(&ticket) else { continue };
+        if let Some(connected) = core.peers.get_mut(&pull.to.peer.id()) {
+            connected.parked.remove(&ticket);
+        }
+        if is_over {
+            pull.deadline = None;
+        }
+        run(shared, core, pull);
+    }
+    core.hold_effects.clear();
+}
+
+fn answer(pull: &ParkedPull, code: i32, result: &ReadResult) {
+    let to = &pull.to;
+    if to.oneway {
+        return;
+    }
+    let reply = PullReply {
+        opaque: to.opaque,
+        code,
+        remark: Some(result.status.name()),
+        suggest_which_broker_id: 0,
+        next_begin_offset: result.next.0 as i64,
+        min_offset: result.min.0 as i64,
+        max_offset: result.max.0 as i64,
+        body_size: result.size,
+    };
+    to.peer.with_out(|out| {
+        encode_pull_reply(out.small(), to.serialize, &reply);
+        for part in &result.messages {
+            out.push(part.clone());
+        }
+    });
+}
+
+/// A reader stood where no message is: an event says where it was sent instead.
+/// Source: PullMessageProcessor#generateOffsetMovedEvent (4.9.3).
+fn tell_offset_moved(shared: &Shared, pull: &ParkedPull, next: QueueOffset) {
+    let body = serde_json::json!({
+        "consumerGroup": &*pull.group,
+        "messageQueue": {
+            "brokerName": &shared.options.topics.broker_name,
+            "queueId": pull.key.queue.0,
+            "topic": &*pull.key.topic,
+        },
+        "offsetNew": next.0,
+        "offsetRequest": pull.asked,
+    })
+    .to_string();
+    let mut stored = Vec::new();
+    for name in [property::KEYS, property::TAGS] {
+        properties::append(&mut stored, name, pull.group.as_bytes());
+    }
+    properties::append(&mut stored, property::DELAY, b"0");
+    let append = Append {
+        topic: &crate::model::TopicName::new(OFFSET_MOVED_TOPIC),
+        queue: QueueId(0),
+        flag: 0,
+        sys_flag: 0,
+        born_timestamp: shared.clock.wall(),
+        born_host: shared.store_host(),
+        store_host: shared.store_host(),
+        reconsume_times: 0,
+        prepared_transaction_offset: 0,
+        body: body.as_bytes(),
+        properties: &stored,
+        tags_code: None,
+        wait: false,
+        ticket: NOBODY,
+    };
+    if let Err(error) = shared.store.append(&append) {
+        tracing::warn!("failed to store an offset-moved event: {error}");
+    }
+}

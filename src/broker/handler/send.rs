@@ -1,0 +1,462 @@
+//! Sending: requests 10, 310 and 320.
+
+use super::super::driver::{Core, NOBODY, Shared, WaitingSend};
+use super::super::reply::{self, Answer, Refusal};
+use super::super::topics::{
+    self, CreateError, DEAD_LETTER_PREFIX, FilterType, FirstSend, RETRY_PREFIX, SCHEDULE_TOPIC,
+    Topic, perm,
+};
+use super::{ReplyTo, Request};
+use crate::format::{message_batch, message_id, properties};
+use crate::model::{PhysicalOffset, QueueId, TopicName, sys_flag};
+use crate::protocol::code::response_code as code;
+use crate::protocol::header::send::SendMessageHeader;
+use crate::protocol::reply::{SendReply, Stored, encode_send_reply};
+use crate::rt::time::WallMillis;
+use crate::store::{Append, BatchMember, Outcome, Ticket};
+use bytes::BytesMut;
+use std::sync::Arc;
+
+/// From this client version on a retry names its own limit. Source: MQVersion V3_4_9.
+const VERSION_WITH_RETRY_LIMIT: i32 = 121;
+/// Members of one batch: each needs 22 bytes, and a batch at most `message_bytes_max`.
+const BATCH_COUNT_MAX: usize = 200_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Taken {
+    /// Accepted or refused: an answer is or will be under way.
+    Done,
+    /// Its topic must be durable first.
+    MustWait,
+}
+
+/// Takes one send. Its answer comes with the store's outcome.
+/// Source: SendMessageProcessor, AbstractSendMessageProcessor#msgCheck (4.9.3).
+pub(in super::super) fn on_send(shared: &Arc<Shared>, core: &mut Core, request: &Request) -> Taken {
+    match accept(shared, core, request) {
+        Ok(taken) => taken,
+        Err((refusal, with_fields)) => {
+            let to = request.reply_to();
+            let trace = trace_text(shared);
+            let fields = [("MSG_REGION", shared.options.region_id.as_str()), ("TRACE_ON", trace)];
+            let fields = if with_fields { &fields[..] } else { &[] };
+            to.answer(refusal.code, Some(&refusal.remark), fields, bytes::Bytes::new());
+            Taken::Done
+        }
+    }
+}
+
+fn trace_text(shared: &Shared) -> &'static str {
+    if shared.options.trace_on { "true" } else { "false" }
+}
+
+/// The flag says whether the header was understood: only then 4.9.3 adds region and trace fields.
+type Refused = (Refusal, bool);
+
+fn accept(shared: &Arc<Shared>, core: &mut Core, request: &Request) -> Result<Taken, Refused> {
+    let header = SendMessageHeader::decode(request.header.code, &request.header.ext)
+        .map_err(|error| (Refusal::system_error(error.to_string()), false))?;
+    accept_header(shared, core, request, &header).map_err(|refusal| (refusal, true))
+}
+
+fn accept_header(
+    shared: &Arc<Shared>,
+    core: &mut Core,
+    request: &Request,
+    header: &SendMessageHeader,
+) -> Answer<Taken> {
+    if shared.options.accept_sends_from_ms > 0 {
+        check_opening(shared)?;
+    }
+    let topic = match core.topics.get(&header.topic) {
+        Some(topic) if &*topic.name != SCHEDULE_TOPIC => topic,
+        _ => {
+            check_name(&header.topic)?;
+            create_topic(shared, core, header)?;
+            core.topics.get(&header.topic).ok_or_else(|| Refusal::topic_not_exist(&header.topic))?
+        }
+    };
+    if topic.config.order && shared.options.permission & perm::WRITE == 0 {
+        return Err(forbidden(shared, "sending message is forbidden"));
+    }
+    let queue = choose_queue(&mut core.rng, topic, header.queue_id, request)?;
+    let mut name = topic.name.clone();
+    let mut flag = header.sys_flag;
+    if topic.config.topic_filter_type == FilterType::MultiTag {
+        flag |= sys_flag::MULTI_TAGS;
+    }
+    let mut target = queue;
+    if header.topic.starts_with(RETRY_PREFIX) && !header.is_batch {
+        if let Some(dead) = dead_letter_topic(shared, core, request, header)? {
+            (name, target) = (dead, 0);
+        }
+    }
+    if !core.topics.is_durable(&name) {
+        return wait_for_topic(shared, core);
+    }
+    let place = Place { topic: &name, target, asked: queue, sys_flag: flag };
+    if header.is_batch {
+        append_batch(shared, core, request, header, &place)
+    } else {
+        append_one(shared, core, request, header, &place)
+    }
+}
+
+/// Where a message goes.
+struct Place<'a> {
+    topic: &'a TopicName,
+    target: u32,
+    /// The queue named in the answer.
+    asked: u32,
+    sys_flag: i32,
+}
+
+fn append_one(
+    shared: &Shared,
+    core: &mut Core,
+    request: &Request,
+    header: &SendMessageHeader,
+    place: &Place,
+) -> Answer<Taken> {
+    let raw = header.properties.as_deref().unwrap_or_default().as_bytes();
+    core.scratch.clear();
+    let cluster = &shared.options.topics.cluster_name;
+    let sent = properties::store_form(raw, cluster, &mut core.scratch);
+    check_kind(shared, &sent)?;
+    let tags_code = sent.tags.map_or(0, |tags| i64::from(properties::java_hash(tags)));
+    let to = request.reply_to();
+    let ticket = if to.oneway { NOBODY } else { Ticket(core.sends.next()) };
+    let append = Append {
+        body: request.body(),
+        properties: &core.scratch,
+        tags_code: Some(tags_code),
+        wait: sent.waits(),
+        ticket,
+        ..append_of(shared, request, header, place)
+    };
+    let appended = shared
+        .store
+        .append(&append)
+        .map_err(|error| reply::of_append_error(&error, shared.disk_used()))?;
+    if ticket != NOBODY {
+        core.sends.insert(WaitingSend {
+            to,
+            queue: place.asked,
+            queue_offset: appended.queue_offset,
+            physical: appended.physical,
+            batch_ids: None,
+        });
+    }
+    Ok(Taken::Done)
+}
+
+/// Source: SendMessageProcessor#asyncSendBatchMessage, DefaultMessageStore#checkMessages (4.9.3).
+fn append_batch(
+    shared: &Shared,
+    core: &mut Core,
+    request: &Request,
+    header: &SendMessageHeader,
+    place: &Place,
+) -> Answer<Taken> {
+    let batch_raw = header.properties.as_deref().unwrap_or_default().as_bytes();
+    let sent = check_batch(shared, request, batch_raw, place)?;
+    let mut stored = std::mem::take(&mut core.scratch);
+    stored.clear();
+    let mut parts = Vec::new();
+    for member in message_batch::members(request.body(), BATCH_COUNT_MAX) {
+        let member = member.map_err(|error| Refusal::system_error(error.to_string()))?;
+        if member.properties.contains(&0) {
+            return Err(Refusal::message_illegal("a property holds a NUL"));
+        }
+        let start = stored.len();
+        let cluster = &shared.options.topics.cluster_name;
+        properties::batch_member_form(member.properties, batch_raw, cluster, &mut stored);
+        parts.push((member, start..stored.len()));
+    }
+    let members: Vec<BatchMember> = parts
+        .iter()
+        .map(|(member, range)| BatchMember {
+            flag: member.flag,
+            body: member.body,
+            properties: &stored[range.clone()],
+            tags_code: None,
+        })
+        .collect();
+    let to = request.reply_to();
+    let ticket = if to.oneway { NOBODY } else { Ticket(core.sends.next()) };
+    let append = Append { wait: sent.waits(), ticket, ..append_of(shared, request, header, place) };
+    let mut places = Vec::with_capacity(members.len());
+    let appended = shared.store.append_batch(&append, &members, &mut places);
+    let appended = appended.map_err(|error| reply::of_append_error(&error, shared.disk_used()));
+    core.scratch = stored;
+    let appended = appended?;
+    if ticket != NOBODY {
+        core.sends.insert(WaitingSend {
+            to,
+            queue: place.asked,
+            queue_offset: appended.queue_offset,
+            physical: appended.physical,
+            batch_ids: Some(joined_ids(shared, &places)),
+        });
+    }
+    Ok(Taken::Done)
+}
+
+fn check_batch<'a>(
+    shared: &Shared,
+    request: &Request,
+    batch_raw: &'a [u8],
+    place: &Place,
+) -> Answer<properties::Sent<'a>> {
+    let size = request.body().len();
+    if size > shared.options.limits.message_bytes_max {
+        return Err(Refusal::message_illegal(format!("the batch has {size} bytes")));
+    }
+    let sent = properties::look_at(batch_raw);
+    if sent.has_nul {
+        return Err(Refusal::message_illegal("a property holds a NUL"));
+    }
+    let is_delayed = sent.delay_level().is_none_or(|level| level > 0);
+    if is_delayed || sys_flag::transaction_type(place.sys_flag) != sys_flag::TRANSACTION_NONE {
+        return Err(Refusal::message_illegal("a batch may be neither delayed nor transactional"));
+    }
+    Ok(sent)
+}
+
+/// The offset ids of a batch, as its answer carries them.
+fn joined_ids(shared: &Shared, places: &[PhysicalOffset]) -> Box<str> {
+    let mut ids = String::with_capacity(places.len() * 33);
+    for physical in places {
+        if !ids.is_empty() {
+            ids.push(',');
+        }
+        message_id::push_offset_id(shared.store_host(), *physical, &mut ids);
+    }
+    ids.into_boxed_str()
+}
+
+/// What every append takes from its request; body and properties are still empty.
+fn append_of<'a>(
+    shared: &Shared,
+    request: &Request,
+    header: &SendMessageHeader,
+    place: &Place<'a>,
+) -> Append<'a> {
+    Append {
+        topic: place.topic,
+        queue: QueueId(place.target),
+        flag: header.flag,
+        sys_flag: place.sys_flag,
+        born_timestamp: WallMillis(header.born_timestamp),
+        born_host: request.peer.addr(),
+        store_host: shared.store_host(),
+        reconsume_times: header.reconsume_times.unwrap_or(0),
+        prepared_transaction_offset: 0,
+        body: &[],
+        properties: &[],
+        tags_code: None,
+        wait: true,
+        ticket: NOBODY,
+    }
+}
+
+/// Refuses the kinds of message that this broker does not know yet, rather than delivering them
+/// too early.
+fn check_kind(shared: &Shared, sent: &properties::Sent) -> Answer<()> {
+    if sent.has_nul {
+        return Err(Refusal::message_illegal("a property holds a NUL"));
+    }
+    if sent.is_half() {
+        return Err(forbidden(shared, "sending transaction message is forbidden"));
+    }
+    match sent.delay_level() {
+        Some(level) if level <= 0 => Ok(()),
+        Some(level) => Err(Refusal::message_illegal(format!(
+            "delay level {level}: this broker does not deliver delayed messages yet"
+        ))),
+        None => Err(Refusal::system_error("the property DELAY is not a number")),
+    }
+}
+
+fn check_opening(shared: &Shared) -> Answer<()> {
+    let from = shared.options.accept_sends_from_ms;
+    if shared.clock.wall().0 < from {
+        let remark = format!("broker unable to service, until {from}");
+        return Err(Refusal::system_error(remark));
+    }
+    Ok(())
+}
+
+fn forbidden(shared: &Shared, what: &str) -> Refusal {
+    let remark = format!("the broker[{}] {what}", shared.options.advertised_ip);
+    Refusal::new(code::NO_PERMISSION, remark)
+}
+
+fn check_name(topic: &str) -> Answer<()> {
+    if let Some(fault) = topics::name_fault(topic) {
+        return Err(Refusal::system_error(fault));
+    }
+    if topic == SCHEDULE_TOPIC {
+        let remark = format!("Sending message to topic[{topic}] is forbidden.");
+        return Err(Refusal::new(code::NO_PERMISSION, remark));
+    }
+    Ok(())
+}
+
+fn create_topic(shared: &Shared, core: &mut Core, header: &SendMessageHeader) -> Answer<()> {
+    let first = FirstSend {
+        topic: &header.topic,
+        template: &header.default_topic,
+        queues_wanted: header.default_topic_queue_nums,
+        unit_mode: header.is_unit_mode,
+    };
+    match core.topics.create_on_send(shared.clock.wall(), first) {
+        Ok(()) => {
+            tracing::info!(topic = &*header.topic, "a first message made a topic");
+            shared.topics_changed();
+            Ok(())
+        }
+        Err(error @ CreateError::TooMany(_)) => Err(Refusal::system_error(error.to_string())),
+        Err(_) => Err(Refusal::topic_not_exist(&header.topic)),
+    }
+}
+
+/// A negative queue id means any queue.
+fn choose_queue(
+    rng: &mut crate::rt::rng::Rng,
+    topic: &Topic,
+    asked: i32,
+    request: &Request,
+) -> Answer<u32> {
+    let config = &topic.config;
+    let count = config.write_queue_nums.max(config.read_queue_nums);
+    match u32::try_from(asked) {
+        Ok(queue) if queue < count => Ok(queue),
+        Err(_) if config.write_queue_nums > 0 => {
+            Ok(rng.below(u64::from(config.write_queue_nums)) as u32)
+        }
+        _ => Err(Refusal::system_error(format!(
+            "request queueId[{asked}] is illegal, {config} Producer: {}",
+            request.peer.addr()
+        ))),
+    }
+}
+
+/// A retry that has had its chances goes to the group's dead letters.
+/// Source: SendMessageProcessor#handleRetryAndDLQ (4.9.3).
+fn dead_letter_topic(
+    shared: &Shared,
+    core: &mut Core,
+    request: &Request,
+    header: &SendMessageHeader,
+) -> Answer<Option<TopicName>> {
+    let now = shared.clock.wall();
+    let group = &header.topic[RETRY_PREFIX.len()..];
+    let Some(config) = core.groups.find_or_create(now, group) else {
+        return Err(Refusal::retry_group_not_exist(group));
+    };
+    let own_limit = header.max_reconsume_times;
+    let limit = match own_limit.filter(|_| request.header.version >= VERSION_WITH_RETRY_LIMIT) {
+        Some(limit) => limit,
+        None => config.retry_max_times,
+    };
+    if header.reconsume_times.unwrap_or(0) < limit {
+        return Ok(None);
+    }
+    let name = format!("{DEAD_LETTER_PREFIX}{group}");
+    if core.topics.get(&name).is_none() {
+        check_name(&name)?;
+        let made = core.topics.create(now, &name, 1, 0);
+        made.map_err(|error| Refusal::system_error(error.to_string()))?;
+        shared.topics_changed();
+    }
+    Ok(core.topics.get(&name).map(|topic| topic.name.clone()))
+}
+
+/// A message must not outlive its topic: topics.json is durable before the first message.
+fn wait_for_topic(shared: &Shared, core: &Core) -> Answer<Taken> {
+    if core.waiting_for_topic.len() >= shared.options.limits.sends_waiting_for_topic_max {
+        return Err(Refusal::overload("too many sends wait for their topics to be saved"));
+    }
+    shared.unsaved.notify_one();
+    Ok(Taken::MustWait)
+}
+
+/// The store says what became of sends: each is answered, connection by connection.
+pub(in super::super) fn on_outcomes(shared: &Shared, outcomes: &mut Vec<(Ticket, Outcome)>) {
+    let mut core = shared.core.lock();
+    let mut ready: Vec<(WaitingSend, Outcome)> = Vec::with_capacity(outcomes.len());
+    for (ticket, outcome) in outcomes.drain(..) {
+        if ticket != NOBODY {
+            let waiting = core.sends.take(ticket.0);
+            ready.extend(waiting.map(|waiting| (waiting, outcome)));
+        }
+    }
+    drop(core);
+    let mut text = ReplyText { shared, id: String::with_capacity(64) };
+    for run in ready.chunk_by(|(a, _), (b, _)| a.to.peer.id() == b.to.peer.id()) {
+        run[0].0.to.peer.with_outbox(|out| {
+            for (waiting, outcome) in run {
+                text.write(out, waiting, *outcome);
+            }
+        });
+    }
+}
+
+/// Writes answers of sends, with a buffer for the message id.
+struct ReplyText<'a> {
+    shared: &'a Shared,
+    id: String,
+}
+
+impl ReplyText<'_> {
+    fn write(&mut self, out: &mut BytesMut, waiting: &WaitingSend, outcome: Outcome) {
+        let WaitingSend { to, .. } = waiting;
+        let options = &self.shared.options;
+        let mut reply = SendReply {
+            opaque: to.opaque,
+            code: code::SUCCESS,
+            remark: None,
+            stored: None,
+            region: &options.region_id,
+            is_traced: options.trace_on,
+        };
+        match reply::of_outcome(outcome, || self.shared.disk_used()) {
+            Ok(code) => {
+                if waiting.batch_ids.is_none() {
+                    self.id.clear();
+                    let host = self.shared.store_host();
+                    message_id::push_offset_id(host, waiting.physical, &mut self.id);
+                }
+                reply.code = code;
+                reply.stored = Some(Stored {
+                    message_id: waiting.batch_ids.as_deref().unwrap_or(&self.id),
+                    queue_id: waiting.queue as i32,
+                    queue_offset: waiting.queue_offset.0 as i64,
+                });
+                encode_send_reply(out, to.serialize, &reply);
+            }
+            Err(refusal) => {
+                reply.code = refusal.code;
+                reply.remark = Some(&refusal.remark);
+                encode_send_reply(out, to.serialize, &reply);
+            }
+        }
+    }
+}
+
+/// Answers every send that waited for a topic which could not be saved.
+pub(in super::super) fn refuse_waiting(shared: &Shared, reason: &str) {
+    let waiting = std::mem::take(&mut shared.core.lock().waiting_for_topic);
+    let refusal = Refusal::not_available(reason, shared.disk_used());
+    for (peer, frame) in waiting {
+        let Ok(header) = crate::protocol::header::scan(&frame) else { continue };
+        let to = ReplyTo {
+            opaque: header.opaque,
+            serialize: frame.serialize,
+            oneway: header.is_oneway(),
+            peer,
+        };
+        to.refuse(&refusal);
+    }
+}

@@ -1,0 +1,64 @@
+//! Topics as administrators and slaves see them: requests 17, 21 and 305.
+
+use super::super::driver::{Core, Shared};
+use super::super::reply::{Answer, Refusal};
+use super::super::topics::{FilterType, TopicConfig, TopicFile, name_fault};
+use super::{Done, Request};
+use crate::protocol::header::topic::CreateTopicHeader;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Makes or changes a topic.
+/// Source: AdminBrokerProcessor#updateAndCreateTopic (4.9.3). `order` is not looked at there
+/// either: the name servers' key values say which topics are ordered.
+pub(super) fn update(shared: &Arc<Shared>, core: &mut Core, request: &Request) -> Answer<Done> {
+    let header = CreateTopicHeader::decode(&request.header.ext)
+        .map_err(|error| Refusal::system_error(error.to_string()))?;
+    let name = &*header.topic;
+    if let Some(fault) = name_fault(name) {
+        return Err(Refusal::system_error(fault));
+    }
+    if core.topics.is_reserved(name) {
+        let remark = format!("The topic[{name}] is conflict with system topic.");
+        return Err(Refusal::system_error(remark));
+    }
+    let Some(filter) = FilterType::parse(&header.topic_filter_type) else {
+        let remark = format!("topicFilterType = [{}] value invalid", header.topic_filter_type);
+        return Err(Refusal::system_error(remark));
+    };
+    let count = |value: i32| u32::try_from(value).unwrap_or(0);
+    let mut config = TopicConfig::new(name, count(header.write_queue_nums), count(header.perm));
+    config.read_queue_nums = count(header.read_queue_nums);
+    config.topic_filter_type = filter;
+    config.topic_sys_flag = header.topic_sys_flag.unwrap_or(0);
+    let made = core.topics.update(shared.clock.wall(), config);
+    made.map_err(|error| Refusal::system_error(error.to_string()))?;
+    tracing::info!(topic = name, peer = %request.peer.addr(), "a topic was made or changed");
+    shared.topics_changed();
+    Ok(Done::Empty)
+}
+
+/// Source: AdminBrokerProcessor#getAllTopicConfig (4.9.3).
+pub(super) fn all(core: &Core) -> Answer<Done> {
+    let table = core.topics.iter();
+    let file = TopicFile {
+        data_version: core.topics.version(),
+        topic_config_table: table
+            .map(|topic| (topic.name.to_string(), topic.config.clone()))
+            .collect(),
+    };
+    json(&file)
+}
+
+/// Source: AdminBrokerProcessor#getSystemTopicListFromBroker (4.9.3).
+pub(super) fn system_list(core: &Core) -> Answer<Done> {
+    let topics: Vec<&str> = core.topics.reserved().collect();
+    json(&serde_json::json!({ "topicList": topics }))
+}
+
+pub(super) fn json(value: &impl serde::Serialize) -> Answer<Done> {
+    match serde_json::to_vec(value) {
+        Ok(text) => Ok(Done::Body(Bytes::from(text))),
+        Err(error) => Err(Refusal::system_error(error.to_string())),
+    }
+}

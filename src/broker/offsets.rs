@@ -1,0 +1,174 @@
+//! How far each consumer group has got in each queue.
+
+use super::json_writer::JsonWriter;
+use crate::model::QueueId;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// Committed offsets by `topic@group` and queue. Units: the next offset to consume.
+///
+/// Source: ConsumerOffsetManager (4.9.3). A commit is stored as it comes, also a smaller one.
+#[derive(Debug)]
+pub struct Offsets {
+    rows_max: usize,
+    rows: usize,
+    table: BTreeMap<String, BTreeMap<u32, i64>>,
+    changes: u64,
+    saved: u64,
+    /// Reused for lookups, so that a commit allocates nothing.
+    key: String,
+}
+
+impl Offsets {
+    pub fn new(rows_max: usize) -> Self {
+        Offsets {
+            rows_max,
+            rows: 0,
+            table: BTreeMap::new(),
+            changes: 0,
+            saved: 0,
+            key: String::new(),
+        }
+    }
+
+    pub fn restore(&mut self, file: OffsetFile) {
+        for (key, queues) in file.offset_table {
+            // The key is split at `@` as Java does; a row that does not fit is kept as it is.
+            let queues: BTreeMap<u32, i64> =
+                queues.iter().filter_map(|(id, at)| Some((id.trim().parse().ok()?, *at))).collect();
+            self.rows += queues.len();
+            self.table.insert(key, queues);
+        }
+    }
+
+    /// Stores a commit. False when the table is full and this would be a new row.
+    pub fn commit(&mut self, group: &str, topic: &str, queue: QueueId, offset: i64) -> bool {
+        self.set_key(topic, group);
+        if let Some(queues) = self.table.get_mut(self.key.as_str()) {
+            if let Some(old) = queues.get_mut(&queue.0) {
+                if *old != offset {
+                    *old = offset;
+                    self.changes += 1;
+                }
+                return true;
+            }
+        }
+        if self.rows >= self.rows_max {
+            return false;
+        }
+        self.rows += 1;
+        self.changes += 1;
+        self.table.entry(self.key.clone()).or_default().insert(queue.0, offset);
+        true
+    }
+
+    pub fn get(&self, group: &str, topic: &str, queue: QueueId) -> Option<i64> {
+        let queues = self.table.get(format!("{topic}@{group}").as_str())?;
+        queues.get(&queue.0).copied()
+    }
+
+    fn set_key(&mut self, topic: &str, group: &str) {
+        self.key.clear();
+        self.key.push_str(topic);
+        self.key.push('@');
+        self.key.push_str(group);
+    }
+
+    /// Groups with a stored offset on `topic`.
+    pub fn groups_of_topic(&self, topic: &str) -> Vec<&str> {
+        self.split().filter(|(t, _)| *t == topic).map(|(_, group)| group).collect()
+    }
+
+    /// Topics on which `group` has a stored offset.
+    pub fn topics_of_group(&self, group: &str) -> Vec<&str> {
+        self.split().filter(|(_, g)| *g == group).map(|(topic, _)| topic).collect()
+    }
+
+    fn split(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.table.keys().filter_map(|key| key.split_once('@'))
+    }
+
+    pub fn remove_group(&mut self, group: &str) {
+        let gone: Vec<String> = self
+            .table
+            .keys()
+            .filter(|key| key.split_once('@').is_some_and(|(_, g)| g == group))
+            .cloned()
+            .collect();
+        for key in gone {
+            self.rows -= self.table.remove(&key).map_or(0, |queues| queues.len());
+            self.changes += 1;
+        }
+    }
+
+    pub fn unsaved(&self) -> Option<u64> {
+        (self.saved < self.changes).then_some(self.changes)
+    }
+
+    pub fn on_saved(&mut self, changes: u64) {
+        self.saved = self.saved.max(changes);
+    }
+
+    /// The text of `consumerOffset.json`: integer keys without quotes, as fastjson prints them.
+    pub fn to_json(&self) -> String {
+        let mut out = JsonWriter::new();
+        out.open(None);
+        out.open(Some("offsetTable"));
+        for (key, queues) in &self.table {
+            out.int_map(key, queues.iter().map(|(queue, offset)| (i64::from(*queue), *offset)));
+        }
+        out.close();
+        out.close();
+        out.finish()
+    }
+}
+
+/// `consumerOffset.json` as read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct OffsetFile {
+    pub offset_table: BTreeMap<String, BTreeMap<String, i64>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_are_kept_as_they_come_and_bounded() {
+        let mut offsets = Offsets::new(2);
+        assert!(offsets.commit("g", "T", QueueId(0), 5));
+        assert!(offsets.commit("g", "T", QueueId(1), 7));
+        assert!(!offsets.commit("g", "T", QueueId(2), 7), "the table is full");
+        assert!(offsets.commit("g", "T", QueueId(0), 3), "a smaller offset is stored too");
+        assert_eq!(offsets.get("g", "T", QueueId(0)), Some(3));
+        assert_eq!(offsets.get("g", "T", QueueId(9)), None);
+        assert_eq!(offsets.groups_of_topic("T"), ["g"]);
+    }
+
+    #[test]
+    fn nothing_is_unsaved_when_nothing_changed() {
+        let mut offsets = Offsets::new(9);
+        assert_eq!(offsets.unsaved(), None);
+        offsets.commit("g", "T", QueueId(0), 5);
+        let saving = offsets.unsaved().unwrap();
+        offsets.commit("g", "T", QueueId(0), 6);
+        offsets.on_saved(saving);
+        offsets.on_saved(offsets.unsaved().unwrap());
+        offsets.commit("g", "T", QueueId(0), 6);
+        assert_eq!(offsets.unsaved(), None);
+    }
+
+    #[test]
+    fn the_file_has_apaches_shape() {
+        let mut offsets = Offsets::new(9);
+        offsets.commit("CG1", "%RETRY%CG1", QueueId(0), 1);
+        for (queue, offset) in [(0, 2), (1, 2), (2, 4), (3, 3)] {
+            offsets.commit("CG1", "TopicTest", QueueId(queue), offset);
+        }
+        let want = "{\n\t\"offsetTable\":{\n\t\t\"%RETRY%CG1@CG1\":{0:1\n\t\t},\n\
+                    \t\t\"TopicTest@CG1\":{0:2,1:2,2:4,3:3\n\t\t}\n\t}\n}";
+        assert_eq!(offsets.to_json(), want);
+        assert_eq!(Offsets::new(1).to_json(), "{\n\t\"offsetTable\":{}\n}");
+    }
+}

@@ -1,0 +1,195 @@
+//! What the broker can be told, with every bound.
+
+use crate::model::BrokerId;
+use crate::rt::rng::Rng;
+use crate::rt::time::Duration;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Rules of the topic table.
+#[derive(Clone, Debug)]
+pub struct TopicOptions {
+    pub cluster_name: String,
+    pub broker_name: String,
+    /// `autoCreateTopicEnable`
+    pub auto_create: bool,
+    /// `defaultTopicQueueNums`: queues of TBW102, the most an automatic topic gets.
+    pub default_queues: u32,
+    /// `clusterTopicEnable`
+    pub cluster_topic: bool,
+    /// `brokerTopicEnable`
+    pub broker_topic: bool,
+    /// `msgTraceTopicName` when `traceTopicEnable`.
+    pub trace_topic: Option<String>,
+    /// Each topic costs a row in every registration and a line in topics.json.
+    pub topics_max: usize,
+}
+
+impl Default for TopicOptions {
+    fn default() -> Self {
+        TopicOptions {
+            cluster_name: "DefaultCluster".to_owned(),
+            broker_name: "broker-a".to_owned(),
+            auto_create: true,
+            default_queues: 8,
+            cluster_topic: true,
+            broker_topic: true,
+            trace_topic: None,
+            topics_max: 50_000,
+        }
+    }
+}
+
+/// Rules of the group table.
+#[derive(Clone, Debug)]
+pub struct GroupOptions {
+    /// `autoCreateSubscriptionGroup`
+    pub auto_create: bool,
+    /// A heartbeat can name any group: the table must not grow with bad clients.
+    pub groups_max: usize,
+}
+
+impl Default for GroupOptions {
+    fn default() -> Self {
+        GroupOptions { auto_create: true, groups_max: 50_000 }
+    }
+}
+
+/// Bounds of what the broker holds for its peers.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Pulls waiting in the whole broker; one more is answered at once, as if it may not wait.
+    pub parked_pulls_max: usize,
+    /// Pulls waiting on one connection.
+    pub parked_pulls_per_peer_max: usize,
+    /// Rare requests (admin, cold reads) running at a time for one connection.
+    pub rare_requests_per_peer_max: usize,
+    /// Sends waiting until their topic is durable in topics.json.
+    pub sends_waiting_for_topic_max: usize,
+    /// Rows of consumerOffset.json: topic, group, queue.
+    pub offset_rows_max: usize,
+    /// Client memberships: one client in one group.
+    pub memberships_max: usize,
+    /// Locks of orderly consumers.
+    pub queue_locks_max: usize,
+    /// Units: bytes of one whole stored record. `maxMessageSize`
+    pub message_bytes_max: usize,
+    /// A longer wait is cut to this. Units: time a pull may stay parked.
+    pub pull_suspend_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            parked_pulls_max: 100_000,
+            parked_pulls_per_peer_max: 1_000,
+            rare_requests_per_peer_max: 64,
+            sends_waiting_for_topic_max: 10_000,
+            offset_rows_max: 5_000_000,
+            memberships_max: 200_000,
+            queue_locks_max: 500_000,
+            message_bytes_max: 4 * 1024 * 1024,
+            pull_suspend_max: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Everything a broker can be told besides its store.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `storePathRootDir`: the state files are in its `config/`.
+    pub root: String,
+    /// `brokerId`
+    pub id: BrokerId,
+    /// `brokerIP1`: what clients dial; stored in every message.
+    pub advertised_ip: IpAddr,
+    /// `brokerIP2`: what slaves dial.
+    pub ha_ip: IpAddr,
+    pub bind_ip: IpAddr,
+    /// `listenPort`; the fast port is 2 below, HA 1 above. 0 takes any free port and no fast port.
+    pub listen_port: u16,
+    /// `namesrvAddr`, split.
+    pub name_servers: Vec<String>,
+    /// `registerNameServerPeriod`, 10 to 60 s in 4.9.3.
+    pub register_interval: Duration,
+    /// `registerBrokerTimeoutMills`
+    pub register_timeout: Duration,
+    /// `flushConsumerOffsetInterval`
+    pub offsets_save_interval: Duration,
+    /// A client silent for this long is dropped (120 s in 4.9.3).
+    pub client_silence_max: Duration,
+    /// `rocketmq.broker.rebalance.lockMaxLiveTime`
+    pub queue_lock_lifetime: Duration,
+    /// `regionId`
+    pub region_id: String,
+    /// `traceOn`
+    pub trace_on: bool,
+    /// `brokerPermission`
+    pub permission: u32,
+    /// `longPollingEnable`
+    pub long_polling: bool,
+    /// `shortPollingTimeMills`: how long a pull waits without long polling.
+    pub short_polling: Duration,
+    /// `enablePropertyFilter`
+    pub property_filter: bool,
+    /// `rejectTransactionMessage`
+    pub reject_transactions: bool,
+    /// `startAcceptSendRequestTimeStamp`. Units: epoch milliseconds.
+    pub accept_sends_from_ms: i64,
+    /// How long a clean stop may take before what still runs is dropped.
+    pub stop_timeout: Duration,
+    pub topics: TopicOptions,
+    pub groups: GroupOptions,
+    pub limits: Limits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            root: "store".to_owned(),
+            id: 0,
+            advertised_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ha_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            bind_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            listen_port: 10911,
+            name_servers: Vec::new(),
+            register_interval: Duration::from_secs(30),
+            register_timeout: Duration::from_secs(6),
+            offsets_save_interval: Duration::from_secs(5),
+            client_silence_max: Duration::from_secs(120),
+            queue_lock_lifetime: Duration::from_secs(60),
+            region_id: "DefaultRegion".to_owned(),
+            trace_on: true,
+            permission: 6,
+            long_polling: true,
+            short_polling: Duration::from_secs(1),
+            property_filter: false,
+            reject_transactions: false,
+            accept_sends_from_ms: 0,
+            stop_timeout: Duration::from_secs(4),
+            topics: TopicOptions::default(),
+            groups: GroupOptions::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Options {
+    /// Small bounds and short intervals for one run of the simulation.
+    pub fn swarm(rng: &mut Rng) -> Self {
+        let ms = |rng: &mut Rng, lo, hi| Duration::from_millis(rng.between(lo, hi));
+        let mut options = Options {
+            register_interval: ms(rng, 500, 10_000),
+            offsets_save_interval: ms(rng, 100, 5_000),
+            client_silence_max: ms(rng, 5_000, 120_000),
+            ..Options::default()
+        };
+        options.topics.default_queues = rng.between(1, 8) as u32;
+        if rng.chance(0.2) {
+            options.limits.parked_pulls_max = rng.between(1, 4) as usize;
+        }
+        if rng.chance(0.2) {
+            options.limits.sends_waiting_for_topic_max = rng.between(1, 8) as usize;
+        }
+        options
+    }
+}

@@ -1,0 +1,164 @@
+//! From what happened to the code and remark a client sees: the one place where they are chosen.
+
+use crate::protocol::code::response_code as code;
+use crate::store::{AppendError, Outcome, ReadStatus, Rejection};
+use std::borrow::Cow;
+
+const FAQ: &str = "\nSee http://rocketmq.apache.org/docs/faq/ for further details.";
+const ILLEGAL: &str = "the message is illegal, maybe msg body or properties length not matched. \
+                       msg body length limit 128k, msg properties length limit 32k.";
+
+/// A request that is not done: code and remark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: i32,
+    pub remark: Cow<'static, str>,
+}
+
+/// The usual result of a handler.
+pub type Answer<T> = Result<T, Refusal>;
+
+impl Refusal {
+    pub fn new(code: i32, remark: impl Into<Cow<'static, str>>) -> Self {
+        Refusal { code, remark: remark.into() }
+    }
+
+    pub fn system_error(remark: impl Into<Cow<'static, str>>) -> Self {
+        Refusal::new(code::SYSTEM_ERROR, remark)
+    }
+
+    /// Source: AdminBrokerProcessor#getUnknownCmdResponse (4.9.3), with its leading space.
+    pub fn unknown_code(request: i32) -> Self {
+        let remark = format!(" request type {request} not supported");
+        Refusal::new(code::REQUEST_CODE_NOT_SUPPORTED, remark)
+    }
+
+    pub fn topic_not_exist(topic: &str) -> Self {
+        let remark = format!("topic[{topic}] not exist, apply first please!{FAQ}");
+        Refusal::new(code::TOPIC_NOT_EXIST, remark)
+    }
+
+    pub fn pull_topic_not_exist(topic: &str) -> Self {
+        let remark = format!("topic[{topic}] not exist, apply first please! {FAQ}");
+        Refusal::new(code::TOPIC_NOT_EXIST, remark)
+    }
+
+    pub fn group_not_exist(group: &str) -> Self {
+        let remark = format!("subscription group [{group}] does not exist, {FAQ}");
+        Refusal::new(code::SUBSCRIPTION_GROUP_NOT_EXIST, remark)
+    }
+
+    pub fn retry_group_not_exist(group: &str) -> Self {
+        let remark = format!("subscription group not exist, {group} {FAQ}");
+        Refusal::new(code::SUBSCRIPTION_GROUP_NOT_EXIST, remark)
+    }
+
+    pub fn no_live_consumer() -> Self {
+        let remark = format!("the consumer's group info not exist{FAQ}");
+        Refusal::new(code::SUBSCRIPTION_NOT_EXIST, remark)
+    }
+
+    pub fn not_subscribed() -> Self {
+        let remark = format!("the consumer's subscription not exist{FAQ}");
+        Refusal::new(code::SUBSCRIPTION_NOT_EXIST, remark)
+    }
+
+    /// A bound of this broker is reached. Source: NettyRemotingAbstract, `[OVERLOAD]` (4.9.3).
+    pub fn overload(bound: &str) -> Self {
+        let remark = format!("[OVERLOAD]system busy, start flow control for a while: {bound}");
+        Refusal::new(code::SYSTEM_BUSY, remark)
+    }
+
+    /// Nothing more is stored: why, and how full the disk is.
+    /// Source: SendMessageProcessor#handlePutMessageResult (4.9.3).
+    pub fn not_available(cause: &str, disk_used: Option<f64>) -> Self {
+        let used = disk_used.unwrap_or(-1.0);
+        let remark = format!(
+            "service not available now. It may be caused by one of the following reasons: the \
+             broker's disk is full [CL: {used:5.2} CQ: {used:5.2} INDEX: {used:5.2}], messages are \
+             put to the slave, message store has been shut down, etc. Here it is: {cause}"
+        );
+        Refusal::new(code::SERVICE_NOT_AVAILABLE, remark)
+    }
+
+    pub fn message_illegal(why: impl std::fmt::Display) -> Self {
+        Refusal::new(code::MESSAGE_ILLEGAL, format!("{ILLEGAL} Here: {why}"))
+    }
+}
+
+/// Why the store did not take a message.
+pub fn of_append_error(error: &AppendError, disk_used: Option<f64>) -> Refusal {
+    match error {
+        AppendError::Busy { .. } => Refusal::new(
+            code::SYSTEM_BUSY,
+            format!("[REJECTREQUEST]system busy, start flow control for a while: {error}"),
+        ),
+        AppendError::EmptyBatch => Refusal::system_error(error.to_string()),
+        AppendError::Illegal(_) | AppendError::Size { .. } => Refusal::message_illegal(error),
+        AppendError::QueueId(..) => Refusal::system_error(error.to_string()),
+        AppendError::NoSpace { .. } | AppendError::Poisoned(_) | AppendError::Stopped => {
+            Refusal::not_available(&error.to_string(), disk_used)
+        }
+    }
+}
+
+/// What the producer of an accepted message is told: `Ok` carries the place of the message too.
+pub fn of_outcome(outcome: Outcome, disk_used: impl FnOnce() -> Option<f64>) -> Answer<i32> {
+    match outcome {
+        Outcome::Durable => Ok(code::SUCCESS),
+        Outcome::FlushTimeout => Ok(code::FLUSH_DISK_TIMEOUT),
+        Outcome::Rejected(Rejection::NoSpace) => {
+            Err(Refusal::not_available("no space left for the next commit log file", disk_used()))
+        }
+        Outcome::Rejected(Rejection::Poisoned) => Err(Refusal::not_available(
+            "a write or sync of the commit log failed; whether the message is kept is unknown",
+            disk_used(),
+        )),
+        Outcome::Rejected(Rejection::SegmentLate) => {
+            Err(Refusal::system_error("create mapped file failed, server is busy or broken."))
+        }
+    }
+}
+
+/// Source: PullMessageProcessor#processRequest (4.9.3), the table of status and code.
+pub fn of_read(status: ReadStatus, wanted: i64) -> i32 {
+    match status {
+        ReadStatus::Found => code::SUCCESS,
+        ReadStatus::MessageWasRemoving | ReadStatus::NoMatchedMessage => {
+            code::PULL_RETRY_IMMEDIATELY
+        }
+        ReadStatus::NoMessageInQueue if wanted != 0 => code::PULL_OFFSET_MOVED,
+        ReadStatus::NoMessageInQueue
+        | ReadStatus::OffsetFoundNull
+        | ReadStatus::OffsetOverflowOne => code::PULL_NOT_FOUND,
+        ReadStatus::OffsetOverflowBadly | ReadStatus::OffsetTooSmall => code::PULL_OFFSET_MOVED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_queue_parks_at_zero_and_moves_anyone_else() {
+        assert_eq!(of_read(ReadStatus::NoMessageInQueue, 0), code::PULL_NOT_FOUND);
+        assert_eq!(of_read(ReadStatus::NoMessageInQueue, 5), code::PULL_OFFSET_MOVED);
+        assert_eq!(of_read(ReadStatus::OffsetOverflowOne, 5), code::PULL_NOT_FOUND);
+    }
+
+    #[test]
+    fn a_full_disk_is_named_in_the_words_that_tools_look_for() {
+        let error = AppendError::NoSpace { size: 1024 };
+        let refusal = of_append_error(&error, Some(99.5));
+        assert_eq!(refusal.code, code::SERVICE_NOT_AVAILABLE);
+        assert!(refusal.remark.starts_with("service not available now."));
+        assert!(refusal.remark.contains("[CL: 99.50 CQ: 99.50 INDEX: 99.50]"));
+        assert!(refusal.remark.contains("no space left"));
+    }
+
+    #[test]
+    fn an_unknown_code_is_named_as_java_does() {
+        let refusal = Refusal::unknown_code(9999);
+        assert_eq!((refusal.code, &*refusal.remark), (3, " request type 9999 not supported"));
+    }
+}

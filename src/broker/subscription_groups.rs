@@ -1,0 +1,211 @@
+//! What is known of each consumer group besides its live members.
+
+use super::data_version::DataVersion;
+use super::json_writer::JsonWriter;
+use super::options::GroupOptions;
+use crate::rt::time::WallMillis;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Groups every broker has. Source: SubscriptionGroupManager#init (4.9.3).
+const BUILT_IN: [&str; 7] = [
+    "CID_ONS-HTTP-PROXY",
+    "CID_ONSAPI_OWNER",
+    "CID_ONSAPI_PERMISSION",
+    "CID_ONSAPI_PULL",
+    "FILTERSRV_CONSUMER",
+    "SELF_TEST_C_GROUP",
+    "TOOLS_CONSUMER",
+];
+const SYSTEM_PREFIX: &str = "CID_RMQ_SYS_";
+
+/// One group. Source: SubscriptionGroupConfig (4.9.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GroupConfig {
+    pub broker_id: i64,
+    pub consume_broadcast_enable: bool,
+    pub consume_enable: bool,
+    pub consume_from_min_enable: bool,
+    pub group_name: String,
+    pub notify_consumer_ids_changed_enable: bool,
+    pub retry_max_times: i32,
+    pub retry_queue_nums: i32,
+    pub which_broker_when_consume_slowly: i64,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        GroupConfig {
+            broker_id: 0,
+            consume_broadcast_enable: true,
+            consume_enable: true,
+            consume_from_min_enable: true,
+            group_name: String::new(),
+            notify_consumer_ids_changed_enable: true,
+            retry_max_times: 16,
+            retry_queue_nums: 1,
+            which_broker_when_consume_slowly: 1,
+        }
+    }
+}
+
+impl GroupConfig {
+    pub fn named(name: &str) -> Self {
+        GroupConfig { group_name: name.to_owned(), ..GroupConfig::default() }
+    }
+}
+
+/// The table of groups; see `Topics` for `changes` and `saved`.
+#[derive(Debug)]
+pub struct SubscriptionGroups {
+    options: GroupOptions,
+    table: BTreeMap<String, GroupConfig>,
+    version: DataVersion,
+    changes: u64,
+    saved: u64,
+}
+
+impl SubscriptionGroups {
+    pub fn new(options: &GroupOptions, now: WallMillis) -> Self {
+        let mut groups = SubscriptionGroups {
+            options: options.clone(),
+            table: BTreeMap::new(),
+            version: DataVersion::new(now),
+            changes: 1,
+            saved: 0,
+        };
+        groups.add_built_in();
+        groups
+    }
+
+    fn add_built_in(&mut self) {
+        for name in BUILT_IN {
+            self.table.entry(name.to_owned()).or_insert_with(|| GroupConfig::named(name));
+        }
+    }
+
+    pub fn restore(&mut self, file: GroupFile) {
+        for (name, mut config) in file.subscription_group_table {
+            if config.group_name.is_empty() {
+                config.group_name.clone_from(&name);
+            }
+            self.table.insert(name, config);
+        }
+        self.version = file.data_version;
+    }
+
+    pub fn get(&self, name: &str) -> Option<&GroupConfig> {
+        self.table.get(name)
+    }
+
+    /// The group, made now when it is missing and groups may appear by themselves.
+    /// Source: SubscriptionGroupManager#findSubscriptionGroupConfig (4.9.3).
+    pub fn find_or_create(&mut self, now: WallMillis, name: &str) -> Option<&GroupConfig> {
+        if !self.table.contains_key(name) {
+            let allowed = self.options.auto_create || name.starts_with(SYSTEM_PREFIX);
+            if !allowed || name.is_empty() || self.table.len() >= self.options.groups_max {
+                return None;
+            }
+            self.update(now, GroupConfig::named(name));
+        }
+        self.table.get(name)
+    }
+
+    pub fn update(&mut self, now: WallMillis, config: GroupConfig) {
+        self.table.insert(config.group_name.clone(), config);
+        self.version.advance(now);
+        self.changes += 1;
+    }
+
+    pub fn remove(&mut self, now: WallMillis, name: &str) -> bool {
+        let was_there = self.table.remove(name).is_some();
+        if was_there {
+            self.version.advance(now);
+            self.changes += 1;
+        }
+        was_there
+    }
+
+    pub fn version(&self) -> DataVersion {
+        self.version
+    }
+
+    pub fn unsaved(&self) -> Option<u64> {
+        (self.saved < self.changes).then_some(self.changes)
+    }
+
+    pub fn on_saved(&mut self, changes: u64) {
+        self.saved = self.saved.max(changes);
+    }
+
+    /// The text of `subscriptionGroup.json`.
+    pub fn to_json(&self) -> String {
+        let mut out = JsonWriter::new();
+        out.open(None);
+        out.version(&self.version);
+        out.open(Some("subscriptionGroupTable"));
+        for config in self.table.values() {
+            write_group(&mut out, config);
+        }
+        out.close();
+        out.close();
+        out.finish()
+    }
+}
+
+/// `subscriptionGroup.json` as read.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GroupFile {
+    pub data_version: DataVersion,
+    pub subscription_group_table: BTreeMap<String, GroupConfig>,
+}
+
+fn write_group(out: &mut JsonWriter, config: &GroupConfig) {
+    out.open(Some(&config.group_name));
+    out.int("brokerId", config.broker_id);
+    out.bool("consumeBroadcastEnable", config.consume_broadcast_enable);
+    out.bool("consumeEnable", config.consume_enable);
+    out.bool("consumeFromMinEnable", config.consume_from_min_enable);
+    out.text("groupName", &config.group_name);
+    out.bool("notifyConsumerIdsChangedEnable", config.notify_consumer_ids_changed_enable);
+    out.int("retryMaxTimes", config.retry_max_times.into());
+    out.int("retryQueueNums", config.retry_queue_nums.into());
+    out.int("whichBrokerWhenConsumeSlowly", config.which_broker_when_consume_slowly);
+    out.close();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: WallMillis = WallMillis(1_700_000_000_000);
+
+    #[test]
+    fn an_unknown_group_appears_when_allowed() {
+        let mut groups = SubscriptionGroups::new(&GroupOptions::default(), NOW);
+        assert_eq!(groups.find_or_create(NOW, "g").unwrap().retry_max_times, 16);
+        assert_eq!(groups.version().counter, 1);
+    }
+
+    #[test]
+    fn an_unknown_group_is_refused_when_auto_creation_is_off_except_system_ones() {
+        let options = GroupOptions { auto_create: false, ..GroupOptions::default() };
+        let mut groups = SubscriptionGroups::new(&options, NOW);
+        assert!(groups.find_or_create(NOW, "g").is_none());
+        assert!(groups.find_or_create(NOW, "CID_RMQ_SYS_TRANS").is_some());
+        assert!(groups.find_or_create(NOW, "TOOLS_CONSUMER").is_some());
+    }
+
+    #[test]
+    fn the_file_round_trips() {
+        let mut groups = SubscriptionGroups::new(&GroupOptions::default(), NOW);
+        groups.update(NOW, GroupConfig { retry_queue_nums: 3, ..GroupConfig::named("g") });
+        let file: GroupFile = serde_json::from_str(&groups.to_json()).unwrap();
+        let mut again = SubscriptionGroups::new(&GroupOptions::default(), WallMillis(1));
+        again.restore(file);
+        assert_eq!(again.to_json(), groups.to_json());
+        assert_eq!(again.get("g").unwrap().retry_queue_nums, 3);
+    }
+}

@@ -1,0 +1,6 @@
+//! One background loop per file: registration, saving state, deadlines.
+
+pub(super) mod expire;
+pub(super) mod persist;
+pub(super) mod register;
+pub(super) mod state_file;

@@ -1,0 +1,116 @@
+//! Keeps the state files as new as the tables: topics and groups at once, offsets every few
+//! seconds, all of them once more at the end.
+
+use super::super::driver::{Core, Files, Shared};
+use super::super::error::Error;
+use super::super::handler::{self, send};
+use super::state_file::{Origin, StateFile};
+use crate::protocol::body;
+use crate::rt::task::Stop;
+use crate::rt::time::{Alarm, Duration};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+/// A file that could not be written is tried again after this.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a state file holds, leniently read as fastjson reads it; `None` for a new broker.
+pub fn load<T: DeserializeOwned>(file: &mut StateFile) -> Result<Option<T>, Error> {
+    let parse = |bytes: &[u8]| -> Result<T, String> {
+        body::decode(bytes).map_err(|error| error.to_string())
+    };
+    let (value, origin) = file.load(parse)?;
+    if let Origin::Backup(fault) = origin {
+        let path = file.path();
+        tracing::error!(
+            "{path} cannot be used ({fault}): the generation before it is used instead"
+        );
+    }
+    Ok(value)
+}
+
+pub async fn run(shared: Arc<Shared>, mut files: Files, mut stop: Stop) {
+    let mut alarm = Alarm::new(&shared.clock);
+    let interval = shared.options.offsets_save_interval;
+    let mut offsets_due = shared.clock.mono() + interval;
+    shared.unsaved.notify_one();
+    loop {
+        alarm.set(Some(offsets_due));
+        let is_end = crate::rt::select! {
+            _ = stop.wait() => true,
+            _ = alarm.ring() => false,
+            _ = shared.unsaved.notified() => false,
+        };
+        let saved_tables = save_tables(&shared, &mut files).await;
+        let is_due = is_end || shared.clock.mono() >= offsets_due;
+        if is_due {
+            save_offsets(&shared, &mut files.offsets).await;
+            offsets_due = shared.clock.mono() + interval;
+        }
+        if is_end {
+            break;
+        }
+        if !saved_tables {
+            offsets_due = offsets_due.min(shared.clock.mono() + RETRY_INTERVAL);
+        }
+    }
+}
+
+async fn save_tables(shared: &Arc<Shared>, files: &mut Files) -> bool {
+    let topics = snapshot(shared, |core| {
+        core.topics.unsaved().map(|changes| (changes, core.topics.to_json()))
+    });
+    let mut is_saved = true;
+    if let Some((changes, text)) = topics {
+        match files.topics.save(text).await {
+            Ok(()) => {
+                shared.core.lock().topics.on_saved(changes);
+                resume_sends(shared);
+            }
+            Err(error) => {
+                tracing::error!("failed to {error}; the last good one is kept");
+                send::refuse_waiting(shared, &error.to_string());
+                is_saved = false;
+            }
+        }
+    } else {
+        resume_sends(shared);
+    }
+    let groups = snapshot(shared, |core| {
+        core.groups.unsaved().map(|changes| (changes, core.groups.to_json()))
+    });
+    if let Some((changes, text)) = groups {
+        match files.groups.save(text).await {
+            Ok(()) => shared.core.lock().groups.on_saved(changes),
+            Err(error) => {
+                tracing::error!("failed to {error}; the last good one is kept");
+                is_saved = false;
+            }
+        }
+    }
+    is_saved
+}
+
+async fn save_offsets(shared: &Shared, file: &mut StateFile) {
+    let offsets = snapshot(shared, |core| {
+        core.offsets.unsaved().map(|changes| (changes, core.offsets.to_json()))
+    });
+    let Some((changes, text)) = offsets else { return };
+    match file.save(text).await {
+        Ok(()) => shared.core.lock().offsets.on_saved(changes),
+        Err(error) => tracing::error!("failed to {error}; the last good one is kept"),
+    }
+}
+
+fn snapshot<T>(shared: &Shared, take: impl FnOnce(&Core) -> Option<T>) -> Option<T> {
+    take(&shared.core.lock())
+}
+
+/// Takes the sends that waited for their topics once more, in the order they came.
+fn resume_sends(shared: &Arc<Shared>) {
+    let mut core = shared.core.lock();
+    let waiting = std::mem::take(&mut core.waiting_for_topic);
+    for (peer, frame) in waiting {
+        handler::on_frame(shared, &mut core, &peer, frame);
+    }
+}

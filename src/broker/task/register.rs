@@ -1,0 +1,226 @@
+//! Tells every name server that this broker lives and which topics it has.
+//!
+//! One loop per name server: at the start, every interval, when topics change, when the connection
+//! was lost (a name server forgets a broker whose connection ends), and soon after a failure.
+
+use super::super::driver::Shared;
+use super::super::topics::perm;
+use crate::protocol::Command;
+use crate::protocol::body::{self, list::KvTable};
+use crate::protocol::code::{request_code, response_code};
+use crate::remoting::{ClientRequests, Peer};
+use crate::rt::sync::{Mutex, mpsc, watch};
+use crate::rt::task::{Stop, TaskGroup};
+use crate::rt::time::{Alarm, Duration};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// After a failure the next try comes after this; doubled by each further one, up to the interval.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+
+/// Counts the connections to name servers that ended. Each loop looks whether it was its own by
+/// registering again: that is cheap and rare.
+pub struct Lost(watch::Sender<u64>);
+
+impl Default for Lost {
+    fn default() -> Self {
+        Lost(watch::channel(0).0)
+    }
+}
+
+impl ClientRequests for Lost {
+    /// Name servers ask nothing of a broker.
+    fn on_request(&self, peer: &Peer, request: Command) {
+        tracing::debug!(?peer, code = request.code, "a name server asked for something");
+    }
+
+    fn on_close(&self, _peer: &Peer) {
+        self.0.send(self.0.get().wrapping_add(1));
+    }
+}
+
+/// What the end of the broker needs to know of the registrations.
+pub struct Registrar {
+    is_over: Arc<Mutex<bool>>,
+}
+
+/// Starts the loops and waits for the first try of each.
+pub async fn start(shared: &Arc<Shared>, group: &TaskGroup, lost: &Arc<Lost>) -> Registrar {
+    let registrar = Registrar { is_over: Arc::default() };
+    let servers = &shared.options.name_servers;
+    let (tried, mut first_tries) = mpsc::channel(servers.len().max(1));
+    for server in servers {
+        let task = Loop {
+            shared: shared.clone(),
+            server: server.clone(),
+            is_over: registrar.is_over.clone(),
+            changes: shared.registrations.subscribe(),
+            lost: lost.0.subscribe(),
+            failures: 0,
+        };
+        group.spawn(task.run(group.stop_signal(), tried.clone()));
+    }
+    drop(tried);
+    while first_tries.recv().await.is_some() {}
+    registrar
+}
+
+impl Registrar {
+    /// Ends the registrations and takes this broker off every name server that answers in time.
+    pub async fn unregister(&self, shared: &Arc<Shared>, timeout: Duration) {
+        if std::mem::replace(&mut *self.is_over.lock(), true) {
+            return;
+        }
+        let group = TaskGroup::new();
+        for server in &shared.options.name_servers {
+            let (shared, server) = (shared.clone(), server.clone());
+            group.spawn(async move {
+                let request = broker_fields(&shared, request_code::UNREGISTER_BROKER);
+                if let Err(error) = shared.client.invoke(&server, request, timeout).await {
+                    tracing::warn!("failed to unregister at name server {server}: {error}");
+                }
+            });
+        }
+        // Nothing in the group looks at its stop signal: this waits, for a little longer than each.
+        let deadline = shared.clock.mono() + timeout + Duration::from_millis(100);
+        group.shutdown(&shared.clock, deadline).await;
+    }
+}
+
+/// The shortest time between two registrations at one name server.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+
+struct Loop {
+    shared: Arc<Shared>,
+    server: String,
+    is_over: Arc<Mutex<bool>>,
+    changes: watch::Receiver<u64>,
+    lost: watch::Receiver<u64>,
+    failures: u32,
+}
+
+impl Loop {
+    async fn run(mut self, mut stop: Stop, tried: mpsc::Sender<()>) {
+        let mut alarm = Alarm::new(&self.shared.clock);
+        let mut first = Some(tried);
+        loop {
+            // Changes up to here are in the next registration.
+            let (changes, lost) = (self.changes.get(), self.lost.get());
+            crate::rt::select! {
+                _ = stop.wait() => break,
+                () = self.register() => {}
+            }
+            first.take();
+            // Not more often than this, however fast things change or connections end.
+            let earliest = self.shared.clock.mono() + PAUSE_MIN;
+            alarm.set(Some(earliest + self.pause()));
+            crate::rt::select! {
+                _ = stop.wait() => break,
+                _ = alarm.ring() => continue,
+                _ = self.changes.until(|now| *now != changes) => {}
+                _ = self.lost.until(|now| *now != lost) => {}
+            }
+            crate::rt::select! {
+                _ = stop.wait() => break,
+                () = self.shared.clock.sleep_until(earliest) => {}
+            }
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let interval = self.shared.options.register_interval;
+        match self.failures {
+            0 => interval,
+            n => (RETRY_MIN * (1 << (n - 1).min(6))).min(interval),
+        }
+    }
+
+    async fn register(&mut self) {
+        if *self.is_over.lock() {
+            return;
+        }
+        let request = registration(&self.shared);
+        let timeout = self.shared.options.register_timeout;
+        let answer = self.shared.client.invoke(&self.server, request, timeout).await;
+        match answer {
+            Ok(answer) if answer.code == response_code::SUCCESS => {
+                self.failures = 0;
+                order_topics(&self.shared, &answer);
+            }
+            Ok(answer) => {
+                let remark = answer.remark.unwrap_or_default();
+                self.fail(&format!("code {}: {remark}", answer.code));
+            }
+            Err(error) => self.fail(&error.to_string()),
+        }
+    }
+
+    fn fail(&mut self, reason: &str) {
+        // Said at the first failure and then ever more rarely.
+        self.failures = self.failures.saturating_add(1);
+        if self.failures.is_power_of_two() {
+            tracing::warn!("failed to register at name server {}: {reason}", self.server);
+        }
+    }
+}
+
+fn broker_fields(shared: &Shared, code: i32) -> Command {
+    let options = &shared.options;
+    let port = shared.store_host().port();
+    Command::request(code)
+        .with_ext("brokerName", &options.topics.broker_name)
+        .with_ext("brokerAddr", format!("{}:{port}", options.advertised_ip))
+        .with_ext("clusterName", &options.topics.cluster_name)
+        .with_ext("brokerId", options.id)
+}
+
+/// Source: BrokerController#registerBrokerAll, BrokerOuterAPI#registerBroker (4.9.3).
+fn registration(shared: &Shared) -> Command {
+    let body = registration_body(shared).to_string().into_bytes();
+    let crc = crc32fast::hash(&body) & 0x7FFF_FFFF;
+    let ha_port = shared.store_host().port().wrapping_add(1);
+    broker_fields(shared, request_code::REGISTER_BROKER)
+        .with_ext("haServerAddr", format!("{}:{ha_port}", shared.options.ha_ip))
+        .with_ext("compressed", false)
+        .with_ext("bodyCrc32", crc)
+        .with_body(body)
+}
+
+fn registration_body(shared: &Shared) -> Value {
+    let core = shared.core.lock();
+    let permission = shared.options.permission;
+    let is_limited = permission & (perm::READ | perm::WRITE) != perm::READ | perm::WRITE;
+    let mut table = Map::new();
+    for topic in core.topics.iter() {
+        let mut config = topic.config.clone();
+        if is_limited {
+            config.perm = permission;
+        }
+        if let Ok(config) = serde_json::to_value(&config) {
+            table.insert(topic.name.to_string(), config);
+        }
+    }
+    json!({
+        "filterServerList": [],
+        "topicConfigSerializeWrapper": {
+            "dataVersion": core.topics.version(),
+            "topicConfigTable": table,
+        },
+    })
+}
+
+/// The name server's answer names the ordered topics, when it knows any.
+fn order_topics(shared: &Shared, answer: &Command) {
+    if answer.body.is_empty() {
+        return;
+    }
+    let Ok(table) = body::decode::<KvTable>(&answer.body) else { return };
+    let ordered: BTreeSet<String> = table.table.into_keys().collect();
+    let mut core = shared.core.lock();
+    let before = core.topics.changes();
+    core.topics.set_ordered(shared.clock.wall(), &ordered);
+    if core.topics.changes() != before {
+        shared.unsaved.notify_one();
+    }
+}

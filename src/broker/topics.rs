@@ -1,0 +1,540 @@
+//! Which topics this broker has, and the rules by which new ones appear.
+
+use super::data_version::DataVersion;
+use super::json_writer::JsonWriter;
+use super::options::TopicOptions;
+use crate::model::TopicName;
+use crate::rt::time::WallMillis;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Bits of a topic's permission. Source: PermName (4.9.3).
+pub mod perm {
+    pub const INHERIT: u32 = 1;
+    pub const WRITE: u32 = 2;
+    pub const READ: u32 = 4;
+
+    /// `RW-` and so on. Source: PermName#perm2String.
+    pub fn text(perm: u32) -> String {
+        let mark = |bit, on| if perm & bit != 0 { on } else { '-' };
+        [mark(READ, 'R'), mark(WRITE, 'W'), mark(INHERIT, 'X')].iter().collect()
+    }
+}
+
+pub const TEMPLATE_TOPIC: &str = "TBW102";
+pub const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
+pub const OFFSET_MOVED_TOPIC: &str = "OFFSET_MOVED_EVENT";
+pub const RETRY_PREFIX: &str = "%RETRY%";
+pub const DEAD_LETTER_PREFIX: &str = "%DLQ%";
+const SCHEDULE_QUEUES: u32 = 18;
+/// Units: characters. A stored record's topic length is one signed byte.
+pub const NAME_LENGTH_MAX: usize = 127;
+
+/// Source: TopicValidator#SYSTEM_TOPIC_SET (4.9.3).
+const RESERVED: [&str; 9] = [
+    "BenchmarkTest",
+    OFFSET_MOVED_TOPIC,
+    "RMQ_SYS_TRACE_TOPIC",
+    "RMQ_SYS_TRANS_HALF_TOPIC",
+    "RMQ_SYS_TRANS_OP_HALF_TOPIC",
+    SCHEDULE_TOPIC,
+    "SELF_TEST_TOPIC",
+    TEMPLATE_TOPIC,
+    "TRANS_CHECK_MAX_TIME_TOPIC",
+];
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FilterType {
+    #[default]
+    #[serde(rename = "SINGLE_TAG")]
+    SingleTag,
+    #[serde(rename = "MULTI_TAG")]
+    MultiTag,
+}
+
+impl FilterType {
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "SINGLE_TAG" => Some(FilterType::SingleTag),
+            "MULTI_TAG" => Some(FilterType::MultiTag),
+            _ => None,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            FilterType::SingleTag => "SINGLE_TAG",
+            FilterType::MultiTag => "MULTI_TAG",
+        }
+    }
+}
+
+/// One topic. Source: TopicConfig (4.9.3); the fields a file leaves out have its defaults.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TopicConfig {
+    pub order: bool,
+    pub perm: u32,
+    pub read_queue_nums: u32,
+    pub topic_filter_type: FilterType,
+    pub topic_name: String,
+    pub topic_sys_flag: i32,
+    pub write_queue_nums: u32,
+}
+
+impl Default for TopicConfig {
+    fn default() -> Self {
+        TopicConfig::new("", 16, perm::READ | perm::WRITE)
+    }
+}
+
+impl TopicConfig {
+    pub fn new(name: &str, queues: u32, perm: u32) -> Self {
+        TopicConfig {
+            order: false,
+            perm,
+            read_queue_nums: queues,
+            topic_filter_type: FilterType::SingleTag,
+            topic_name: name.to_owned(),
+            topic_sys_flag: 0,
+            write_queue_nums: queues,
+        }
+    }
+
+    pub fn is_readable(&self) -> bool {
+        self.perm & perm::READ != 0
+    }
+
+    pub fn is_writable(&self) -> bool {
+        self.perm & perm::WRITE != 0
+    }
+}
+
+/// As Java prints it inside remarks. Source: TopicConfig#toString.
+impl fmt::Display for TopicConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "TopicConfig [topicName={}, readQueueNums={}, writeQueueNums={}, perm={}, \
+             topicFilterType={}, topicSysFlag={}, order={}]",
+            self.topic_name,
+            self.read_queue_nums,
+            self.write_queue_nums,
+            perm::text(self.perm),
+            self.topic_filter_type.name(),
+            self.topic_sys_flag,
+            self.order
+        )
+    }
+}
+
+/// A row of the table.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    pub name: TopicName,
+    pub config: TopicConfig,
+    /// The change of the table that last touched this row.
+    change: u64,
+}
+
+/// Why a send to an unknown topic does not create it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CreateError {
+    #[error("the template topic does not allow others to be made from it")]
+    NotInherited,
+    #[error("the template topic does not exist")]
+    NoTemplate,
+    #[error("the broker holds {0} topics, which is its bound")]
+    TooMany(usize),
+}
+
+/// What a send says about a topic that does not exist.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstSend<'a> {
+    pub topic: &'a str,
+    pub template: &'a str,
+    pub queues_wanted: i32,
+    pub unit_mode: bool,
+}
+
+/// The table of topics. A change counts up `changes`; a row is durable when a save that began at
+/// or after its change has finished.
+#[derive(Debug)]
+pub struct Topics {
+    options: TopicOptions,
+    table: BTreeMap<TopicName, Topic>,
+    reserved: BTreeSet<String>,
+    version: DataVersion,
+    changes: u64,
+    saved: u64,
+}
+
+impl Topics {
+    /// The topics every broker has at boot. Source: TopicConfigManager (4.9.3).
+    pub fn new(options: &TopicOptions, now: WallMillis) -> Self {
+        let mut reserved: BTreeSet<String> = RESERVED.iter().map(ToString::to_string).collect();
+        let mut table = BTreeMap::new();
+        for config in boot_topics(options) {
+            reserved.insert(config.topic_name.clone());
+            let name = TopicName::new(&config.topic_name);
+            table.insert(name.clone(), Topic { name, config, change: 1 });
+        }
+        let version = DataVersion::new(now);
+        Topics { options: options.clone(), table, reserved, version, changes: 1, saved: 0 }
+    }
+
+    /// Puts what a state file holds over the boot topics, row by row.
+    pub fn restore(&mut self, file: TopicFile) {
+        for (name, mut config) in file.topic_config_table {
+            if config.topic_name.is_empty() {
+                config.topic_name.clone_from(&name);
+            }
+            let name = TopicName::new(&name);
+            self.table.insert(name.clone(), Topic { name, config, change: self.changes });
+        }
+        self.version = file.data_version;
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Topic> {
+        self.table.get(name)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Topic> {
+        self.table.values()
+    }
+
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    pub fn version(&self) -> DataVersion {
+        self.version
+    }
+
+    /// Topics that administrators may neither make nor delete.
+    pub fn is_reserved(&self, name: &str) -> bool {
+        self.reserved.contains(name) || name.starts_with("rmq_sys_")
+    }
+
+    pub fn reserved(&self) -> impl Iterator<Item = &str> {
+        self.reserved.iter().map(String::as_str)
+    }
+
+    /// Whether a power loss would keep this row.
+    pub fn is_durable(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|topic| topic.change <= self.saved)
+    }
+
+    /// Makes a topic because a message for it arrived.
+    /// Source: TopicConfigManager#createTopicInSendMessageMethod and AbstractSendMessageProcessor
+    /// #msgCheck (4.9.3). Differs: a disabled template is refused without changing its permission.
+    pub fn create_on_send(&mut self, now: WallMillis, send: FirstSend) -> Result<(), CreateError> {
+        if self.table.contains_key(send.topic) {
+            return Ok(());
+        }
+        let is_retry = send.topic.starts_with(RETRY_PREFIX);
+        let sys_flag = match (send.unit_mode, is_retry) {
+            (false, _) => 0,
+            (true, false) => 1,
+            (true, true) => 2,
+        };
+        match self.by_template(&send) {
+            Ok(mut config) => {
+                config.topic_sys_flag = sys_flag;
+                self.insert(now, config)
+            }
+            Err(_) if is_retry => self.create(now, send.topic, 1, sys_flag),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn by_template(&self, send: &FirstSend) -> Result<TopicConfig, CreateError> {
+        let template = self.get(send.template).ok_or(CreateError::NoTemplate)?;
+        let disabled = send.template == TEMPLATE_TOPIC && !self.options.auto_create;
+        if disabled || template.config.perm & perm::INHERIT == 0 {
+            return Err(CreateError::NotInherited);
+        }
+        let wanted = u32::try_from(send.queues_wanted).unwrap_or(0);
+        let queues = wanted.min(template.config.write_queue_nums);
+        let mut config =
+            TopicConfig::new(send.topic, queues, template.config.perm & !perm::INHERIT);
+        config.topic_filter_type = template.config.topic_filter_type;
+        Ok(config)
+    }
+
+    /// Makes a readable and writable topic of the broker's own (retry, dead letters) if missing.
+    /// Source: TopicConfigManager#createTopicInSendMessageBackMethod (4.9.3).
+    pub fn create(
+        &mut self,
+        now: WallMillis,
+        name: &str,
+        queues: u32,
+        sys_flag: i32,
+    ) -> Result<(), CreateError> {
+        if self.table.contains_key(name) {
+            return Ok(());
+        }
+        let mut config = TopicConfig::new(name, queues, perm::READ | perm::WRITE);
+        config.topic_sys_flag = sys_flag;
+        self.insert(now, config)
+    }
+
+    fn insert(&mut self, now: WallMillis, config: TopicConfig) -> Result<(), CreateError> {
+        if self.table.len() >= self.options.topics_max {
+            return Err(CreateError::TooMany(self.table.len()));
+        }
+        self.put(now, config);
+        Ok(())
+    }
+
+    /// Makes or replaces a topic as an administrator says.
+    pub fn update(&mut self, now: WallMillis, mut config: TopicConfig) -> Result<(), CreateError> {
+        match self.get(&config.topic_name) {
+            // Order topics are named by the name servers, never by this request.
+            Some(old) => config.order = old.config.order,
+            None => return self.insert(now, config),
+        }
+        self.put(now, config);
+        Ok(())
+    }
+
+    fn put(&mut self, now: WallMillis, config: TopicConfig) {
+        self.touch(now);
+        let name = match self.get(&config.topic_name) {
+            Some(old) => old.name.clone(),
+            None => TopicName::new(&config.topic_name),
+        };
+        let topic = Topic { name: name.clone(), config, change: self.changes };
+        self.table.insert(name, topic);
+    }
+
+    pub fn remove(&mut self, now: WallMillis, name: &str) -> bool {
+        let was_there = self.table.remove(name).is_some();
+        if was_there {
+            self.touch(now);
+        }
+        was_there
+    }
+
+    /// Name servers said which topics are ordered. Source: #updateOrderTopicConfig (4.9.3).
+    pub fn set_ordered(&mut self, now: WallMillis, ordered: &BTreeSet<String>) {
+        let mut changed = false;
+        for topic in self.table.values_mut() {
+            let order = ordered.contains(&topic.config.topic_name);
+            changed |= topic.config.order != order;
+            topic.config.order = order;
+        }
+        if changed {
+            self.touch(now);
+        }
+    }
+
+    fn touch(&mut self, now: WallMillis) {
+        self.version.advance(now);
+        self.changes += 1;
+    }
+
+    /// The state the next save will hold; pass it to `on_saved` when that save is durable.
+    pub fn unsaved(&self) -> Option<u64> {
+        (self.saved < self.changes).then_some(self.changes)
+    }
+
+    /// The number of the newest change.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    pub fn on_saved(&mut self, changes: u64) {
+        self.saved = self.saved.max(changes);
+    }
+
+    /// The text of `topics.json`.
+    pub fn to_json(&self) -> String {
+        let mut out = JsonWriter::new();
+        out.open(None);
+        out.version(&self.version);
+        out.open(Some("topicConfigTable"));
+        for topic in self.table.values() {
+            write_topic(&mut out, &topic.config);
+        }
+        out.close();
+        out.close();
+        out.finish()
+    }
+}
+
+/// `topics.json` as read.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TopicFile {
+    pub data_version: DataVersion,
+    pub topic_config_table: BTreeMap<String, TopicConfig>,
+}
+
+fn write_topic(out: &mut JsonWriter, config: &TopicConfig) {
+    out.open(Some(&config.topic_name));
+    out.bool("order", config.order);
+    out.int("perm", config.perm.into());
+    out.int("readQueueNums", config.read_queue_nums.into());
+    out.text("topicFilterType", config.topic_filter_type.name());
+    out.text("topicName", &config.topic_name);
+    out.int("topicSysFlag", config.topic_sys_flag.into());
+    out.int("writeQueueNums", config.write_queue_nums.into());
+    out.close();
+}
+
+fn boot_topics(options: &TopicOptions) -> Vec<TopicConfig> {
+    let rw = perm::READ | perm::WRITE;
+    let named = |enabled| if enabled { rw | perm::INHERIT } else { perm::INHERIT };
+    let mut topics = vec![
+        TopicConfig::new("SELF_TEST_TOPIC", 1, rw),
+        TopicConfig::new("BenchmarkTest", 1024, rw),
+        TopicConfig::new(&options.cluster_name, 16, named(options.cluster_topic)),
+        TopicConfig::new(&options.broker_name, 1, named(options.broker_topic)),
+        TopicConfig::new(OFFSET_MOVED_TOPIC, 1, rw),
+        TopicConfig::new(SCHEDULE_TOPIC, SCHEDULE_QUEUES, rw),
+        TopicConfig::new(&format!("{}_REPLY_TOPIC", options.cluster_name), 1, rw),
+    ];
+    if options.auto_create {
+        let queues = options.default_queues;
+        topics.push(TopicConfig::new(TEMPLATE_TOPIC, queues, rw | perm::INHERIT));
+    }
+    if let Some(trace) = &options.trace_topic {
+        topics.push(TopicConfig::new(trace, 1, rw));
+    }
+    topics
+}
+
+/// What is wrong with a topic's name, in Java's words. Source: TopicValidator#validateTopic.
+pub fn name_fault(topic: &str) -> Option<&'static str> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'%' | b'|' | b'-' | b'_');
+    if topic.trim().is_empty() {
+        Some("The specified topic is blank.")
+    } else if !topic.bytes().all(legal) {
+        Some("The specified topic contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$")
+    } else if topic.len() > NAME_LENGTH_MAX {
+        Some("The specified topic is longer than topic max length.")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: WallMillis = WallMillis(1_700_000_000_000);
+
+    fn topics() -> Topics {
+        Topics::new(&TopicOptions::default(), NOW)
+    }
+
+    fn send(topic: &str) -> FirstSend<'_> {
+        FirstSend { topic, template: TEMPLATE_TOPIC, queues_wanted: 4, unit_mode: false }
+    }
+
+    #[test]
+    fn boot_topics_are_those_of_4_9_3() {
+        let got: Vec<_> = topics()
+            .iter()
+            .map(|t| (t.name.to_string(), t.config.read_queue_nums, t.config.perm))
+            .collect();
+        let want = [
+            ("BenchmarkTest", 1024, 6),
+            ("DefaultCluster", 16, 7),
+            ("DefaultCluster_REPLY_TOPIC", 1, 6),
+            ("OFFSET_MOVED_EVENT", 1, 6),
+            ("SCHEDULE_TOPIC_XXXX", 18, 6),
+            ("SELF_TEST_TOPIC", 1, 6),
+            ("TBW102", 8, 7),
+            ("broker-a", 1, 7),
+        ];
+        let want: Vec<_> = want.iter().map(|(n, q, p)| (n.to_string(), *q, *p)).collect();
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn first_send_makes_a_topic_with_the_smaller_queue_count_and_no_inherit_bit() {
+        let mut topics = topics();
+        topics.create_on_send(NOW, send("T")).unwrap();
+        let made = &topics.get("T").unwrap().config;
+        assert_eq!((made.read_queue_nums, made.write_queue_nums, made.perm), (4, 4, 6));
+        assert_eq!(topics.version().counter, 1);
+        topics.create_on_send(NOW, send("T")).unwrap();
+        assert_eq!(topics.version().counter, 1, "nothing changed the second time");
+    }
+
+    #[test]
+    fn first_send_is_refused_when_auto_creation_is_off_but_retry_topics_still_appear() {
+        let options = TopicOptions { auto_create: false, ..TopicOptions::default() };
+        let mut topics = Topics::new(&options, NOW);
+        assert_eq!(topics.create_on_send(NOW, send("T")), Err(CreateError::NoTemplate));
+        topics.create_on_send(NOW, send("%RETRY%g")).unwrap();
+        assert_eq!(topics.get("%RETRY%g").unwrap().config.write_queue_nums, 1);
+    }
+
+    #[test]
+    fn a_negative_queue_count_makes_a_topic_without_queues() {
+        let mut topics = topics();
+        topics.create_on_send(NOW, FirstSend { queues_wanted: -3, ..send("T") }).unwrap();
+        assert_eq!(topics.get("T").unwrap().config.write_queue_nums, 0);
+    }
+
+    #[test]
+    fn a_new_row_is_durable_only_after_the_save_that_holds_it() {
+        let mut topics = topics();
+        let first = topics.unsaved().unwrap();
+        topics.create_on_send(NOW, send("T")).unwrap();
+        topics.on_saved(first);
+        assert!(topics.is_durable("TBW102") && !topics.is_durable("T"));
+        topics.on_saved(topics.unsaved().unwrap());
+        assert!(topics.is_durable("T"));
+        assert_eq!(topics.unsaved(), None);
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let options = TopicOptions { topics_max: 9, ..TopicOptions::default() };
+        let mut topics = Topics::new(&options, NOW);
+        topics.create_on_send(NOW, send("T1")).unwrap();
+        assert_eq!(topics.create_on_send(NOW, send("T2")), Err(CreateError::TooMany(9)));
+    }
+
+    #[test]
+    fn the_file_round_trips_and_overrides_boot_topics() {
+        let mut topics = topics();
+        topics.create_on_send(NOW, send("T")).unwrap();
+        topics.update(NOW, TopicConfig::new(TEMPLATE_TOPIC, 3, 7)).unwrap();
+        let file: TopicFile = serde_json::from_str(&topics.to_json()).unwrap();
+        let mut again = Topics::new(&TopicOptions::default(), WallMillis(5));
+        again.restore(file);
+        assert_eq!(again.to_json(), topics.to_json());
+        assert_eq!(again.get(TEMPLATE_TOPIC).unwrap().config.write_queue_nums, 3);
+    }
+
+    #[test]
+    fn the_file_has_apaches_shape() {
+        let mut topics = topics();
+        topics.table.retain(|name, _| &**name == "SELF_TEST_TOPIC");
+        let want = "{\n\t\"dataVersion\":{\n\t\t\"counter\":0,\n\t\t\"timestamp\":1700000000000\n\
+                    \t},\n\t\"topicConfigTable\":{\n\t\t\"SELF_TEST_TOPIC\":{\n\
+                    \t\t\t\"order\":false,\n\t\t\t\"perm\":6,\n\t\t\t\"readQueueNums\":1,\n\
+                    \t\t\t\"topicFilterType\":\"SINGLE_TAG\",\n\
+                    \t\t\t\"topicName\":\"SELF_TEST_TOPIC\",\n\t\t\t\"topicSysFlag\":0,\n\
+                    \t\t\t\"writeQueueNums\":1\n\t\t}\n\t}\n}";
+        assert_eq!(topics.to_json(), want);
+    }
+
+    #[test]
+    fn names_are_judged_in_javas_words() {
+        assert_eq!(name_fault("%RETRY%a-b_c|9"), None);
+        assert_eq!(name_fault(" "), Some("The specified topic is blank."));
+        assert!(name_fault("a b").unwrap().contains("illegal characters"));
+        assert!(name_fault(&"a".repeat(128)).unwrap().contains("longer"));
+    }
+}

@@ -1,0 +1,3 @@
+//! The client's background loop.
+
+pub mod housekeeping;

@@ -1,0 +1,35 @@
+//! Hotfire's own keys: RocketMQ ignores them, so one file may feed both.
+
+use super::*;
+
+/// What 4.9.3 has no key for.
+pub(super) const HOTFIRE: &[Key] = keys! {
+    flag strictConfig = "false" [used("cli")]
+        "Every warning about the configuration ends the start with exit code -3.";
+    text bindAddress = "0.0.0.0" [used("cli")]
+        "Address to listen on.";
+    choice serializeType = "JSON" [one_of(&["JSON", "ROCKETMQ"]) used("cli")]
+        "Header encoding of requests that this process sends itself; as ROCKETMQ_SERIALIZE_TYPE.";
+    choice logLevel = "info" [one_of(&["error", "warn", "info", "debug", "trace"]) used("cli")]
+        "Least severe line that is logged; HOTFIRE_LOG overrides it.";
+    path logDir = "" [refused(LOG_FILES)]
+        "Directory for broker.log or namesrv.log; unset, logs go to standard output.";
+    choice visibility = "ackable" [one_of(&["ackable", "written"]) used("store")]
+        "When consumers see a record: once its send may be answered, or as 4.9.3 once written.";
+    choice onStoreFailure = "exit" [one_of(&["exit", "readonly"]) refused(POISON)]
+        "What follows a failed write or sync of the log: the process ends, or serves reads only.";
+    choice readMode = "pread" [one_of(&["pread", "map"]) refused(READ_MODE)]
+        "How cold messages are read.";
+    int ioThreads = "0" [range(0, 64) later(IO_THREADS)]
+        "Threads that only frame, scan and write; 0 keeps all on the broker thread.";
+    int httpPort = "0" [range(0, 65535) later(HTTP)]
+        "Port of /metrics, /healthz and /readyz; 0 is off.";
+    choice adminAccess = "open" [one_of(&["open", "authenticated", "loopback"]) refused(LIMITS)]
+        "Who may send requests that change the broker.";
+    text haAllowedPeers = "" [later(HA)]
+        "Addresses that may open an HA connection; unset: registered for this name, and loopback.";
+    long requestBytesMax = "268435456" [at_least(1048576) unit("B") used("remoting")]
+        "Bytes of requests in flight over all connections.";
+    int connectionsMax = "50000" [at_least(1) used("remoting")]
+        "Connections at most.";
+};

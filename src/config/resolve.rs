@@ -1,0 +1,343 @@
+//! From what was said to what is meant: each room's options.
+
+use super::file::{Error, Program, RawConfig};
+use super::page;
+use crate::rt::time::Duration;
+use crate::{broker, namesrv, remoting, store};
+use std::net::{IpAddr, SocketAddr};
+
+/// What the process found out about its machine and environment at boot.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    /// HOME; Java's `user.home`.
+    pub home: String,
+    pub host_name: String,
+    /// The address that other machines most likely reach us at.
+    pub local_address: String,
+    /// NAMESRV_ADDR, when set.
+    pub namesrv_addr: Option<String>,
+    /// Units: bytes of memory; 0 when unknown.
+    pub memory_size: u64,
+}
+
+/// The value of a key whose default is found at boot; `None` when it stays unset.
+pub fn found(machine: &Machine, name: &str) -> Option<String> {
+    let home = machine.home.trim_end_matches('/');
+    match name {
+        "namesrvAddr" => machine.namesrv_addr.clone(),
+        "brokerIP1" | "brokerIP2" => Some(machine.local_address.clone()),
+        "brokerName" => Some(machine.host_name.clone()),
+        "storePathRootDir" => Some(format!("{home}/store")),
+        "storePathCommitLog" => Some(format!("{home}/store/commitlog")),
+        "kvConfigPath" => Some(format!("{home}/namesrv/kvConfig.json")),
+        "configStorePath" => Some(format!("{home}/namesrv/namesrv.properties")),
+        _ => None,
+    }
+}
+
+/// The value said, the literal default, or the one found at boot.
+pub fn text(raw: &RawConfig, machine: &Machine, name: &str) -> Option<String> {
+    raw.text(name).map(str::to_owned).or_else(|| found(machine, name))
+}
+
+/// Directory of everything but the commit log, without a slash at its end.
+pub fn store_root(raw: &RawConfig, machine: &Machine) -> String {
+    directory(raw, machine, "storePathRootDir")
+}
+
+/// What a person should know of values that are right one by one.
+pub fn warnings(raw: &RawConfig, machine: &Machine) -> Vec<String> {
+    if raw.program() == Program::Namesrv {
+        return raw.warnings("");
+    }
+    let mut lines = raw.warnings(&store_root(raw, machine));
+    if raw.said("storePathRootDir").is_some() && raw.said("storePathCommitLog").is_none() {
+        let log = directory(raw, machine, "storePathCommitLog");
+        lines.push(format!(
+            "storePathRootDir is set and storePathCommitLog is not: as in RocketMQ 4.9.3 the \
+             commit log is in {log}"
+        ));
+    }
+    if raw.said("brokerId").is_some_and(|id| id != "0") {
+        lines.push("brokerId is 0 for a master, whatever the key says".to_owned());
+    }
+    lines
+}
+
+fn directory(raw: &RawConfig, machine: &Machine, name: &str) -> String {
+    let path = text(raw, machine, name).unwrap_or_default();
+    match path.trim_end_matches('/') {
+        "" => "/".to_owned(),
+        trimmed => trimmed.to_owned(),
+    }
+}
+
+fn refuse<T>(name: &str, value: &str, why: &str) -> Result<T, Error> {
+    Err(Error::Values(vec![format!("{name} = {value:?}: {why}")]))
+}
+
+fn ms(raw: &RawConfig, name: &str) -> Duration {
+    Duration::from_millis(raw.number(name).unsigned_abs())
+}
+
+fn seconds(raw: &RawConfig, name: &str) -> Duration {
+    Duration::from_secs(raw.number(name).unsigned_abs())
+}
+
+/// A number that its row bounds to what fits.
+fn size(raw: &RawConfig, name: &str) -> usize {
+    usize::try_from(raw.number(name)).unwrap_or(usize::MAX)
+}
+
+fn ip(raw: &RawConfig, machine: &Machine, name: &str) -> Result<IpAddr, Error> {
+    let value = text(raw, machine, name).unwrap_or_default();
+    value.parse().or_else(|_| refuse(name, &value, "expected an IP address"))
+}
+
+/// What the store is told. `owner` says who holds it.
+pub fn store_options(
+    raw: &RawConfig,
+    machine: &Machine,
+    owner: &str,
+) -> Result<store::Options, Error> {
+    let commit_log_dir = directory(raw, machine, "storePathCommitLog");
+    if commit_log_dir.contains(',') {
+        let why = "expected one directory: a commit log on several paths is not built";
+        return refuse("storePathCommitLog", &commit_log_dir, why);
+    }
+    let mut options = store::Options::new(&store_root(raw, machine));
+    options.commit_log_dir = commit_log_dir;
+    options.owner = owner.to_owned();
+    options.flush = match raw.text("flushDiskType") {
+        Some("SYNC_FLUSH") => store::FlushMode::Sync,
+        _ => store::FlushMode::Async,
+    };
+    options.visibility = match raw.text("visibility") {
+        Some("written") => store::Visibility::Written,
+        _ => store::Visibility::Ackable,
+    };
+    options.segment_size_bytes = raw.number("mappedFileSizeCommitLog").unsigned_abs();
+    // Source: MessageStoreConfig#getMappedFileSizeConsumeQueue rounds up to whole entries.
+    options.queue_file_entries =
+        raw.number("mappedFileSizeConsumeQueue").unsigned_abs().div_ceil(20);
+    options.record_size_max_bytes = size(raw, "maxMessageSize");
+    options.sync_flush_timeout = ms(raw, "syncFlushTimeout");
+    options.flush_interval = ms(raw, "flushIntervalCommitLog");
+    options.flush_least_pages = raw.number("flushCommitLogLeastPages").unsigned_abs();
+    options.flush_thorough_interval = ms(raw, "flushCommitLogThoroughInterval");
+    options.checkpoint_interval = ms(raw, "flushConsumeQueueThoroughInterval");
+    options.read_hot_count_max = size(raw, "maxTransferCountOnMessageInMemory");
+    options.read_hot_size_max_bytes = size(raw, "maxTransferBytesOnMessageInMemory");
+    options.read_cold_count_max = size(raw, "maxTransferCountOnMessageInDisk");
+    options.read_cold_size_max_bytes = size(raw, "maxTransferBytesOnMessageInDisk");
+    if machine.memory_size > 0 {
+        let percent = raw.number("accessMessageInMemoryMaxRatio").unsigned_abs();
+        options.memory_size_bytes = machine.memory_size / 100 * percent;
+    }
+    let levels = raw.text("messageDelayLevel").unwrap_or_default();
+    options.delay_levels_ms = match delay_levels_ms(levels) {
+        Some(levels) => levels,
+        None => {
+            let why = "expected times with a unit, s m h or d, such as \"1s 5s 1m 2h\"";
+            return refuse("messageDelayLevel", levels, why);
+        }
+    };
+    Ok(options)
+}
+
+/// Source: ScheduleMessageService#parseDelayLevel (4.9.3).
+fn delay_levels_ms(text: &str) -> Option<Vec<i64>> {
+    let level = |word: &str| -> Option<i64> {
+        let (number, unit) = word.split_at_checked(word.len().checked_sub(1)?)?;
+        let unit = match unit {
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        number.parse::<i64>().ok().filter(|n| *n >= 0)?.checked_mul(unit)
+    };
+    text.split(' ').filter(|word| !word.is_empty()).map(level).collect()
+}
+
+/// What the broker is told.
+pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Options, Error> {
+    let role = raw.text("brokerRole").unwrap_or_default();
+    if role != "ASYNC_MASTER" {
+        return refuse("brokerRole", role, "expected ASYNC_MASTER: replication is not built yet");
+    }
+    let text = |name: &str| text(raw, machine, name).unwrap_or_default();
+    let name_servers = name_servers(&text("namesrvAddr"))?;
+    let mut options = broker::Options {
+        root: store_root(raw, machine),
+        id: 0,
+        advertised_ip: ip(raw, machine, "brokerIP1")?,
+        ha_ip: ip(raw, machine, "brokerIP2")?,
+        bind_ip: ip(raw, machine, "bindAddress")?,
+        listen_port: u16::try_from(raw.number("listenPort")).unwrap_or_default(),
+        name_servers,
+        // Source: BrokerController#start clamps it.
+        register_interval: ms(raw, "registerNameServerPeriod")
+            .clamp(Duration::from_secs(10), Duration::from_secs(60)),
+        register_timeout: ms(raw, "registerBrokerTimeoutMills"),
+        offsets_save_interval: ms(raw, "flushConsumerOffsetInterval"),
+        region_id: text("regionId"),
+        trace_on: raw.flag("traceOn"),
+        permission: raw.number("brokerPermission").unsigned_abs() as u32,
+        long_polling: raw.flag("longPollingEnable"),
+        short_polling: ms(raw, "shortPollingTimeMills"),
+        property_filter: raw.flag("enablePropertyFilter"),
+        reject_transactions: raw.flag("rejectTransactionMessage"),
+        accept_sends_from_ms: raw.number("startAcceptSendRequestTimeStamp"),
+        ..broker::Options::default()
+    };
+    options.topics = broker::options::TopicOptions {
+        cluster_name: text("brokerClusterName"),
+        broker_name: text("brokerName"),
+        auto_create: raw.flag("autoCreateTopicEnable"),
+        default_queues: raw.number("defaultTopicQueueNums").unsigned_abs() as u32,
+        cluster_topic: raw.flag("clusterTopicEnable"),
+        broker_topic: raw.flag("brokerTopicEnable"),
+        trace_topic: raw.flag("traceTopicEnable").then(|| text("msgTraceTopicName")),
+        ..options.topics
+    };
+    options.groups.auto_create = raw.flag("autoCreateSubscriptionGroup");
+    options.limits.message_bytes_max = size(raw, "maxMessageSize");
+    Ok(options)
+}
+
+/// What the listening side of connections is told.
+pub fn server_options(raw: &RawConfig) -> remoting::ServerOptions {
+    let mut options = remoting::ServerOptions::default();
+    options.connection.idle_max = seconds(raw, "serverChannelMaxIdleTimeSeconds");
+    options.connection_count_max = size(raw, "connectionsMax");
+    options.inflight_size_max = size(raw, "requestBytesMax");
+    options
+}
+
+/// What the dialling side of a broker is told.
+pub fn client_options(raw: &RawConfig) -> remoting::ClientOptions {
+    let mut options = remoting::ClientOptions::default();
+    options.connection.idle_max = seconds(raw, "clientChannelMaxIdleTimeSeconds");
+    options.dial_timeout = ms(raw, "connectTimeoutMillis");
+    options
+}
+
+/// What a name server is told.
+pub fn namesrv_options(raw: &RawConfig, machine: &Machine) -> Result<namesrv::Options, Error> {
+    let port = u16::try_from(raw.number("listenPort")).unwrap_or_default();
+    Ok(namesrv::Options {
+        listen: SocketAddr::new(ip(raw, machine, "bindAddress")?, port),
+        kv_config_path: directory(raw, machine, "kvConfigPath"),
+        order_message_enable: raw.flag("orderMessageEnable"),
+        config_text: page::print(raw, false, &|name| found(machine, name)),
+        server: server_options(raw),
+        ..namesrv::Options::default()
+    })
+}
+
+/// Splits `host:port;host:port`. The text of the error is the one of 4.9.3.
+/// Source: BrokerStartup (4.9.3).
+fn name_servers(text: &str) -> Result<Vec<String>, Error> {
+    let addrs: Vec<String> =
+        text.split(';').map(str::trim).filter(|a| !a.is_empty()).map(str::to_owned).collect();
+    let is_legal = |addr: &String| {
+        let port = addr.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        port.is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+    };
+    if addrs.iter().all(is_legal) {
+        return Ok(addrs);
+    }
+    Err(Error::Values(vec![format!(
+        "The Name Server Address[{text}] illegal, please set it as follows, \
+         \"127.0.0.1:9876;192.168.0.1:9876\""
+    )]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::{self, Effect};
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine {
+            home: "/home/mq/".into(),
+            host_name: "host7".into(),
+            local_address: "10.0.0.7".into(),
+            namesrv_addr: None,
+            memory_size: 8 << 30,
+        }
+    }
+    fn broker(text: &str) -> RawConfig {
+        RawConfig::parse(Program::Broker, "broker.conf", text.as_bytes()).expect("accepted")
+    }
+
+    #[test]
+    fn nothing_said_gives_the_defaults_of_4_9_3() {
+        let raw = broker("");
+        let options = broker_options(&raw, &machine()).expect("accepted");
+        assert_eq!(options.topics.broker_name, "host7");
+        assert_eq!(options.advertised_ip.to_string(), "10.0.0.7");
+        assert_eq!((options.listen_port, options.root.as_str()), (10911, "/home/mq/store"));
+        let store = store_options(&raw, &machine(), "test").expect("accepted");
+        let defaults = store::Options::new("/home/mq/store");
+        assert_eq!(store.commit_log_dir, defaults.commit_log_dir);
+        assert_eq!(store.segment_size_bytes, defaults.segment_size_bytes);
+        assert_eq!(store.queue_file_entries, defaults.queue_file_entries);
+        assert_eq!(store.delay_levels_ms, defaults.delay_levels_ms);
+        assert_eq!(store.memory_size_bytes, (8 << 30) / 100 * 40);
+    }
+
+    #[test]
+    fn a_name_server_has_its_own_port_and_warnings() {
+        let raw = RawConfig::parse(Program::Namesrv, "n.conf", b"storePathIndex=/x").expect("ok");
+        let options = namesrv_options(&raw, &machine()).expect("accepted");
+        assert_eq!(options.listen.port(), 9876);
+        assert_eq!(options.kv_config_path, "/home/mq/namesrv/kvConfig.json");
+        assert!(options.config_text.contains("\nlistenPort=9876\n"));
+        assert_eq!(warnings(&raw, &machine()).len(), 1);
+    }
+
+    #[test]
+    fn the_commit_log_is_not_derived_from_the_root_and_a_warning_says_so() {
+        let raw = broker("storePathRootDir=/data/");
+        let store = store_options(&raw, &machine(), "test").expect("accepted");
+        assert_eq!(
+            (store.root.as_str(), store.commit_log_dir.as_str()),
+            ("/data", "/home/mq/store/commitlog")
+        );
+        assert_eq!(warnings(&raw, &machine()).len(), 1);
+    }
+
+    #[test]
+    fn values_that_only_make_sense_together_are_refused_with_their_key() {
+        for (text, part) in [
+            ("brokerRole=SLAVE", "replication is not built yet"),
+            ("brokerIP1=nowhere", "brokerIP1"),
+            ("namesrvAddr=10.0.0.1", "The Name Server Address[10.0.0.1] illegal, please"),
+        ] {
+            let error = broker_options(&broker(text), &machine()).expect_err(text);
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        let raw = broker("messageDelayLevel=1s 5x");
+        assert!(store_options(&raw, &machine(), "").is_err());
+    }
+
+    #[test]
+    fn every_key_marked_as_used_is_read_here_or_in_cli() {
+        let sources = [
+            include_str!("resolve.rs"),
+            include_str!("file.rs"),
+            include_str!("../cli/settings.rs"),
+            include_str!("../cli/logging.rs"),
+        ];
+        let code = sources.map(|s| s.split("#[cfg(test)]").next().unwrap_or_default()).concat();
+        for (class, key) in keys::all() {
+            let is_read = code.contains(&format!("\"{}\"", key.name));
+            if key.effect == Effect::Used {
+                assert!(is_read, "{class:?} {} is marked as used and never read", key.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The named text fields of a header.
+
+use crate::protocol::HeaderError;
+use crate::protocol::header_json::unescape;
+use std::borrow::Cow;
+use std::fmt;
+
+/// How many fields are read in place; a header with more is copied.
+const SPANS_MAX: usize = 24;
+
+/// Where one field stands in the header. Headers beyond 64 KiB are copied instead.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::protocol) struct Span {
+    pub key: u16,
+    pub key_end: u16,
+    pub value: u16,
+    pub value_end: u16,
+    pub is_escaped: bool,
+}
+
+/// The fields of one header, found by a scanner.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::protocol) struct SpanList {
+    spans: [Span; SPANS_MAX],
+    count: u8,
+}
+
+impl SpanList {
+    /// False when the list is full.
+    pub fn push(&mut self, span: Span) -> bool {
+        let Some(free) = self.spans.get_mut(usize::from(self.count)) else { return false };
+        *free = span;
+        self.count += 1;
+        true
+    }
+    fn as_slice(&self) -> &[Span] {
+        &self.spans[..usize::from(self.count)]
+    }
+}
+
+/// The fields of a header in their order on the wire. Names may repeat; the last one counts.
+#[derive(Clone, Default)]
+pub struct Ext<'a>(Fields<'a>);
+
+#[derive(Clone, Default)]
+enum Fields<'a> {
+    #[default]
+    Absent,
+    Json(&'a str, SpanList),
+    Binary(&'a [u8], SpanList),
+    Owned(Vec<(String, String)>),
+    Borrowed(&'a [(String, String)]),
+}
+
+/// One field, still as its bytes stand in the header.
+#[derive(Clone, Copy, Debug)]
+pub enum Field<'e> {
+    Plain { key: &'e [u8], value: &'e [u8] },
+    Text { key: &'e [u8], value: &'e str },
+    Escaped { key: &'e [u8], value: &'e str },
+}
+
+impl<'a> Ext<'a> {
+    pub(in crate::protocol) fn in_json(text: &'a str, spans: SpanList) -> Self {
+        Ext(Fields::Json(text, spans))
+    }
+    pub(in crate::protocol) fn in_binary(bytes: &'a [u8], spans: SpanList) -> Self {
+        Ext(Fields::Binary(bytes, spans))
+    }
+    pub fn owned(fields: Vec<(String, String)>) -> Self {
+        Ext(Fields::Owned(fields))
+    }
+    pub fn borrowed(fields: &'a [(String, String)]) -> Self {
+        Ext(Fields::Borrowed(fields))
+    }
+
+    /// The header has no fields member at all.
+    pub fn is_absent(&self) -> bool {
+        matches!(self.0, Fields::Absent)
+    }
+
+    /// How many fields, repeated names included.
+    pub fn count(&self) -> usize {
+        match &self.0 {
+            Fields::Absent => 0,
+            Fields::Json(_, spans) | Fields::Binary(_, spans) => spans.as_slice().len(),
+            Fields::Owned(fields) => fields.len(),
+            Fields::Borrowed(fields) => fields.len(),
+        }
+    }
+
+    /// Field number `at` in the order of the wire.
+    pub fn field(&self, at: usize) -> Option<Field<'_>> {
+        match &self.0 {
+            Fields::Absent => None,
+            Fields::Json(text, spans) => spans.as_slice().get(at).map(|span| json(text, *span)),
+            Fields::Binary(bytes, spans) => {
+                spans.as_slice().get(at).map(|span| binary(bytes, *span))
+            }
+            Fields::Owned(fields) => fields.get(at).map(owned),
+            Fields::Borrowed(fields) => fields.get(at).map(owned),
+        }
+    }
+
+    pub fn fields(&self) -> impl DoubleEndedIterator<Item = Field<'_>> {
+        (0..self.count()).filter_map(|at| self.field(at))
+    }
+
+    /// The value of a field.
+    pub fn get(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.last(name).map(Field::text)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        self.fields().map(|field| (String::from_utf8_lossy(field.key()), field.text()))
+    }
+
+    pub fn to_vec(&self) -> Vec<(String, String)> {
+        self.iter().map(|(key, value)| (key.into_owned(), value.into_owned())).collect()
+    }
+
+    fn last(&self, name: &str) -> Option<Field<'_>> {
+        self.fields().rev().find(|field| field.key() == name.as_bytes())
+    }
+
+    pub(super) fn text(&self, name: &'static str) -> Result<Option<String>, HeaderError> {
+        Ok(self.get(name).map(Cow::into_owned))
+    }
+    pub(super) fn i32(&self, name: &'static str) -> Result<Option<i32>, HeaderError> {
+        self.last(name).map(|field| field.i32(name)).transpose()
+    }
+    pub(super) fn i64(&self, name: &'static str) -> Result<Option<i64>, HeaderError> {
+        self.last(name).map(|field| field.i64(name)).transpose()
+    }
+    pub(super) fn bool(&self, name: &'static str) -> Result<Option<bool>, HeaderError> {
+        Ok(self.last(name).map(Field::bool))
+    }
+}
+
+impl fmt::Debug for Ext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_absent() {
+            return f.write_str("absent");
+        }
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+fn json(text: &str, span: Span) -> Field<'_> {
+    let key = &text.as_bytes()[usize::from(span.key)..usize::from(span.key_end)];
+    let value = &text[usize::from(span.value)..usize::from(span.value_end)];
+    if span.is_escaped { Field::Escaped { key, value } } else { Field::Text { key, value } }
+}
+
+fn binary(bytes: &[u8], span: Span) -> Field<'_> {
+    Field::Plain {
+        key: &bytes[usize::from(span.key)..usize::from(span.key_end)],
+        value: &bytes[usize::from(span.value)..usize::from(span.value_end)],
+    }
+}
+
+fn owned((key, value): &(String, String)) -> Field<'_> {
+    Field::Text { key: key.as_bytes(), value }
+}
+
+impl<'e> Field<'e> {
+    pub fn key(self) -> &'e [u8] {
+        match self {
+            Field::Plain { key, .. } | Field::Text { key, .. } | Field::Escaped { key, .. } => key,
+        }
+    }
+
+    pub fn text(self) -> Cow<'e, str> {
+        match self {
+            Field::Plain { value, .. } => String::from_utf8_lossy(value),
+            Field::Text { value, .. } => Cow::Borrowed(value),
+            Field::Escaped { value, .. } => Cow::Owned(unescape(value)),
+        }
+    }
+
+    fn bytes(self) -> &'e [u8] {
+        match self {
+            Field::Plain { value, .. } => value,
+            Field::Text { value, .. } | Field::Escaped { value, .. } => value.as_bytes(),
+        }
+    }
+
+    pub fn i32(self, name: &'static str) -> Result<i32, HeaderError> {
+        match self.integer() {
+            Some(number) if i32::try_from(number).is_ok() => Ok(number as i32),
+            _ => Err(HeaderError::field(name, &self.text(), "a 32-bit integer")),
+        }
+    }
+
+    pub fn i64(self, name: &'static str) -> Result<i64, HeaderError> {
+        self.integer().ok_or_else(|| HeaderError::field(name, &self.text(), "a 64-bit integer"))
+    }
+
+    /// Only "true" in any letter case is true. Source: Boolean#parseBoolean (Java).
+    pub fn bool(self) -> bool {
+        self.bytes().eq_ignore_ascii_case(b"true")
+    }
+
+    fn integer(self) -> Option<i64> {
+        let (sign, digits) = match self.bytes() {
+            [b'-', rest @ ..] => (-1, rest),
+            [b'+', rest @ ..] => (1, rest),
+            all => (1, all),
+        };
+        if digits.is_empty() {
+            return None;
+        }
+        let mut number = 0_i64;
+        for digit in digits {
+            let digit = digit.wrapping_sub(b'0');
+            if digit > 9 {
+                return None;
+            }
+            // Grown on the sign's side, so that the smallest number fits.
+            number = number.checked_mul(10)?.checked_add(sign * i64::from(digit))?;
+        }
+        Some(number)
+    }
+}

@@ -1,0 +1,422 @@
+//! The JSON header: a scanner for the flat shape that clients send, a reader for the rest, a
+//! writer that prints what fastjson prints.
+
+use super::body::fastjson;
+use super::header::{Ext, Header, Span, SpanList};
+use super::{HeaderError, Language};
+use bytes::{BufMut, BytesMut};
+use serde_json::Value;
+use std::borrow::Cow;
+
+/// The depth of the deepest header anyone sends is 2.
+const DEPTH_MAX: usize = 8;
+
+/// Reads a header: in place when it has the usual shape.
+pub(super) fn read(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => match scan(text) {
+            Some(header) => Ok(header),
+            None => read_unusual(text.as_bytes()),
+        },
+        // Java reads malformed UTF-8 as replacement characters.
+        Err(_) => read_unusual(String::from_utf8_lossy(bytes).as_bytes()),
+    }
+}
+
+/// Reads the flat shape in place. None says nothing about the header but that it is unusual:
+/// blanks, unknown members, other types, escapes outside of values, surrogates, size.
+fn scan(text: &str) -> Option<Header<'_>> {
+    if text.len() > usize::from(u16::MAX) {
+        return None;
+    }
+    let mut scanner = Scanner { text, bytes: text.as_bytes(), at: 0 };
+    let mut header = Header { language: Language::Unknown, ..Header::default() };
+    scanner.take(b'{')?;
+    if scanner.peek() == Some(b'}') {
+        return None;
+    }
+    loop {
+        let key = scanner.plain_string()?;
+        scanner.take(b':')?;
+        match key {
+            b"code" => header.code = scanner.i32()?,
+            b"flag" => header.flag = scanner.i32()?,
+            b"opaque" => header.opaque = scanner.i32()?,
+            b"version" => header.version = scanner.i32()?,
+            b"language" => header.language = Language::from_name(scanner.plain_string()?),
+            b"serializeTypeCurrentRPC" => {
+                scanner.plain_string()?;
+            }
+            b"remark" => header.remark = Some(scanner.remark()?),
+            b"extFields" => header.ext = scanner.fields()?,
+            _ => return None,
+        }
+        if !scanner.goes_on()? {
+            break;
+        }
+    }
+    // C++ ends its headers with a line feed.
+    text.as_bytes()[scanner.at..].iter().all(|byte| *byte == b'\n').then_some(header)
+}
+
+struct Scanner<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    #[inline]
+    fn take(&mut self, wanted: u8) -> Option<()> {
+        (self.peek()? == wanted).then(|| self.at += 1)
+    }
+
+    /// After a member: true at a comma, false at the end of the object.
+    #[inline]
+    fn goes_on(&mut self) -> Option<bool> {
+        let byte = self.peek()?;
+        self.at += 1;
+        match byte {
+            b',' => Some(true),
+            b'}' => Some(false),
+            _ => None,
+        }
+    }
+
+    fn i32(&mut self) -> Option<i32> {
+        let is_negative = self.peek()? == b'-';
+        self.at += usize::from(is_negative);
+        let start = self.at;
+        let mut number = 0_i64;
+        while let Some(digit @ b'0'..=b'9') = self.peek() {
+            number = number * 10 + i64::from(digit - b'0');
+            self.at += 1;
+            if self.at - start > 10 {
+                return None;
+            }
+        }
+        let has_leading_zero = self.bytes[start] == b'0' && self.at - start > 1;
+        let is_minus_zero = is_negative && number == 0;
+        if self.at == start || has_leading_zero || is_minus_zero {
+            return None;
+        }
+        i32::try_from(if is_negative { -number } else { number }).ok()
+    }
+
+    /// A short string without escapes.
+    #[inline]
+    fn plain_string(&mut self) -> Option<&'a [u8]> {
+        self.take(b'"')?;
+        let start = self.at;
+        loop {
+            match self.peek()? {
+                b'"' => break,
+                b'\\' | 0..=0x1f => return None,
+                _ => self.at += 1,
+            }
+        }
+        self.at += 1;
+        Some(&self.bytes[start..self.at - 1])
+    }
+
+    /// A string's place between its quotes, and whether it holds escapes. Control characters may
+    /// stand unescaped, as fastjson has it.
+    fn string(&mut self) -> Option<(usize, usize, bool)> {
+        self.take(b'"')?;
+        let start = self.at;
+        let mut is_escaped = false;
+        loop {
+            self.at = quote_or_backslash(self.bytes, self.at);
+            match self.peek()? {
+                b'"' => break,
+                _ => {
+                    self.escape()?;
+                    is_escaped = true;
+                }
+            }
+        }
+        self.at += 1;
+        Some((start, self.at - 1, is_escaped))
+    }
+
+    /// Passes one escape. Surrogates come in pairs, which the other reader knows how to check.
+    fn escape(&mut self) -> Option<()> {
+        match self.bytes.get(self.at + 1)? {
+            b'u' => {
+                let digits = self.bytes.get(self.at + 2..self.at + 6)?;
+                let is_surrogate = matches!(digits[0], b'd' | b'D')
+                    && matches!(digits[1], b'8' | b'9' | b'a'..=b'f' | b'A'..=b'F');
+                if is_surrogate || !digits.iter().all(u8::is_ascii_hexdigit) {
+                    return None;
+                }
+                self.at += 6;
+            }
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 2,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn remark(&mut self) -> Option<Cow<'a, str>> {
+        let (start, end, is_escaped) = self.string()?;
+        let raw = &self.text[start..end];
+        Some(if is_escaped { Cow::Owned(unescape(raw)) } else { Cow::Borrowed(raw) })
+    }
+
+    fn fields(&mut self) -> Option<Ext<'a>> {
+        let mut spans = SpanList::default();
+        self.take(b'{')?;
+        if self.peek()? == b'}' {
+            self.at += 1;
+            return Some(Ext::in_json(self.text, spans));
+        }
+        loop {
+            let key = self.at + 1;
+            let key_end = key + self.plain_string()?.len();
+            self.take(b':')?;
+            let (value, value_end, is_escaped) = match self.peek()? {
+                b'"' => self.string()?,
+                _ => self.bare_value()?,
+            };
+            // Every place is below 64 Ki: `scan` looked at the size.
+            let span = Span {
+                key: key as u16,
+                key_end: key_end as u16,
+                value: value as u16,
+                value_end: value_end as u16,
+                is_escaped,
+            };
+            if !spans.push(span) {
+                return None;
+            }
+            if !self.goes_on()? {
+                return Some(Ext::in_json(self.text, spans));
+            }
+        }
+    }
+
+    /// An integer or a boolean without quotes: C++ sends them so.
+    fn bare_value(&mut self) -> Option<(usize, usize, bool)> {
+        let start = self.at;
+        let rest = &self.bytes[start..];
+        if rest.starts_with(b"true") {
+            self.at += 4;
+        } else if rest.starts_with(b"false") {
+            self.at += 5;
+        } else {
+            self.i32()?;
+        }
+        Some((start, self.at, false))
+    }
+}
+
+/// The next `"` or `\` from `at` on, or the end. Eight bytes at a time.
+#[inline]
+fn quote_or_backslash(bytes: &[u8], mut at: usize) -> usize {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*chunk);
+        let quote = word ^ (LOW * b'"' as u64);
+        let backslash = word ^ (LOW * b'\\' as u64);
+        let found =
+            (quote.wrapping_sub(LOW) & !quote | backslash.wrapping_sub(LOW) & !backslash) & HIGH;
+        if found != 0 {
+            return at + (found.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while bytes.get(at).is_some_and(|byte| !matches!(byte, b'"' | b'\\')) {
+        at += 1;
+    }
+    at
+}
+
+/// The text of a string whose escapes the scanner has checked.
+pub(super) fn unescape(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let mark = rest.as_bytes().get(at + 1).copied().unwrap_or(b'\\');
+        let mut size = 2;
+        out.push(match mark {
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                size = 6;
+                let digits = rest.get(at + 2..at + 6).unwrap_or_default();
+                let code = u32::from_str_radix(digits, 16).unwrap_or_default();
+                char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+            }
+            other => char::from(other),
+        });
+        rest = rest.get(at + size..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Reads any shape that fastjson takes for a header.
+fn read_unusual(bytes: &[u8]) -> Result<Header<'static>, HeaderError> {
+    let value = match serde_json::from_slice::<Value>(bytes) {
+        Ok(value) => value,
+        Err(_) => {
+            fastjson::read(bytes, DEPTH_MAX).map_err(|e| HeaderError::unreadable(e.to_string()))?
+        }
+    };
+    let Value::Object(members) = value else {
+        return Err(HeaderError::unreadable("it is no JSON object"));
+    };
+    let mut header = Header { language: Language::Unknown, ..Header::default() };
+    for (key, value) in members {
+        match key.as_str() {
+            "code" => header.code = integer(&key, &value)?,
+            "flag" => header.flag = integer(&key, &value)?,
+            "opaque" => header.opaque = integer(&key, &value)?,
+            "version" => header.version = integer(&key, &value)?,
+            "language" => header.language = language(&value),
+            "remark" => header.remark = field_text(value).map(Cow::Owned),
+            "extFields" => match value {
+                Value::Null => {}
+                Value::Object(fields) => header.ext = Ext::owned(owned_fields(fields)),
+                _ => return Err(HeaderError::unreadable("extFields is no object")),
+            },
+            _ => {}
+        }
+    }
+    Ok(header)
+}
+
+fn integer(key: &str, value: &Value) -> Result<i32, HeaderError> {
+    let number = match value {
+        Value::Null => Some(0),
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    number.and_then(|number| i32::try_from(number).ok()).ok_or_else(|| {
+        HeaderError::unreadable(format!("{key} is {value:.64}, expected a 32-bit integer"))
+    })
+}
+
+fn language(value: &Value) -> Language {
+    match value {
+        Value::String(name) => Language::from_name(name.as_bytes()),
+        Value::Number(number) => Language::from_number(number.as_i64().unwrap_or(-1)),
+        _ => Language::Unknown,
+    }
+}
+
+/// Values that are no strings become their JSON text; null is no value.
+fn field_text(value: Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
+    }
+}
+
+fn owned_fields(fields: serde_json::Map<String, Value>) -> Vec<(String, String)> {
+    let fields = fields.into_iter();
+    fields.filter_map(|(key, value)| Some((key, field_text(value)?))).collect()
+}
+
+/// What a header is written from.
+pub(super) struct Parts<'a> {
+    pub code: i32,
+    pub language: Language,
+    pub version: i32,
+    pub opaque: i32,
+    pub flag: i32,
+    pub remark: Option<&'a str>,
+}
+
+/// Writes a header as fastjson prints it: members in alphabetical order, null ones left out.
+pub(super) fn write<'e>(
+    out: &mut BytesMut,
+    parts: &Parts<'_>,
+    ext: Option<impl Iterator<Item = (&'e str, &'e str)>>,
+) {
+    out.put_slice(b"{\"code\":");
+    write_integer(out, i64::from(parts.code));
+    if let Some(ext) = ext {
+        out.put_slice(b",\"extFields\":{");
+        for (at, (key, value)) in ext.enumerate() {
+            if at > 0 {
+                out.put_u8(b',');
+            }
+            write_string(out, key);
+            out.put_u8(b':');
+            write_string(out, value);
+        }
+        out.put_u8(b'}');
+    }
+    write_rest(out, parts);
+}
+
+/// The members after the fields.
+pub(super) fn write_rest(out: &mut BytesMut, parts: &Parts<'_>) {
+    out.put_slice(b",\"flag\":");
+    write_integer(out, i64::from(parts.flag));
+    if let Some(language) = parts.language.name() {
+        out.put_slice(b",\"language\":\"");
+        out.put_slice(language.as_bytes());
+        out.put_u8(b'"');
+    }
+    out.put_slice(b",\"opaque\":");
+    write_integer(out, i64::from(parts.opaque));
+    if let Some(remark) = parts.remark {
+        out.put_slice(b",\"remark\":");
+        write_string(out, remark);
+    }
+    out.put_slice(b",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":");
+    write_integer(out, i64::from(parts.version));
+    out.put_u8(b'}');
+}
+
+pub(super) fn write_integer(out: &mut BytesMut, number: i64) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        at -= 1;
+        digits[at] = b'-';
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Writes a string with fastjson's escapes.
+pub(super) fn write_string(out: &mut BytesMut, text: &str) {
+    out.put_u8(b'"');
+    let mut from = 0;
+    for (at, c) in text.char_indices() {
+        if fastjson::is_plain(c) {
+            continue;
+        }
+        out.extend_from_slice(&text.as_bytes()[from..at]);
+        fastjson::write_escape(c, |bytes| out.extend_from_slice(bytes));
+        from = at + c.len_utf8();
+    }
+    out.extend_from_slice(&text.as_bytes()[from..]);
+    out.put_u8(b'"');
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+#!/bin/bash
+# run.sh [--server hotfire|java] [--only PREFIX]: the real Java clients, and the real Java broker, against us.
+#
+# One line per check (`ok NAME: figures` or `FAIL NAME: expected .. got ..`), last `N passed, M failed`.
+# Exit 0 when all passed, 1 when one failed, 2 when it could not run. `--server java` runs the same checks
+# against the real Java servers: the judge is judged first. `--only PREFIX` runs the checks whose name starts so.
+#
+# Environment: HOTFIRE (a binary to test; otherwise `cargo build --release`), COMPAT_KIT (the Java class path;
+# otherwise fetched by Maven into target/compat/kit once), COMPAT_KEEP=1 (keep stores and logs of a good run).
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd); top=$(cd "$here/../.." && pwd)
+server=hotfire only=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --server) server=${2:?--server hotfire|java}; shift 2 ;;
+    --only) only=${2:?--only PREFIX}; shift 2 ;;
+    *) sed -n '2,10p' "$0" >&2; exit 2 ;;
+  esac
+done
+case $server in hotfire|java) ;; *) echo "--server: expected hotfire or java, got $server" >&2; exit 2 ;; esac
+
+work=$top/target/compat
+export COMPAT_KIT=${COMPAT_KIT:-$work/kit}
+mkdir -p "$work"
+[ -e "$COMPAT_KIT/lib/4.9.3/.done" ] || bash "$here/java-peer/kit.sh" "$COMPAT_KIT" 4.9.3 >"$work/kit.log" 2>&1 \
+  || { tail -20 "$work/kit.log" >&2; exit 2; }
+if [ "$server" = hotfire ] && [ -z "${HOTFIRE:-}" ]; then
+  (cd "$top" && ${CARGO:-cargo} build --release --bin hotfire) >&2 || exit 2
+  HOTFIRE=$top/target/release/hotfire
+fi
+export HOTFIRE=${HOTFIRE:-}
+
+run=$work/run-$$
+rm -rf "$run"; mkdir -p "$run/classes"
+stop_all() {
+  for pid in "$run"/*/pid; do
+    [ -e "$pid" ] && kill -9 "$(cat "$pid")" 2>/dev/null || true
+  done
+}
+trap stop_all EXIT
+CP="$COMPAT_KIT/lib/4.9.3/*"
+javac -nowarn -Xlint:-deprecation -cp "$CP" -d "$run/classes" "$here"/java/*.java 2>"$run/javac.log" \
+  || { cat "$run/javac.log" >&2; exit 2; }
+
+suite() { # LOG SERIALIZE-TYPE SUITE: one client process
+  java -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.home="$run" -Drocketmq.client.logRoot="$run/client-logs" \
+    -Dlogback.configurationFile="$here/logback.xml" -Drocketmq.serialize.type="$2" \
+    --add-opens=java.base/java.nio=ALL-UNNAMED --add-opens=java.base/sun.nio.ch=ALL-UNNAMED \
+    -cp "$run/classes:$CP" compat.Main "$3" "$server" "$here" "$run" "$only" 2>"$run/$1.err" \
+    | grep --line-buffered -E '^(ok|FAIL|note) ' | tee "$run/$1.out" || true
+}
+begun=$(date +%s)
+# The checks of the wire run in two client processes at once (JSON and binary headers), on one pair of servers;
+# the checks that stop servers run beside them on servers of their own.
+suite json JSON wire & json=$!
+suite binary ROCKETMQ wire & binary=$!
+wait $json $binary
+suite cluster JSON cluster & cluster=$!
+suite store JSON store & store=$!
+wait $cluster $store
+
+passed=$(cat "$run"/*.out | grep -c '^ok ' || true); failed=$(cat "$run"/*.out | grep -c '^FAIL ' || true)
+for name in json binary cluster store; do # a process that died must not look like a pass
+  grep -q '^note done' "$run/$name.out" || { failed=$((failed + 1)); echo "FAIL $name: the client process ended early:"; tail -20 "$run/$name.err"; }
+done
+echo "note $server, $(($(date +%s) - begun)) s, logs in ${run#"$top"/}"
+if [ "$failed" = 0 ] && [ -z "${COMPAT_KEEP:-}" ]; then stop_all; rm -rf "$run"; fi
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
