@@ -55,10 +55,6 @@ impl Allocation {
         self.failed_at = Some(now);
     }
 
-    pub fn is_running(&self) -> bool {
-        self.running
-    }
-
     pub fn next_deadline(&self) -> Option<Mono> {
         self.failed_at.filter(|_| !self.running).map(|at| at + self.retry_interval)
     }

@@ -29,7 +29,6 @@ pub struct Entry {
     pub slot: Option<Slot>,
     pub queue_offset: u64,
     pub tags_code: i64,
-    pub store_timestamp: WallMillis,
 }
 
 /// The third field of the queue entry of a record that is being appended.

@@ -65,11 +65,8 @@ pub fn encode(units: &[QueueUnit]) -> Vec<u8> {
 
 /// Entries of a file; one that cannot be read counts as empty.
 pub fn decode(bytes: &[u8]) -> Vec<QueueUnit> {
-    const EMPTY: QueueUnit = QueueUnit {
-        physical_offset: crate::model::PhysicalOffset(0),
-        size: 0,
-        tags_code: 0,
-    };
+    const EMPTY: QueueUnit =
+        QueueUnit { physical_offset: crate::model::PhysicalOffset(0), size: 0, tags_code: 0 };
     bytes.chunks_exact(SIZE).map(|entry| QueueUnit::decode(entry).unwrap_or(EMPTY)).collect()
 }
 

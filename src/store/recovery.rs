@@ -210,7 +210,10 @@ mod tests {
         rebuild.on_record(&record("T", 5, 100));
         rebuild.on_record(&record("U", 0, 200));
         let runs = rebuild.take_runs();
-        assert_eq!(runs.iter().map(|r| (r.from, r.units.len())).collect::<Vec<_>>(), [(5, 1), (0, 1)]);
+        assert_eq!(
+            runs.iter().map(|r| (r.from, r.units.len())).collect::<Vec<_>>(),
+            [(5, 1), (0, 1)]
+        );
         rebuild.on_record(&record("T", 6, 300));
         assert_eq!(rebuild.take_runs()[0].from, 6);
         assert!(!rebuild.contradicted);

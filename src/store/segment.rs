@@ -81,7 +81,8 @@ mod tests {
     fn names_are_twenty_digits() {
         assert_eq!(super::name(1 << 30), "00000000001073741824");
         assert_eq!(super::base("00000000001073741824"), Some(1 << 30));
-        for other in ["", "1", "0000000000107374182x", "000000000010737418240", "99999999999999999999"]
+        for other in
+            ["", "1", "0000000000107374182x", "000000000010737418240", "99999999999999999999"]
         {
             assert_eq!(super::base(other), None, "{other}");
         }

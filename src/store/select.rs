@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn cold_reads_are_smaller_but_take_one_message_of_any_size() {
-        let cold = Options { memory_size_bytes: 10, read_cold_size_max_bytes: 50, ..Options::new("x") };
+        let cold =
+            Options { memory_size_bytes: 10, read_cold_size_max_bytes: 50, ..Options::new("x") };
         let s = select(&BOUNDS, &cold, &LIMITS, 0, units(5).iter(), &|_| true);
         assert_eq!((s.picked.len(), s.next, s.suggest_slave), (1, 1, true));
     }

@@ -13,8 +13,8 @@ use super::snapshot::{NO_ENTRY, Row, TopicFloors};
 use super::tail_cache::TailCache;
 use crate::format::floor::Floor;
 use crate::format::message_unit::{self, Record};
-use crate::model::{PhysicalOffset, QueueId, QueueKey, QueueOffset, TopicName, WallMillis};
 use crate::model::sys_flag;
+use crate::model::{PhysicalOffset, QueueId, QueueKey, QueueOffset, TopicName, WallMillis};
 use crate::rt::time::Mono;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -93,8 +93,13 @@ impl State {
         let slot = self.slot_for(options, append)?;
         self.log.roll_for(size);
         let code = append.tags_code;
-        let tags_code =
-            dispatch::tags_code(append.topic, code, record.properties, now, &options.delay_levels_ms);
+        let tags_code = dispatch::tags_code(
+            append.topic,
+            code,
+            record.properties,
+            now,
+            &options.delay_levels_ms,
+        );
         let queue_offset = self.push(&mut record, size, slot, tags_code);
         self.flush.on_accepted(self.log.end(), append.ticket, append.wait);
         Ok(Appended {
@@ -114,15 +119,9 @@ impl State {
         places: &mut Vec<PhysicalOffset>,
     ) -> Result<Appended, AppendError> {
         let base = record_of(shared, now);
-        let of = |m: &BatchMember<'_>| Record {
-            flag: m.flag,
-            body: m.body,
-            properties: m.properties,
-            ..base
-        };
         let mut total = 0;
         for member in members {
-            total += message_unit::check(&of(member))?;
+            total += message_unit::check(&member_of(&base, member))?;
         }
         if members.is_empty() {
             return Err(AppendError::EmptyBatch);
@@ -132,7 +131,7 @@ impl State {
         self.log.roll_for(total);
         let mut first = None;
         for member in members {
-            let mut record = of(member);
+            let mut record = member_of(&base, member);
             let levels = &options.delay_levels_ms;
             let raw = member.properties;
             let tags_code = dispatch::tags_code(shared.topic, member.tags_code, raw, now, levels);
@@ -216,8 +215,7 @@ impl State {
         record.physical_offset = PhysicalOffset(at);
         let store_timestamp = record.store_timestamp;
         self.log.push(size, store_timestamp, |out| message_unit::encode(record, out));
-        let size = size as u32;
-        self.entries.push_back(Entry { at, size, slot, queue_offset, tags_code, store_timestamp });
+        self.entries.push_back(Entry { at, size: size as u32, slot, queue_offset, tags_code });
         queue_offset
     }
 
@@ -324,4 +322,9 @@ fn record_of<'a>(append: &Append<'a>, now: WallMillis) -> Record<'a> {
         topic: append.topic,
         properties: append.properties,
     }
+}
+
+fn member_of<'a>(shared: &Record<'a>, member: &BatchMember<'a>) -> Record<'a> {
+    let BatchMember { flag, body, properties, .. } = *member;
+    Record { flag, body, properties, ..*shared }
 }

@@ -1,9 +1,9 @@
 //! Writes the log: takes what was appended, writes it, syncs it, allocates the next segment, and
 //! tells who may be answered. The only task that writes commit log files.
 
+use super::StoreStop;
 use crate::disk::{BoxFuture, File, Fill};
 use crate::rt::fault;
-use super::StoreStop;
 use crate::rt::task::yield_now;
 use crate::rt::time::{Alarm, Mono};
 use crate::store::allocate::{Allocation, Need};
@@ -75,7 +75,11 @@ impl LogWriter {
                 yield_now().await;
             }
             alarm.set(self.next_deadline());
-            let work = async { if !more { self.shared.log_work.notified().await } };
+            let work = async {
+                if !more {
+                    self.shared.log_work.notified().await
+                }
+            };
             let event = crate::rt::select! {
                 _ = stop.wait(), if !stopping => Event::Stop,
                 _ = alarm.ring() => Event::Clock,

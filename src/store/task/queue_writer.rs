@@ -111,14 +111,15 @@ async fn write_run(shared: &Shared, slot: Slot) -> io::Result<()> {
     for part in queue_files::parts(&shared.options, from, run.len()) {
         write_part(shared, slot, &key, &part, &run).await?;
     }
-    let now = shared.clock.mono();
-    let mut state = shared.state.lock();
-    state.queues.on_run_written(slot, from + run.len() as u64, now);
-    let below = state.trim_below();
-    if let Some(queue) = state.queues.get_mut(slot) {
-        queue.trim(below, TRIM_MAX);
+    {
+        let now = shared.clock.mono();
+        let mut state = shared.state.lock();
+        state.queues.on_run_written(slot, from + run.len() as u64, now);
+        let below = state.trim_below();
+        if let Some(queue) = state.queues.get_mut(slot) {
+            queue.trim(below, TRIM_MAX);
+        }
     }
-    drop(state);
     fault::point("store: queue run written").await;
     Ok(())
 }
@@ -183,7 +184,8 @@ pub async fn checkpoint(shared: &Shared) -> io::Result<()> {
         shared.state.lock().snapshot_at = Some(at);
     }
     let stored = last.unwrap_or_default().store_timestamp;
-    write_checkpoint(shared, Checkpoint { physical: stored, logical: stored, ..read(shared) }).await?;
+    write_checkpoint(shared, Checkpoint { physical: stored, logical: stored, ..read(shared) })
+        .await?;
     fault::point("store: checkpoint written").await;
     Ok(())
 }

@@ -28,7 +28,9 @@ pub struct LogFiles {
 /// What lies at a position.
 pub enum Found {
     /// A record that ends at `end`. Its bytes are the first of `window`.
-    Record { end: u64 },
+    Record {
+        end: u64,
+    },
     /// The log goes on in the next segment.
     Blank,
     /// Zeros.

@@ -212,7 +212,9 @@ pub fn list_files(disk: &dyn Disk, dir: &str, size: u64) -> Result<Vec<u64>, Err
         })?;
         if entry.size != size {
             let has = entry.size;
-            return Err(foreign(format!("the file has {has} bytes at offset {base}, {size} were expected")));
+            return Err(foreign(format!(
+                "the file has {has} bytes at offset {base}, {size} were expected"
+            )));
         }
         bases.push(base);
     }
