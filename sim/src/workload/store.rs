@@ -372,7 +372,7 @@ impl Producer {
                     AppendError::Poisoned(_) | AppendError::Stopped => {}
                     AppendError::EmptyBatch
                     | AppendError::Illegal(_)
-                    | AppendError::QueueId(..)
+                    | AppendError::Queues(..)
                     | AppendError::Size { .. } => {
                         self.house
                             .0
