@@ -1,5 +1,6 @@
 //! One binary on real tokio, real files and loopback.
 
+mod boot;
 mod broker;
 mod disk;
 mod namesrv;
