@@ -1,5 +1,6 @@
 //! One run of the binary, its output as it comes.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -68,9 +69,17 @@ impl Process {
 
     /// Asks it to stop. Returns its exit code.
     pub fn stop(&self) -> i32 {
-        let pid = rustix::process::Pid::from_raw(self.id() as i32).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         self.wait()
+    }
+
+    /// Holds it still, and lets it go on.
+    pub fn freeze(&self, is_frozen: bool) {
+        self.signal(if is_frozen { Signal::STOP } else { Signal::CONT });
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.id() as i32).unwrap(), signal).unwrap();
     }
 
     /// Waits for its end. Returns its exit code.
