@@ -2,6 +2,7 @@
 
 mod boot;
 mod broker;
+mod client;
 mod disk;
 mod namesrv;
 mod net;
