@@ -1,6 +1,8 @@
 //! One binary on real tokio, real files and loopback.
 
+mod boot;
 mod broker;
+mod client;
 mod disk;
 mod namesrv;
 mod net;
