@@ -275,7 +275,8 @@ fn a_record_as_large_as_a_segment_is_taken_and_a_larger_one_is_refused() {
         let refused = house.send("T", 0, &vec![1; largest + 1]).unwrap_err();
         assert!(matches!(refused, AppendError::Size { .. }), "{refused}");
         house.sent("T", 0, b"last").await;
-        assert_eq!(house.read("T", 0, 1).await.size, 16 * 1024 - 8);
+        let read = house.read("T", 0, 1).await;
+        assert_eq!(view(&records(&read.messages)[0]).size(), 16 * 1024 - 8);
         house.kill().await;
         let house = open(&options).await;
         assert_eq!(house.bodies("T", 0).await.len(), 3);
@@ -491,7 +492,7 @@ fn rot_below_the_floor_is_kept_skipped_and_named() {
         assert_eq!(house.store.max_offset(&key("T", 0)).0, 10);
         assert_eq!(house.sent("T", 0, b"more").await.0.queue_offset.0, 10);
         let later = house.read("T", 0, 4).await;
-        assert_eq!(later.count, 7);
+        assert_eq!(later.count, 6); // one queue file's entries
     });
 }
 
