@@ -1,7 +1,11 @@
 //! One binary on real tokio, real files and loopback.
 
+mod bad_input;
+mod boot;
 mod broker;
+mod client;
 mod disk;
 mod namesrv;
 mod net;
 mod remoting;
+mod store;
