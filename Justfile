@@ -70,6 +70,11 @@ compat *ARGS:
 kill9 ROUNDS *ARGS:
     @python3 tests/kill9/kill9.py {{ROUNDS}} {{ARGS}}
 
+# Ours, Java, floor and echo in one run (needs a JDK and Maven): just bench [ROUNDS] [SECONDS]; writes docs/PERFORMANCE.md
+bench *ARGS:
+    {{cargo}} build -q --release
+    @tests/bench/run.sh {{ARGS}}
+
 # rustdoc; broken links are errors
 docs:
     RUSTDOCFLAGS="-D warnings" {{cargo}} doc --workspace --no-deps --document-private-items
