@@ -70,14 +70,13 @@ def calls(path):
                 call = Call(name, text, number)
                 found.append(call)
             if text.endswith("<unfinished ...>"):
+                if not resumed:
+                    call.arguments = text.removesuffix("<unfinished ...>").rstrip()
                 open_calls[thread] = call
                 continue
-            arguments, _, result = text.rpartition(") = ")
-            if not resumed:
-                call.arguments = arguments
-            else:
-                call.arguments += arguments
-            call.left, call.result = number, result
+            arguments, result = re.fullmatch(r"(.*)\) += (.*)", text, re.DOTALL).groups()
+            call.arguments = call.arguments + arguments if resumed else arguments
+            call.left, call.result = number, result.strip()
     return found
 
 
