@@ -1,7 +1,9 @@
 //! One binary on real tokio, real files and loopback.
 
 mod broker;
+mod client;
 mod disk;
 mod namesrv;
 mod net;
 mod remoting;
+mod store;
