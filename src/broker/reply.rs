@@ -83,7 +83,10 @@ impl Refusal {
 
     /// A 4.9 producer goes to another broker at once; a consumer asks again after a second.
     pub fn stopping() -> Self {
-        Refusal::new(code::SERVICE_NOT_AVAILABLE, "service not available now: the broker is stopping")
+        Refusal::new(
+            code::SERVICE_NOT_AVAILABLE,
+            "service not available now: the broker is stopping",
+        )
     }
 
     pub fn message_illegal(why: impl std::fmt::Display) -> Self {
