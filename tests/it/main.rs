@@ -2,6 +2,7 @@
 
 mod boot;
 mod broker;
+mod broker_faults;
 mod client;
 mod disk;
 mod namesrv;
