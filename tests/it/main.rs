@@ -1,5 +1,6 @@
 //! One binary on real tokio, real files and loopback.
 
+mod bad_input;
 mod boot;
 mod broker;
 mod broker_faults;
