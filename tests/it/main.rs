@@ -5,3 +5,4 @@ mod disk;
 mod namesrv;
 mod net;
 mod remoting;
+mod store;
