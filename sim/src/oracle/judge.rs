@@ -26,7 +26,12 @@ impl Moment {
 
 fn id_of(record: &Record) -> Result<Id, String> {
     history::id_in(&record.properties).ok_or_else(|| {
-        format!("the record at {} carries no number: it was never sent", record.physical)
+        format!(
+            "the record at {} of {} carries no number, it was never sent: {:?}",
+            record.physical,
+            record.topic,
+            String::from_utf8_lossy(&record.properties)
+        )
     })
 }
 

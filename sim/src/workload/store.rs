@@ -368,7 +368,7 @@ impl Producer {
                     AppendError::Poisoned(_) | AppendError::Stopped => {}
                     AppendError::EmptyBatch
                     | AppendError::Illegal(_)
-                    | AppendError::Queues { .. }
+                    | AppendError::Queues(..)
                     | AppendError::Size { .. } => {
                         self.house
                             .0
