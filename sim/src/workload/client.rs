@@ -286,7 +286,7 @@ impl Reader {
                 may_wait: self.dice.chance(0.8),
                 commit,
             };
-            let waits = request.may_wait;
+            let asked = self.node.clock.mono();
             let mut pause_ms = 0;
             let since = Since::now(&self.node.house, self.broker);
             if let Some(QueueOffset(at)) = commit {
@@ -314,7 +314,10 @@ impl Reader {
                         PullStatus::OffsetIllegal => at = self.not_past_recovery(result.next.0),
                         PullStatus::NoMatchedMessage => at = result.next.0.max(at),
                         PullStatus::NoNewMessage => {
-                            pause_ms = if waits { 0 } else { 150 };
+                            // A broker with too many parked pulls answers at once.
+                            let took = self.node.clock.mono().since(asked);
+                            let waited = took > Duration::from_millis(100);
+                            pause_ms = if waited { 0 } else { self.dice.between(100, 400) };
                         }
                     }
                     house.court().moved();
