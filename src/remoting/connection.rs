@@ -174,6 +174,10 @@ impl Connection {
     fn finish(&mut self, cx: &mut Context<'_>) -> Result<(bool, Option<Mono>), String> {
         let mut state = self.peer.0.state.lock();
         state.writing_size = self.writing.size();
+        if state.mode == Mode::Closed {
+            // Decided during this turn, in which nobody wakes the task.
+            return Err(String::new());
+        }
         let is_over = self.ending.is_some() || state.mode == Mode::Draining;
         if is_over && state.unsent() == 0 && state.running_count == 0 {
             drop(state);
