@@ -17,6 +17,8 @@ mod mutants;
 #[cfg(madsim)]
 mod nemesis;
 #[cfg(madsim)]
+mod net;
+#[cfg(madsim)]
 mod oracle;
 #[cfg(madsim)]
 mod plan;

@@ -1,4 +1,6 @@
-//! Composition roots: parse arguments, read the configuration, compose, run.
+//! Composition roots.
+//!
+//! Each command parses its arguments, reads the configuration, composes and runs.
 //!
 //! One file per command. `args` is what can be typed, `entry` picks the command, `settings` reads
 //! a configuration file for `run_broker`, `run_namesrv` and `standalone`. No rule of a broker or a
@@ -18,6 +20,7 @@ mod run_namesrv;
 mod settings;
 mod shutdown;
 mod standalone;
+mod world;
 
 pub use entry::main;
 pub use failure::Failure;

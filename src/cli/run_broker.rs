@@ -1,13 +1,18 @@
 //! `hotfire broker`, `mqbroker`.
 
-use super::args::Broker;
+use super::args;
 use super::failure::Failure;
 use super::logging;
 use super::settings::Settings;
+use super::world::World;
+use crate::broker::{self, driver::Broker, driver::Deps, driver::Parts};
 use crate::config::{Program, resolve};
+use crate::{rt, store};
+use std::pin::pin;
 
-/// Runs a broker until a signal stops it. Errors: RocketMQ's own exit codes.
-pub fn run(args: &Broker) -> Result<(), Failure> {
+/// Runs a broker until a signal stops it. Errors: RocketMQ's own exit codes; 3 when the store can
+/// no longer be trusted.
+pub fn run(args: &args::Broker) -> Result<(), Failure> {
     let mut settings = Settings::read(Program::Broker, args.config.as_deref())?;
     if let Some(addrs) = &args.namesrv_addr {
         settings.raw.set("namesrvAddr", addrs, "-n")?;
@@ -18,7 +23,81 @@ pub fn run(args: &Broker) -> Result<(), Failure> {
     }
     logging::start(&logging::level(&settings.raw));
     settings.tell()?;
-    let _broker = resolve::broker_options(&settings.raw, &settings.machine)?;
-    let _store = resolve::store_options(&settings.raw, &settings.machine, "")?;
-    Err(Failure::new(Failure::NOT_STARTED, "the broker is being built"))
+    let parts = parts(&settings)?;
+    rt::block_on(serve(settings, parts))
+}
+
+async fn serve(settings: Settings, parts: Parts) -> Result<(), Failure> {
+    let mut signal = pin!(rt::shutdown_signal());
+    let world = World::new();
+    let broker = rt::select! {
+        _ = &mut signal => return Ok(()),
+        started = start(&world, parts) => started?,
+    };
+    println!("{}", boot_line(&settings, broker.local_addr().port()));
+    let poison = rt::select! {
+        _ = signal => None,
+        reason = broker.poisoned() => Some(reason),
+    };
+    broker.shutdown().await;
+    world.end().await;
+    match poison {
+        None => Ok(()),
+        Some(reason) => Err(Failure::new(Failure::REFUSED, reason)),
+    }
+}
+
+/// What the configuration means for each part of a broker.
+pub fn parts(settings: &Settings) -> Result<Parts, Failure> {
+    let Settings { raw, machine } = settings;
+    let broker = resolve::broker_options(raw, machine)?;
+    let owner = format!(
+        "process {} ({}, broker {}, port {})",
+        std::process::id(),
+        machine.host_name,
+        broker.topics.broker_name,
+        broker.listen_port
+    );
+    Ok(Parts {
+        store: resolve::store_options(raw, machine, &owner)?,
+        server: resolve::server_options(raw),
+        client: resolve::client_options(raw),
+        broker,
+    })
+}
+
+/// Errors: -1 when another process holds the store or a port cannot be had, -3 for what is on
+/// disk. Source: BrokerStartup (4.9.3).
+pub async fn start(world: &World, parts: Parts) -> Result<Broker, Failure> {
+    let deps = Deps {
+        disk: world.disk.clone(),
+        net: world.net.clone(),
+        clock: world.clock.clone(),
+        rng: world.rng.clone(),
+    };
+    Broker::start(deps, parts).await.map_err(|error| {
+        let code = match &error {
+            broker::Error::Store(store::Error::Locked { .. })
+            | broker::Error::Listen { .. }
+            | broker::Error::Port { .. } => Failure::NOT_STARTED,
+            _ => Failure::NOT_INITIALIZED,
+        };
+        Failure::new(code, error.to_string())
+    })
+}
+
+/// Byte for byte as 4.9.3 prints it. Source: BrokerStartup#start.
+pub fn boot_line(settings: &Settings, port: u16) -> String {
+    let text = |name: &str| settings.text(name).unwrap_or_default();
+    let mut line = format!(
+        "The broker[{}, {}:{port}] boot success. serializeType={}",
+        text("brokerName"),
+        text("brokerIP1"),
+        settings.serialize_type()
+    );
+    if let Some(addrs) = settings.text("namesrvAddr") {
+        line.push_str(" and name server is ");
+        line.push_str(&addrs);
+    }
+    line
 }

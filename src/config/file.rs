@@ -200,7 +200,9 @@ impl RawConfig {
         } else if let Some(nearest) = self.nearest(key) {
             line.push_str(&format!("; nearest known key: {nearest}"));
         }
-        if let Some((_, what, at)) = INSTEAD.iter().find(|(name, ..)| *name == key) {
+        if let Some((_, what, at)) = INSTEAD.iter().find(|(name, ..)| *name == key)
+            && self.program == Program::Broker
+        {
             line.push_str(&format!("; {what} {root}/{at}"));
         }
         line

@@ -172,8 +172,8 @@ mod reason {
     pub const NO_QUEUE: &str = "requests are bounded by bytes in flight, not by a queue per kind";
     pub const NOT_READ: &str = "4.9.3 does not read it either";
     pub const JAVA_PLUGIN: &str = "names Java classes or Java helper processes";
-    pub const NO_MAPPING: &str = "the log is never written through a mapping: nothing to pool, warm \
-        or unmap, and pulls are zero-copy from memory";
+    pub const NO_MAPPING: &str = "the log is never written through a mapping: nothing to \
+        pool, warm or unmap, and pulls are zero-copy from memory";
     pub const BY_BYTES: &str = "write-back starts by size and time; there are no page counts";
     pub const DLEDGER: &str = "DLedger's on-disk format is out of scope";
     pub const RUNS: &str = "entries are written in runs: after 64 of them or 200 ms";

@@ -1,10 +1,10 @@
 //! From what was said to what is meant: each room's options.
 
-use super::file::{Error, RawConfig};
-use crate::broker;
+use super::file::{Error, Program, RawConfig};
+use super::page;
 use crate::rt::time::Duration;
-use crate::store;
-use std::net::IpAddr;
+use crate::{broker, namesrv, remoting, store};
+use std::net::{IpAddr, SocketAddr};
 
 /// What the process found out about its machine and environment at boot.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +47,9 @@ pub fn store_root(raw: &RawConfig, machine: &Machine) -> String {
 
 /// What a person should know of values that are right one by one.
 pub fn warnings(raw: &RawConfig, machine: &Machine) -> Vec<String> {
+    if raw.program() == Program::Namesrv {
+        return raw.warnings("");
+    }
     let mut lines = raw.warnings(&store_root(raw, machine));
     if raw.said("storePathRootDir").is_some() && raw.said("storePathCommitLog").is_none() {
         let log = directory(raw, machine, "storePathCommitLog");
@@ -75,6 +78,10 @@ fn refuse<T>(name: &str, value: &str, why: &str) -> Result<T, Error> {
 
 fn ms(raw: &RawConfig, name: &str) -> Duration {
     Duration::from_millis(raw.number(name).unsigned_abs())
+}
+
+fn seconds(raw: &RawConfig, name: &str) -> Duration {
+    Duration::from_secs(raw.number(name).unsigned_abs())
 }
 
 /// A number that its row bounds to what fits.
@@ -200,6 +207,36 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
     Ok(options)
 }
 
+/// What the listening side of connections is told.
+pub fn server_options(raw: &RawConfig) -> remoting::ServerOptions {
+    let mut options = remoting::ServerOptions::default();
+    options.connection.idle_max = seconds(raw, "serverChannelMaxIdleTimeSeconds");
+    options.connection_count_max = size(raw, "connectionsMax");
+    options.inflight_size_max = size(raw, "requestBytesMax");
+    options
+}
+
+/// What the dialling side of a broker is told.
+pub fn client_options(raw: &RawConfig) -> remoting::ClientOptions {
+    let mut options = remoting::ClientOptions::default();
+    options.connection.idle_max = seconds(raw, "clientChannelMaxIdleTimeSeconds");
+    options.dial_timeout = ms(raw, "connectTimeoutMillis");
+    options
+}
+
+/// What a name server is told.
+pub fn namesrv_options(raw: &RawConfig, machine: &Machine) -> Result<namesrv::Options, Error> {
+    let port = u16::try_from(raw.number("listenPort")).unwrap_or_default();
+    Ok(namesrv::Options {
+        listen: SocketAddr::new(ip(raw, machine, "bindAddress")?, port),
+        kv_config_path: directory(raw, machine, "kvConfigPath"),
+        order_message_enable: raw.flag("orderMessageEnable"),
+        config_text: page::print(raw, false, &|name| found(machine, name)),
+        server: server_options(raw),
+        ..namesrv::Options::default()
+    })
+}
+
 /// Splits `host:port;host:port`. The text of the error is the one of 4.9.3.
 /// Source: BrokerStartup (4.9.3).
 fn name_servers(text: &str) -> Result<Vec<String>, Error> {
@@ -220,7 +257,6 @@ fn name_servers(text: &str) -> Result<Vec<String>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::Program;
     use super::super::keys::{self, Effect};
     use super::*;
 
@@ -251,6 +287,16 @@ mod tests {
         assert_eq!(store.queue_file_entries, defaults.queue_file_entries);
         assert_eq!(store.delay_levels_ms, defaults.delay_levels_ms);
         assert_eq!(store.memory_size_bytes, (8 << 30) / 100 * 40);
+    }
+
+    #[test]
+    fn a_name_server_has_its_own_port_and_warnings() {
+        let raw = RawConfig::parse(Program::Namesrv, "n.conf", b"storePathIndex=/x").expect("ok");
+        let options = namesrv_options(&raw, &machine()).expect("accepted");
+        assert_eq!(options.listen.port(), 9876);
+        assert_eq!(options.kv_config_path, "/home/mq/namesrv/kvConfig.json");
+        assert!(options.config_text.contains("\nlistenPort=9876\n"));
+        assert_eq!(warnings(&raw, &machine()).len(), 1);
     }
 
     #[test]
@@ -289,7 +335,7 @@ mod tests {
         let code = sources.map(|s| s.split("#[cfg(test)]").next().unwrap_or_default()).concat();
         for (class, key) in keys::all() {
             let is_read = code.contains(&format!("\"{}\"", key.name));
-            if key.effect == Effect::Used && !matches!(key.room, "remoting" | "namesrv") {
+            if key.effect == Effect::Used {
                 assert!(is_read, "{class:?} {} is marked as used and never read", key.name);
             }
         }

@@ -5,6 +5,8 @@ use super::header_json::Parts;
 use super::{HeaderError, Language};
 use bytes::{BufMut, BytesMut};
 
+const VALUE_LENGTH_SIZE: usize = 4;
+
 /// Reads a header in place.
 ///
 /// Source: RocketMQSerializable#rocketMQProtocolDecode (4.9.3).
@@ -30,24 +32,15 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
 
 fn read_fields(bytes: &[u8]) -> Result<Ext<'_>, HeaderError> {
     let mut spans = SpanList::default();
-    if bytes.len() > usize::from(u16::MAX) {
-        return read_many_fields(bytes);
-    }
     let mut cursor = Cursor { bytes, at: 0 };
     while cursor.at < bytes.len() {
         let (key, value) = cursor.field()?;
-        // Every place is below 64 Ki.
         let value_at = cursor.at - value.len();
-        let key_at = value_at - 4 - key.len();
-        let span = Span {
-            key: key_at as u16,
-            key_end: (key_at + key.len()) as u16,
-            value: value_at as u16,
-            value_end: cursor.at as u16,
-            is_escaped: false,
-        };
-        if !spans.push(span) {
-            return read_many_fields(bytes);
+        let key_at = value_at - VALUE_LENGTH_SIZE - key.len();
+        let key = (key_at, key_at + key.len());
+        match Span::new(key, (value_at, cursor.at), false) {
+            Some(span) if spans.push(span) => {}
+            _ => return read_many_fields(bytes),
         }
     }
     Ok(Ext::in_binary(bytes, spans))

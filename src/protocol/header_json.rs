@@ -14,10 +14,13 @@ const DEPTH_MAX: usize = 8;
 /// Reads a header: in place when it has the usual shape.
 pub(super) fn read(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
     match std::str::from_utf8(bytes) {
-        Ok(text) => match scan(text) {
-            Some(header) => Ok(header),
-            None => read_unusual(text.as_bytes()),
-        },
+        Ok(text) => {
+            let mut header = Header { language: Language::Unknown, ..Header::default() };
+            match scan(text, &mut header) {
+                Some(()) => Ok(header),
+                None => read_unusual(text.as_bytes()),
+            }
+        }
         // Java reads malformed UTF-8 as replacement characters.
         Err(_) => read_unusual(String::from_utf8_lossy(bytes).as_bytes()),
     }
@@ -25,16 +28,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
 
 /// Reads the flat shape in place. None says nothing about the header but that it is unusual:
 /// blanks, unknown members, other types, escapes outside of values, surrogates, size.
-fn scan(text: &str) -> Option<Header<'_>> {
-    if text.len() > usize::from(u16::MAX) {
-        return None;
-    }
+fn scan<'a>(text: &'a str, header: &mut Header<'a>) -> Option<()> {
     let mut scanner = Scanner { text, bytes: text.as_bytes(), at: 0 };
-    let mut header = Header { language: Language::Unknown, ..Header::default() };
     scanner.take(b'{')?;
-    if scanner.peek() == Some(b'}') {
-        return None;
-    }
     loop {
         let key = scanner.plain_string()?;
         scanner.take(b':')?;
@@ -48,7 +44,11 @@ fn scan(text: &str) -> Option<Header<'_>> {
                 scanner.plain_string()?;
             }
             b"remark" => header.remark = Some(scanner.remark()?),
-            b"extFields" => header.ext = scanner.fields()?,
+            b"extFields" => {
+                let mut spans = SpanList::default();
+                scanner.fields(&mut spans)?;
+                header.ext = Ext::in_json(text, spans);
+            }
             _ => return None,
         }
         if !scanner.goes_on()? {
@@ -56,7 +56,7 @@ fn scan(text: &str) -> Option<Header<'_>> {
         }
     }
     // C++ ends its headers with a line feed.
-    text.as_bytes()[scanner.at..].iter().all(|byte| *byte == b'\n').then_some(header)
+    text.as_bytes()[scanner.at..].iter().all(|byte| *byte == b'\n').then_some(())
 }
 
 struct Scanner<'a> {
@@ -113,35 +113,44 @@ impl<'a> Scanner<'a> {
     fn plain_string(&mut self) -> Option<&'a [u8]> {
         self.take(b'"')?;
         let start = self.at;
-        loop {
-            match self.peek()? {
-                b'"' => break,
-                b'\\' | 0..=0x1f => return None,
-                _ => self.at += 1,
-            }
-        }
-        self.at += 1;
-        Some(&self.bytes[start..self.at - 1])
+        let rest = &self.bytes[start..];
+        let size = rest.iter().position(|byte| is_special(*byte))?;
+        self.at = start + size;
+        self.take(b'"')?;
+        Some(&rest[..size])
     }
 
     /// A string's place between its quotes, and whether it holds escapes. Control characters may
     /// stand unescaped, as fastjson has it.
-    fn string(&mut self) -> Option<(usize, usize, bool)> {
+    #[inline]
+    fn string(&mut self) -> Option<((usize, usize), bool)> {
         self.take(b'"')?;
         let start = self.at;
-        let mut is_escaped = false;
-        loop {
-            self.at = quote_or_backslash(self.bytes, self.at);
-            match self.peek()? {
-                b'"' => break,
-                _ => {
-                    self.escape()?;
-                    is_escaped = true;
-                }
-            }
+        // Most values are short. Looking at byte after byte lets the processor guess where they
+        // end; from eight on it is faster to look at words.
+        let short = self.bytes.get(start..start + 8).unwrap_or_default();
+        self.at = match short.iter().position(|byte| is_special(*byte)) {
+            Some(size) => start + size,
+            None => special(self.bytes, start),
+        };
+        let is_escaped = self.peek()? != b'"';
+        if is_escaped {
+            self.rest_of_string()?;
         }
         self.at += 1;
-        Some((start, self.at - 1, is_escaped))
+        Some(((start, self.at - 1), is_escaped))
+    }
+
+    /// From the first escape or control character to the quote at the end.
+    fn rest_of_string(&mut self) -> Option<()> {
+        loop {
+            match self.peek()? {
+                b'"' => return Some(()),
+                b'\\' => self.escape()?,
+                _ => self.at += 1,
+            }
+            self.at = special(self.bytes, self.at);
+        }
     }
 
     /// Passes one escape. Surrogates come in pairs, which the other reader knows how to check.
@@ -163,45 +172,47 @@ impl<'a> Scanner<'a> {
     }
 
     fn remark(&mut self) -> Option<Cow<'a, str>> {
-        let (start, end, is_escaped) = self.string()?;
+        let ((start, end), is_escaped) = self.string()?;
         let raw = &self.text[start..end];
         Some(if is_escaped { Cow::Owned(unescape(raw)) } else { Cow::Borrowed(raw) })
     }
 
-    fn fields(&mut self) -> Option<Ext<'a>> {
-        let mut spans = SpanList::default();
+    fn fields(&mut self, spans: &mut SpanList) -> Option<()> {
         self.take(b'{')?;
         if self.peek()? == b'}' {
             self.at += 1;
-            return Some(Ext::in_json(self.text, spans));
+            return Some(());
         }
         loop {
-            let key = self.at + 1;
-            let key_end = key + self.plain_string()?.len();
-            self.take(b':')?;
-            let (value, value_end, is_escaped) = match self.peek()? {
+            let key = self.key()?;
+            let (value, is_escaped) = match self.peek()? {
                 b'"' => self.string()?,
                 _ => self.bare_value()?,
             };
-            // Every place is below 64 Ki: `scan` looked at the size.
-            let span = Span {
-                key: key as u16,
-                key_end: key_end as u16,
-                value: value as u16,
-                value_end: value_end as u16,
-                is_escaped,
-            };
-            if !spans.push(span) {
+            if !spans.push(Span::new(key, value, is_escaped)?) {
                 return None;
             }
             if !self.goes_on()? {
-                return Some(Ext::in_json(self.text, spans));
+                return Some(());
             }
         }
     }
 
+    /// A field's name and its colon. The short form of a send has names of one letter.
+    #[inline]
+    fn key(&mut self) -> Option<(usize, usize)> {
+        let start = self.at + 1;
+        if let Some([b'"', b'a'..=b'z', b'"', b':']) = self.bytes[self.at..].first_chunk::<4>() {
+            self.at += 4;
+            return Some((start, start + 1));
+        }
+        let size = self.plain_string()?.len();
+        self.take(b':')?;
+        Some((start, start + size))
+    }
+
     /// An integer or a boolean without quotes: C++ sends them so.
-    fn bare_value(&mut self) -> Option<(usize, usize, bool)> {
+    fn bare_value(&mut self) -> Option<((usize, usize), bool)> {
         let start = self.at;
         let rest = &self.bytes[start..];
         if rest.starts_with(b"true") {
@@ -211,58 +222,94 @@ impl<'a> Scanner<'a> {
         } else {
             self.i32()?;
         }
-        Some((start, self.at, false))
+        Some(((start, self.at), false))
     }
 }
 
-/// The next `"` or `\` from `at` on, or the end. Eight bytes at a time.
+/// The next `"`, `\` or control character from `at` on, or the end. Eight bytes at a time.
 #[inline]
-fn quote_or_backslash(bytes: &[u8], mut at: usize) -> usize {
+fn special(bytes: &[u8], mut at: usize) -> usize {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
     while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*chunk);
-        let quote = word ^ (LOW * b'"' as u64);
-        let backslash = word ^ (LOW * b'\\' as u64);
-        let found =
-            (quote.wrapping_sub(LOW) & !quote | backslash.wrapping_sub(LOW) & !backslash) & HIGH;
+        // A byte is marked when it is below the number; wrong marks stand above right ones only.
+        let below = |word: u64, number: u64| word.wrapping_sub(LOW * number) & !word;
+        let quote = below(word ^ (LOW * b'"' as u64), 1);
+        let backslash = below(word ^ (LOW * b'\\' as u64), 1);
+        let found = (quote | backslash | below(word, 0x20)) & HIGH;
         if found != 0 {
             return at + (found.trailing_zeros() / 8) as usize;
         }
         at += 8;
     }
-    while bytes.get(at).is_some_and(|byte| !matches!(byte, b'"' | b'\\')) {
+    while bytes.get(at).is_some_and(|byte| !is_special(*byte)) {
         at += 1;
     }
     at
 }
 
+#[inline]
+fn is_special(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..=0x1f)
+}
+
 /// The text of a string whose escapes the scanner has checked.
 pub(super) fn unescape(raw: &str) -> String {
-    let mut out = String::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        let mark = rest.as_bytes().get(at + 1).copied().unwrap_or(b'\\');
-        let mut size = 2;
-        out.push(match mark {
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => {
-                size = 6;
-                let digits = rest.get(at + 2..at + 6).unwrap_or_default();
-                let code = u32::from_str_radix(digits, 16).unwrap_or_default();
-                char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+    let bytes = raw.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let next = special(bytes, at);
+        out.extend_from_slice(&bytes[at..next]);
+        at = next;
+        let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) else { break };
+        if let [b'\\', mark, digits @ ..] = rest {
+            match digits.first_chunk::<4>() {
+                Some(digits) if *mark == b'u' => {
+                    unicode(*digits, &mut out);
+                    at += 6;
+                }
+                _ => {
+                    out.push(unescaped(*mark));
+                    at += 2;
+                }
             }
-            other => char::from(other),
-        });
-        rest = rest.get(at + size..).unwrap_or_default();
+        } else {
+            out.push(rest[0]);
+            at += 1;
+        }
     }
-    out.push_str(rest);
-    out
+    match String::from_utf8(out) {
+        Ok(text) => text,
+        Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
+    }
+}
+
+fn unescaped(mark: u8) -> u8 {
+    match mark {
+        b'b' => 8,
+        b'f' => 12,
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        other => other,
+    }
+}
+
+/// Appends the character with these four hexadecimal digits.
+fn unicode(digits: [u8; 4], out: &mut Vec<u8>) {
+    let code = digits.iter().fold(0_u32, |code, digit| {
+        let value = if *digit > b'9' { (digit | 0x20) - b'a' + 10 } else { digit - b'0' };
+        code << 4 | u32::from(value)
+    });
+    match u8::try_from(code) {
+        Ok(byte) if byte.is_ascii() => out.push(byte),
+        _ => {
+            let c = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
 }
 
 /// Reads any shape that fastjson takes for a header.
@@ -383,17 +430,18 @@ pub(super) fn write_rest(out: &mut BytesMut, parts: &Parts<'_>) {
     out.put_u8(b'}');
 }
 
+#[inline]
 pub(super) fn write_integer(out: &mut BytesMut, number: i64) {
+    if let Ok(digit @ 0..=9) = u8::try_from(number) {
+        return out.extend_from_slice(&[b'0' + digit]);
+    }
     let mut digits = [0_u8; 20];
     let mut at = digits.len();
     let mut rest = number.unsigned_abs();
-    loop {
+    while rest > 0 {
         at -= 1;
         digits[at] = b'0' + (rest % 10) as u8;
         rest /= 10;
-        if rest == 0 {
-            break;
-        }
     }
     if number < 0 {
         at -= 1;
@@ -405,6 +453,16 @@ pub(super) fn write_integer(out: &mut BytesMut, number: i64) {
 /// Writes a string with fastjson's escapes.
 pub(super) fn write_string(out: &mut BytesMut, text: &str) {
     out.put_u8(b'"');
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if text.bytes().all(|byte| is_plain(&byte)) {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        write_escaped(out, text);
+    }
+    out.put_u8(b'"');
+}
+
+fn write_escaped(out: &mut BytesMut, text: &str) {
     let mut from = 0;
     for (at, c) in text.char_indices() {
         if fastjson::is_plain(c) {
@@ -415,7 +473,6 @@ pub(super) fn write_string(out: &mut BytesMut, text: &str) {
         from = at + c.len_utf8();
     }
     out.extend_from_slice(&text.as_bytes()[from..]);
-    out.put_u8(b'"');
 }
 
 #[cfg(test)]

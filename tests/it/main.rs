@@ -2,5 +2,6 @@
 
 mod broker;
 mod disk;
+mod namesrv;
 mod net;
 mod remoting;

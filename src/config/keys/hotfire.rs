@@ -30,6 +30,6 @@ pub(super) const HOTFIRE: &[Key] = keys! {
         "Addresses that may open an HA connection; unset: registered for this name, and loopback.";
     long requestBytesMax = "268435456" [at_least(1048576) unit("B") used("remoting")]
         "Bytes of requests in flight over all connections.";
-    int connectionsMax = "65536" [at_least(1) used("remoting")]
+    int connectionsMax = "50000" [at_least(1) used("remoting")]
         "Connections at most.";
 };

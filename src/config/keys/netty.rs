@@ -16,7 +16,7 @@ pub(super) const NETTY_SERVER: &[Key] = keys! {
     int serverOnewaySemaphoreValue = "256" [ignored(BUFFERS)]
         "Outgoing oneway permits.";
     int serverAsyncSemaphoreValue = "64" [ignored(BUFFERS)]
-        "Outgoing async permits.";
+        "Outgoing asynchronous permits.";
     int serverChannelMaxIdleTimeSeconds = "120" [unit("s") at_least(1) used("remoting")]
         "Idle close.";
     int serverSocketSndBufSize = "0" [unit("B") ignored(BUFFERS)]
@@ -44,7 +44,7 @@ pub(super) const NETTY_CLIENT: &[Key] = keys! {
     int clientOnewaySemaphoreValue = "65535" [ignored(BUFFERS)]
         "Outgoing oneway permits.";
     int clientAsyncSemaphoreValue = "65535" [ignored(BUFFERS)]
-        "Outgoing async permits.";
+        "Outgoing asynchronous permits.";
     int connectTimeoutMillis = "3000" [unit("ms") at_least(1) used("remoting")]
         "How long the broker waits for a connection to a name server.";
     long channelNotActiveInterval = "60000" [unit("ms") ignored(NOT_READ)]

@@ -64,6 +64,13 @@ impl RegisterBrokerBody {
     }
 }
 
+/// The checksum in the header of REGISTER_BROKER, over the body as sent. 0 means not checked.
+///
+/// Source: UtilAll#crc32 (4.9.3): the top bit is cleared.
+pub fn body_crc32(bytes: &[u8]) -> i32 {
+    (crc32fast::hash(bytes) & 0x7fff_ffff) as i32
+}
+
 fn put_sized(out: &mut BytesMut, bytes: &[u8]) {
     out.put_i32(bytes.len() as i32);
     out.put_slice(bytes);

@@ -4,18 +4,43 @@ use crate::protocol::HeaderError;
 use crate::protocol::header_json::unescape;
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 /// How many fields are read in place; a header with more is copied.
-const SPANS_MAX: usize = 24;
+const SPANS_MAX: usize = 20;
 
-/// Where one field stands in the header. Headers beyond 64 KiB are copied instead.
+/// Where one field stands in the header. Headers beyond 64 KiB and names beyond 255 bytes are
+/// copied instead.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::protocol) struct Span {
     pub key: u16,
-    pub key_end: u16,
-    pub value: u16,
-    pub value_end: u16,
+    pub key_size: u8,
     pub is_escaped: bool,
+    pub value: u16,
+    pub value_size: u16,
+}
+
+impl Span {
+    /// None when a place or a size is too large.
+    pub fn new(key: (usize, usize), value: (usize, usize), is_escaped: bool) -> Option<Span> {
+        Some(Span {
+            key: key.0.try_into().ok()?,
+            key_size: (key.1 - key.0).try_into().ok()?,
+            is_escaped,
+            value: value.0.try_into().ok()?,
+            value_size: (value.1 - value.0).try_into().ok()?,
+        })
+    }
+
+    fn key(self) -> Range<usize> {
+        let from = usize::from(self.key);
+        from..from + usize::from(self.key_size)
+    }
+
+    fn value(self) -> Range<usize> {
+        let from = usize::from(self.value);
+        from..from + usize::from(self.value_size)
+    }
 }
 
 /// The fields of one header, found by a scanner.
@@ -90,6 +115,7 @@ impl<'a> Ext<'a> {
     }
 
     /// Field number `at` in the order of the wire.
+    #[inline]
     pub fn field(&self, at: usize) -> Option<Field<'_>> {
         match &self.0 {
             Fields::Absent => None,
@@ -146,17 +172,15 @@ impl fmt::Debug for Ext<'_> {
     }
 }
 
+#[inline]
 fn json(text: &str, span: Span) -> Field<'_> {
-    let key = &text.as_bytes()[usize::from(span.key)..usize::from(span.key_end)];
-    let value = &text[usize::from(span.value)..usize::from(span.value_end)];
+    let (key, value) = (&text.as_bytes()[span.key()], &text[span.value()]);
     if span.is_escaped { Field::Escaped { key, value } } else { Field::Text { key, value } }
 }
 
+#[inline]
 fn binary(bytes: &[u8], span: Span) -> Field<'_> {
-    Field::Plain {
-        key: &bytes[usize::from(span.key)..usize::from(span.key_end)],
-        value: &bytes[usize::from(span.value)..usize::from(span.value_end)],
-    }
+    Field::Plain { key: &bytes[span.key()], value: &bytes[span.value()] }
 }
 
 fn owned((key, value): &(String, String)) -> Field<'_> {
@@ -202,23 +226,22 @@ impl<'e> Field<'e> {
     }
 
     fn integer(self) -> Option<i64> {
-        let (sign, digits) = match self.bytes() {
-            [b'-', rest @ ..] => (-1, rest),
-            [b'+', rest @ ..] => (1, rest),
-            all => (1, all),
+        /// As many digits as always fit.
+        const SHORT: usize = 18;
+        let (is_negative, digits) = match self.bytes() {
+            [b'-', rest @ ..] => (true, rest),
+            [b'+', rest @ ..] => (false, rest),
+            all => (false, all),
         };
-        if digits.is_empty() {
+        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
             return None;
         }
-        let mut number = 0_i64;
-        for digit in digits {
-            let digit = digit.wrapping_sub(b'0');
-            if digit > 9 {
-                return None;
-            }
-            // Grown on the sign's side, so that the smallest number fits.
-            number = number.checked_mul(10)?.checked_add(sign * i64::from(digit))?;
+        if digits.len() > SHORT {
+            return std::str::from_utf8(self.bytes()).ok()?.parse().ok();
         }
-        Some(number)
+        let number = digits.iter().fold(0_i64, |number, digit| {
+            number.wrapping_mul(10).wrapping_add(i64::from(digit & 15))
+        });
+        Some(if is_negative { -number } else { number })
     }
 }

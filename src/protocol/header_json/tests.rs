@@ -20,6 +20,11 @@ fn sorted(header: &Header<'_>) -> Vec<(String, String)> {
     last.into_iter().collect()
 }
 
+fn scan(text: &str) -> Option<Header<'_>> {
+    let mut header = Header { language: Language::Unknown, ..Header::default() };
+    super::scan(text, &mut header).map(|()| header)
+}
+
 fn agree(text: &str) {
     let fast = scan(text).expect("the usual shape");
     let slow = read_unusual(text.as_bytes()).expect("valid JSON");
@@ -105,16 +110,16 @@ fn every_truncation_is_an_error_and_flipped_bits_never_panic() {
 }
 
 #[test]
-fn a_quote_is_found_at_every_distance() {
+fn a_special_byte_is_found_at_every_distance() {
     for size in 0..40 {
-        for found in [b'"', b'\\'] {
+        for found in [b'"', b'\\', 0, 1, 0x1f] {
             let mut bytes = vec![b'!'; size];
             bytes.push(found);
             bytes.extend_from_slice(b"#\xff\"\\");
-            assert_eq!(quote_or_backslash(&bytes, 0), size);
+            assert_eq!(special(&bytes, 0), size);
         }
     }
-    assert_eq!(quote_or_backslash(&[b'#'; 19], 3), 19);
+    assert_eq!(special(&[b'#'; 19], 3), 19);
 }
 
 prop_compose! {

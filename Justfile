@@ -1,0 +1,89 @@
+# Every command a person or CI runs. A recipe is one or two lines that also work without `just`.
+
+cargo := env("CARGO", "cargo")
+# The simulator needs --cfg madsim for every crate, and a target directory of its own. `--config` adds to the flags.
+madsim := "--target-dir target/sim --profile sim --config \"target.'cfg(all())'.rustflags=['--cfg','madsim']\""
+sim_bin := "target/sim/sim/sim"
+
+# What there is
+default:
+    @just --list --unsorted
+
+# Unit, integration, golden and tidy tests
+test *ARGS:
+    {{cargo}} test --workspace {{ARGS}}
+
+# The unit tests of one room
+unit ROOM:
+    {{cargo}} test --lib {{ROOM}}::
+
+# Integration tests on real sockets and files whose name contains NAME
+it NAME="":
+    {{cargo}} test --test it {{NAME}}
+
+# Sizes, layers, bans and links
+tidy:
+    {{cargo}} test --test tidy
+
+fmt:
+    {{cargo}} fmt --all
+
+# Warnings are errors, in both builds
+lint:
+    {{cargo}} clippy --workspace --all-targets -- -D warnings
+    {{cargo}} clippy -p hotfire-sim {{madsim}} -- -D warnings
+
+# Types only, in both builds
+check:
+    {{cargo}} check --workspace --all-targets
+    {{cargo}} check -p hotfire-sim {{madsim}}
+
+[private]
+sim-build:
+    @{{cargo}} build -q -p hotfire-sim {{madsim}}
+
+# One seed: just sim --seed N [--scenario S] [--trace]
+sim *ARGS: sim-build
+    @{{sim_bin}} run {{ARGS}}
+
+# N seeds on all cores: just sweep N [--start A] [--scenario S] [--jobs J]
+sweep N *ARGS: sim-build
+    @{{sim_bin}} sweep {{N}} {{ARGS}}
+
+# N seeds, two processes each, traces equal
+meta N *ARGS: sim-build
+    @{{sim_bin}} meta {{N}} {{ARGS}}
+
+# The smallest plan that still fails: just shrink --seed N
+shrink *ARGS: sim-build
+    @{{sim_bin}} shrink {{ARGS}}
+
+# Every planted bug must be caught: just mutants [NAME...]
+mutants *ARGS: sim-build
+    @{{sim_bin}} mutants {{ARGS}}
+
+# Real Java clients against us (needs a JDK and Maven): just compat [--server java] [--only PREFIX]
+compat *ARGS:
+    @tests/compat/run.sh {{ARGS}}
+
+# A real broker killed under load
+kill9 ROUNDS *ARGS:
+    @python3 tests/kill9/kill9.py {{ROUNDS}} {{ARGS}}
+
+# rustdoc; broken links are errors
+docs:
+    RUSTDOCFLAGS="-D warnings" {{cargo}} doc --workspace --no-deps --document-private-items
+
+# A new decision record: just new-adr a-short-title
+new-adr TITLE:
+    @n=$(ls docs/adr | grep -c '^[0-9]'); f=docs/adr/$(printf '%04d' $((n + 1)))-{{TITLE}}.md; printf '# {{TITLE}}\n\nDate: %s. Status: proposed.\n\n## Context\n\n## Decision\n\n## Alternatives\n\n## Consequences\n' "$(date +%F)" > "$f"; echo "$f"
+
+run-namesrv *ARGS:
+    {{cargo}} run --release -- namesrv {{ARGS}}
+
+run-broker *ARGS:
+    {{cargo}} run --release -- broker {{ARGS}}
+
+# What CI runs
+ci:
+    .ci/run
