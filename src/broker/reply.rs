@@ -95,7 +95,7 @@ pub fn of_append_error(error: &AppendError, disk_used: Option<f64>) -> Refusal {
         ),
         AppendError::EmptyBatch => Refusal::system_error(error.to_string()),
         AppendError::Illegal(_) | AppendError::Size { .. } => Refusal::message_illegal(error),
-        AppendError::QueueId(..) => Refusal::system_error(error.to_string()),
+        AppendError::Queues(..) => Refusal::system_error(error.to_string()),
         AppendError::NoSpace { .. } | AppendError::Poisoned(_) | AppendError::Stopped => {
             Refusal::not_available(&error.to_string(), disk_used)
         }

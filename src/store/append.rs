@@ -63,8 +63,8 @@ pub enum AppendError {
     NoSpace { size: u64 },
     #[error("the commit log is poisoned: {0}")]
     Poisoned(std::sync::Arc<str>),
-    #[error("the queue id is {0}, at most {1} is possible")]
-    QueueId(u32, u32),
+    #[error("the store has {0} queues, which is its limit")]
+    Queues(usize),
     #[error("the record has {size} bytes, at most {max} are possible")]
     Size { size: usize, max: usize },
     #[error("the store was stopped")]

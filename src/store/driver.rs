@@ -2,10 +2,18 @@
 
 use super::append::{Append, AppendError, Appended, BatchMember, Outcome, Ticket};
 use super::error::{Error, RecoveryReport};
+use super::open_files::OpenFiles;
 use super::options::Options;
-use super::read::{Read, ReadLimits, ReadResult, ReadStatus};
-use crate::disk::Disk;
+use super::read::{ColdRead, Read, ReadLimits};
+use super::select::{Bounds, select};
+use super::state::State;
+use super::tail_cache::Joined;
+use super::task::log_writer::LogWriter;
+use super::task::queue_writer::QueueWriter;
+use super::task::{StoreStop, cold_read, delete, floor_writer, recover, search, shutdown};
+use crate::disk::{Disk, LockGuard};
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, WallMillis};
+use crate::rt::sync::{Mutex, Notify, Semaphore, watch};
 use crate::rt::task::TaskGroup;
 use crate::rt::time::Clock;
 use bytes::Bytes;
@@ -49,9 +57,36 @@ pub struct Stats {
     pub derived_errors: u64,
 }
 
+/// What the handle and the store's tasks share.
+pub struct Shared {
+    pub disk: Arc<dyn Disk>,
+    pub clock: Clock,
+    pub options: Options,
+    pub events: Arc<dyn StoreEvents>,
+    pub state: Mutex<State>,
+    /// Open consume queue files: (slot, start of the file in bytes).
+    pub queue_files: Mutex<OpenFiles<(u32, u64)>>,
+    /// Wakes the log writer.
+    pub log_work: Notify,
+    /// Wakes the queue writer.
+    pub queue_work: Notify,
+    /// Wakes the floor writer.
+    pub floor_work: Notify,
+    /// One permit: whoever changes which queue files exist holds it.
+    pub queue_dirs: Semaphore,
+    /// How many of the tasks have ended.
+    pub ended: watch::Sender<usize>,
+    /// Given back at the end of an orderly stop.
+    pub lock: Mutex<Option<Box<dyn LockGuard>>>,
+}
+
 /// The message store of one broker. Cloning is cheap.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    shared: Arc<Shared>,
+    /// Stops the store's tasks; dropping the last handle does too.
+    own: TaskGroup,
+}
 
 impl Store {
     /// Locks the directory before looking into it, makes it right, and starts the store's tasks.
@@ -60,19 +95,45 @@ impl Store {
     /// Errors: `Locked` names the holder and nothing was touched; `Foreign` names a file that
     /// should not be there or has the wrong length, and nothing was overwritten.
     pub async fn open(
-        _disk: Arc<dyn Disk>,
-        _clock: Clock,
-        _group: &TaskGroup,
-        _options: Options,
-        _events: Arc<dyn StoreEvents>,
+        disk: Arc<dyn Disk>,
+        clock: Clock,
+        group: &TaskGroup,
+        options: Options,
+        events: Arc<dyn StoreEvents>,
     ) -> Result<(Store, RecoveryReport), Error> {
-        Err(Error::Options("the store is being built".into()))
+        options.check().map_err(Error::Options)?;
+        let lock = recover::lock(&*disk, &options).await?;
+        let (state, report) = recover::recover(&disk, &clock, &options).await?;
+        let end = state.log.end();
+        let open_files_max = options.open_files_max;
+        let shared = Arc::new(Shared {
+            disk,
+            clock,
+            options,
+            events,
+            state: Mutex::new(state),
+            queue_files: Mutex::new(OpenFiles::new(open_files_max)),
+            log_work: Notify::new(),
+            queue_work: Notify::new(),
+            floor_work: Notify::new(),
+            queue_dirs: Semaphore::new(1),
+            ended: watch::channel(0).0,
+            lock: Mutex::new(Some(lock)),
+        });
+        let store = Store { shared: shared.clone(), own: TaskGroup::new() };
+        let stop = || StoreStop { own: store.own.stop_signal(), group: group.stop_signal() };
+        group.spawn(ending(shared.clone(), LogWriter::new(shared.clone(), end).run(stop())));
+        group.spawn(ending(shared.clone(), QueueWriter::new(shared.clone()).run(stop())));
+        group.spawn(ending(shared.clone(), floor_writer::run(shared.clone(), stop())));
+        Ok((store, report))
     }
 
     /// Takes a message into the log. Its place is assigned at once; nothing waits here.
     /// Durable: nothing yet. The outcome comes through `StoreEvents::on_outcomes`, exactly once.
-    pub fn append(&self, _append: &Append<'_>) -> Result<Appended, AppendError> {
-        Err(AppendError::Stopped)
+    pub fn append(&self, append: &Append<'_>) -> Result<Appended, AppendError> {
+        let now = self.shared.clock.wall();
+        let taken = self.shared.state.lock().append(&self.shared.options, append, now);
+        self.wake(taken)
     }
 
     /// Takes the members of a batch, contiguous in one segment, with one outcome for all. Body,
@@ -80,80 +141,127 @@ impl Store {
     /// offset of each.
     pub fn append_batch(
         &self,
-        _shared: &Append<'_>,
-        _members: &[BatchMember<'_>],
-        _places: &mut Vec<PhysicalOffset>,
+        shared: &Append<'_>,
+        members: &[BatchMember<'_>],
+        places: &mut Vec<PhysicalOffset>,
     ) -> Result<Appended, AppendError> {
-        Err(AppendError::Stopped)
+        let (now, options) = (self.shared.clock.wall(), &self.shared.options);
+        let mut state = self.shared.state.lock();
+        let taken = state.append_batch(options, shared, members, now, places);
+        drop(state);
+        self.wake(taken)
+    }
+
+    fn wake(&self, taken: Result<Appended, AppendError>) -> Result<Appended, AppendError> {
+        if let Err(AppendError::NoSpace { .. }) = taken {
+            self.shared.state.lock().segment_asked = true;
+        }
+        self.shared.log_work.notify_one();
+        taken
     }
 
     /// Messages of a queue from `from` on whose tags code passes `filter`.
     pub fn read(
         &self,
-        _key: &QueueKey,
+        key: &QueueKey,
         from: QueueOffset,
-        _limits: &ReadLimits,
-        _filter: &dyn Fn(i64) -> bool,
+        limits: &ReadLimits,
+        filter: &dyn Fn(i64) -> bool,
     ) -> Read {
-        let (status, zero) = (ReadStatus::NoMessageInQueue, QueueOffset(0));
-        Read::Ready(ReadResult {
-            status,
-            next: from,
-            min: zero,
-            max: zero,
-            messages: Vec::new(),
-            count: 0,
-            size: 0,
-            suggest_slave: false,
-        })
+        let mut guard = self.shared.state.lock();
+        let state = &mut *guard;
+        let (slot, bounds) = bounds_of(state, key);
+        if let Some(answer) = bounds.outside(from.0) {
+            return Read::Ready(answer);
+        }
+        let queue = slot.and_then(|slot| state.queues.get(slot).map(|queue| (slot, queue)));
+        let Some((slot, queue)) = queue else {
+            return Read::Ready(bounds.empty(super::ReadStatus::NoMessageInQueue, 0));
+        };
+        let cold = || ColdRead::new(self.shared.clone(), key.clone(), slot, from.0, *limits);
+        if from.0 < queue.base() {
+            return Read::Cold(cold());
+        }
+        let entries = queue.entries(from.0);
+        let selected = select(&bounds, &self.shared.options, limits, from.0, entries, filter);
+        let mut joined = Joined::default();
+        for unit in &selected.picked {
+            if !joined.add(&state.cache, unit.physical_offset.0, unit.size as usize) {
+                return Read::Cold(cold());
+            }
+        }
+        Read::Ready(cold_read::answer(&bounds, selected, joined.finish()))
     }
 
     /// The oldest offset that can be read; 0 for an unknown queue.
-    pub fn min_offset(&self, _key: &QueueKey) -> QueueOffset {
-        QueueOffset(0)
+    pub fn min_offset(&self, key: &QueueKey) -> QueueOffset {
+        QueueOffset(bounds_of(&self.shared.state.lock(), key).1.min)
     }
     /// One past the newest visible message; 0 for an unknown queue.
-    pub fn max_offset(&self, _key: &QueueKey) -> QueueOffset {
-        QueueOffset(0)
+    pub fn max_offset(&self, key: &QueueKey) -> QueueOffset {
+        QueueOffset(bounds_of(&self.shared.state.lock(), key).1.end)
     }
-    /// Whether the message can be read only from disk. Source: #checkInDiskByConsumeOffset.
-    pub async fn is_cold(&self, _key: &QueueKey, _offset: QueueOffset) -> io::Result<bool> {
-        Ok(false)
+    /// Whether the message can be read only from disk: it is there and further from the log's end
+    /// than memory holds. Source: #checkInDiskByConsumeOffset (4.9.3).
+    pub async fn is_cold(&self, key: &QueueKey, offset: QueueOffset) -> io::Result<bool> {
+        search::is_cold(&self.shared, key, offset.0).await
     }
     /// The queue offset whose store time is nearest to `at`; 0 for an unknown queue.
-    pub async fn search_by_time(
-        &self,
-        _key: &QueueKey,
-        _at: WallMillis,
-    ) -> io::Result<QueueOffset> {
-        Ok(QueueOffset(0))
+    /// Source: ConsumeQueue#getOffsetInQueueByTime (4.9.3).
+    pub async fn search_by_time(&self, key: &QueueKey, at: WallMillis) -> io::Result<QueueOffset> {
+        search::by_time(&self.shared, key, at).await.map(QueueOffset)
     }
     /// When the message was stored; `None` when it is not there.
     pub async fn store_time_of(
         &self,
-        _key: &QueueKey,
-        _offset: QueueOffset,
+        key: &QueueKey,
+        offset: QueueOffset,
     ) -> io::Result<Option<WallMillis>> {
-        Ok(None)
+        search::store_time_of(&self.shared, key, offset.0).await
     }
     /// The record at a physical offset; `None` when no visible record begins there.
-    pub async fn record_at(&self, _at: PhysicalOffset) -> io::Result<Option<Bytes>> {
-        Ok(None)
+    pub async fn record_at(&self, at: PhysicalOffset) -> io::Result<Option<Bytes>> {
+        search::record_at(&self.shared, at.0).await
     }
     /// Every queue with its min and max offset, in order of topic and queue.
     pub fn queues(&self) -> Vec<(QueueKey, QueueOffset, QueueOffset)> {
-        Vec::new()
+        let state = self.shared.state.lock();
+        let row = |queue: &super::consume_queue::Queue| {
+            (queue.key.clone(), QueueOffset(queue.min), QueueOffset(queue.end))
+        };
+        state.queues.iter().map(|(_, queue)| row(queue)).collect()
     }
     /// Forgets the queues of a topic, for good: recovery will not bring them back.
-    pub async fn delete_topic(&self, _topic: &str) -> Result<(), Error> {
-        Ok(())
+    pub async fn delete_topic(&self, topic: &str) -> Result<(), Error> {
+        delete::topic(&self.shared, topic).await
     }
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        self.shared.state.lock().stats()
     }
     /// Stops in order: what was accepted is written and synced, queues and checkpoint too, then
     /// `abort` is removed. Durable on return: everything.
     pub async fn shutdown(&self) -> Result<(), Error> {
-        Ok(())
+        self.own.stop();
+        shutdown::run(&self.shared, TASK_COUNT).await
     }
+}
+
+/// Log writer, queue writer, floor writer.
+const TASK_COUNT: usize = 3;
+
+async fn ending(shared: Arc<Shared>, work: impl Future<Output = ()> + Send) {
+    work.await;
+    shared.ended.send(shared.ended.get() + 1);
+}
+
+/// The queue and its bounds; all zero for an unknown queue.
+pub(super) fn bounds_of(
+    state: &State,
+    key: &QueueKey,
+) -> (Option<super::consume_queue::Slot>, Bounds) {
+    let slot = state.queues.find(key);
+    let queue = slot.and_then(|slot| state.queues.get(slot));
+    let (log_min, visible) = (state.segments.first(), state.flush.visible());
+    let (min, end) = queue.map_or((0, 0), |queue| (queue.min, queue.end));
+    (slot, Bounds { min, end, log_min, visible })
 }

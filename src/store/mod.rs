@@ -21,11 +21,26 @@
 //! read. `task/recover` makes the directory right before any of them runs.
 
 pub mod append;
-pub mod driver;
 pub mod error;
 pub mod options;
 pub mod read;
-pub mod task;
+
+mod allocate;
+mod commit_log;
+mod consume_queue;
+mod dispatch;
+mod flush;
+mod open_files;
+mod queue_files;
+mod recovery;
+mod segment;
+mod select;
+mod snapshot;
+mod state;
+mod tail_cache;
+
+pub mod driver;
+mod task;
 
 pub use append::{Append, AppendError, Appended, BatchMember, Outcome, Rejection, Ticket};
 pub use driver::{Arrival, Stats, Store, StoreEvents};

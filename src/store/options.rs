@@ -162,6 +162,22 @@ impl Options {
         options
     }
 
+    /// Says what cannot be.
+    pub fn check(&self) -> Result<(), String> {
+        let (size, max) = (self.segment_size_bytes, i32::MAX as u64);
+        if !(256..=max).contains(&size) {
+            return Err(format!("a commit log file of {size} bytes: 256 to {max} are possible"));
+        }
+        if self.queue_file_entries == 0 || self.queue_file_entries > max / 20 {
+            let entries = self.queue_file_entries;
+            return Err(format!("a consume queue file of {entries} entries: 1 to {}", max / 20));
+        }
+        if self.queue_run_entries == 0 || self.read_scan_max == 0 || self.block_size_bytes == 0 {
+            return Err("a run, a scan and a block have at least one element".into());
+        }
+        Ok(())
+    }
+
     /// `<root>/consumequeue`, as `StorePathConfigHelper` makes it.
     pub fn consume_queue_dir(&self) -> String {
         format!("{}/consumequeue", self.root)

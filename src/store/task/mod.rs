@@ -1,3 +1,30 @@
 //! The store's loops and jobs that wait.
 
 pub mod cold_read;
+pub mod delete;
+pub mod floor_writer;
+pub mod log_writer;
+pub mod queue_file;
+pub mod queue_writer;
+pub mod recover;
+pub mod recover_log;
+pub mod recover_queues;
+pub mod search;
+pub mod shutdown;
+
+use crate::rt::task::Stop;
+
+/// The store ends with the group it was opened in, or by its own shutdown.
+pub struct StoreStop {
+    pub own: Stop,
+    pub group: Stop,
+}
+
+impl StoreStop {
+    pub async fn wait(&mut self) {
+        crate::rt::select! {
+            _ = self.own.wait() => {}
+            _ = self.group.wait() => {}
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The files of the commit log: which exist, what they are called, which are open.
+//!
+//! Source: MappedFileQueue, MappedFile (4.9.3). All files have one size; names are their start.
+
+use super::open_files::OpenFiles;
+use crate::disk::{Disk, File};
+use std::io;
+use std::sync::Arc;
+
+pub struct Segments {
+    dir: String,
+    /// Units: bytes of each file.
+    size: u64,
+    /// Start of the first file.
+    first: u64,
+    /// End of the last file that exists.
+    end: u64,
+    open: OpenFiles<u64>,
+}
+
+impl Segments {
+    pub fn new(dir: &str, size: u64, first: u64, end: u64, open_max: usize) -> Self {
+        assert!(first.is_multiple_of(size), "segments begin at multiples of their size");
+        assert!(end.is_multiple_of(size), "segments end at multiples of their size");
+        Segments { dir: dir.to_owned(), size, first, end, open: OpenFiles::new(open_max) }
+    }
+
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+    /// Units: bytes; the end of the last file that exists.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+    pub fn base_of(&self, at: u64) -> u64 {
+        at - at % self.size
+    }
+    pub fn holds(&self, at: u64) -> bool {
+        self.first <= at && at < self.end
+    }
+    pub fn path(&self, base: u64) -> String {
+        format!("{}/{}", self.dir, name(base))
+    }
+
+    /// A new last file appeared.
+    pub fn grow(&mut self, file: Arc<dyn File>) {
+        self.open.keep(self.end, file);
+        self.end += self.size;
+    }
+
+    /// The file that holds `at`, opened when it is not.
+    pub fn file(&mut self, disk: &dyn Disk, at: u64) -> io::Result<Arc<dyn File>> {
+        let base = self.base_of(at);
+        if let Some(file) = self.open.find(&base) {
+            return Ok(file);
+        }
+        let file = disk.open(&self.path(base))?;
+        self.open.keep(base, file.clone());
+        Ok(file)
+    }
+}
+
+/// Source: UtilAll#offset2FileName (4.9.3).
+pub fn name(base: u64) -> String {
+    format!("{base:020}")
+}
+
+/// The start that a file's name says; `None` for a name that is not 20 digits.
+pub fn base(name: &str) -> Option<u64> {
+    (name.len() == 20 && name.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| name.parse().ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_are_twenty_digits() {
+        assert_eq!(super::name(1 << 30), "00000000001073741824");
+        assert_eq!(super::base("00000000001073741824"), Some(1 << 30));
+        for other in
+            ["", "1", "0000000000107374182x", "000000000010737418240", "99999999999999999999"]
+        {
+            assert_eq!(super::base(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Everything the store knows while it runs, behind one lock: the machines, and how an event of
+//! one reaches the others.
+
+use super::append::{Append, AppendError, Appended, BatchMember, Outcome, Rejection, Ticket};
+use super::commit_log::{CommitLog, LastRecord, Piece};
+use super::consume_queue::{Queue, Queues, Slot};
+use super::dispatch::{self, Entry};
+use super::driver::{Arrival, Stats};
+use super::flush::Flush;
+use super::options::Options;
+use super::segment::Segments;
+use super::snapshot::{NO_ENTRY, Row, TopicFloors};
+use super::tail_cache::TailCache;
+use crate::format::floor::Floor;
+use crate::format::message_unit::{self, Record};
+use crate::model::sys_flag;
+use crate::model::{PhysicalOffset, QueueId, QueueKey, QueueOffset, TopicName, WallMillis};
+use crate::rt::time::Mono;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+pub struct State {
+    pub log: CommitLog,
+    pub flush: Flush,
+    pub queues: Queues,
+    pub cache: TailCache,
+    pub segments: Segments,
+    /// Appended and not yet visible, in log order.
+    entries: VecDeque<Entry>,
+    /// Of every written piece its end and last record, oldest first; those below the synced
+    /// watermark are dropped but for the newest.
+    records: VecDeque<(u64, LastRecord)>,
+    /// The next segment could not be allocated.
+    pub no_space: bool,
+    /// An append was refused for it.
+    pub segment_asked: bool,
+    pub poison: Option<Arc<str>>,
+    pub stopping: bool,
+    pub derived_errors: u64,
+    /// The floor that was last written.
+    pub floor: Floor,
+    /// Where the log ended in the snapshot that was last written; `None` when queues changed
+    /// otherwise since.
+    pub snapshot_at: Option<u64>,
+    /// A sync of queue files failed: what they hold is not known, and no snapshot may say more
+    /// than the last one until recovery has written them again.
+    pub queues_suspect: bool,
+    pub topic_floors: TopicFloors,
+    /// Queue files written since they were last synced: (slot, start of the file in bytes).
+    pub dirty_files: BTreeSet<(Slot, u64)>,
+}
+
+impl State {
+    pub fn new(
+        log: CommitLog,
+        flush: Flush,
+        queues: Queues,
+        cache: TailCache,
+        segments: Segments,
+        last: Option<LastRecord>,
+    ) -> Self {
+        let end = log.end();
+        State {
+            log,
+            flush,
+            queues,
+            cache,
+            segments,
+            entries: VecDeque::new(),
+            records: last.map(|last| (end, last)).into_iter().collect(),
+            no_space: false,
+            segment_asked: false,
+            poison: None,
+            stopping: false,
+            derived_errors: 0,
+            floor: Floor::default(),
+            snapshot_at: None,
+            queues_suspect: false,
+            topic_floors: TopicFloors::default(),
+            dirty_files: BTreeSet::new(),
+        }
+    }
+
+    pub fn append(
+        &mut self,
+        options: &Options,
+        append: &Append<'_>,
+        now: WallMillis,
+    ) -> Result<Appended, AppendError> {
+        let mut record = record_of(append, now);
+        let size = message_unit::check(&record)?;
+        let at = self.admit(options, size)?;
+        let slot = self.slot_for(options, append)?;
+        self.log.roll_for(size);
+        let code = append.tags_code;
+        let tags_code = dispatch::tags_code(
+            append.topic,
+            code,
+            record.properties,
+            now,
+            &options.delay_levels_ms,
+        );
+        let queue_offset = self.push(&mut record, size, slot, tags_code);
+        self.flush.on_accepted(self.log.end(), append.ticket, append.wait);
+        Ok(Appended {
+            physical: PhysicalOffset(at),
+            queue_offset: QueueOffset(queue_offset),
+            store_timestamp: now,
+            size,
+        })
+    }
+
+    pub fn append_batch(
+        &mut self,
+        options: &Options,
+        shared: &Append<'_>,
+        members: &[BatchMember<'_>],
+        now: WallMillis,
+        places: &mut Vec<PhysicalOffset>,
+    ) -> Result<Appended, AppendError> {
+        let base = record_of(shared, now);
+        let mut total = 0;
+        for member in members {
+            total += message_unit::check(&member_of(&base, member))?;
+        }
+        if members.is_empty() {
+            return Err(AppendError::EmptyBatch);
+        }
+        let at = self.admit(options, total)?;
+        let slot = self.slot_for(options, shared)?;
+        self.log.roll_for(total);
+        let mut first = None;
+        for member in members {
+            let mut record = member_of(&base, member);
+            let levels = &options.delay_levels_ms;
+            let raw = member.properties;
+            let tags_code = dispatch::tags_code(shared.topic, member.tags_code, raw, now, levels);
+            let size = message_unit::encoded_size(&record);
+            places.push(PhysicalOffset(self.log.end()));
+            let offset = self.push(&mut record, size, slot, tags_code);
+            first.get_or_insert(offset);
+        }
+        self.flush.on_accepted(self.log.end(), shared.ticket, shared.wait);
+        Ok(Appended {
+            physical: PhysicalOffset(at),
+            queue_offset: QueueOffset(first.unwrap_or(0)),
+            store_timestamp: now,
+            size: total,
+        })
+    }
+
+    /// Whether `size` more bytes may be taken, and where they will lie.
+    fn admit(&self, options: &Options, size: usize) -> Result<u64, AppendError> {
+        if let Some(reason) = &self.poison {
+            return Err(AppendError::Poisoned(reason.clone()));
+        }
+        if self.stopping {
+            return Err(AppendError::Stopped);
+        }
+        let max = options.record_size_max_bytes.min(self.log.record_size_max());
+        if size > max {
+            return Err(AppendError::Size { size, max });
+        }
+        let (pending, max) = (self.log.pending(), options.pending_size_max_bytes);
+        let unwritten = self.queues.unwritten();
+        if pending > max || unwritten > options.queue_entries_unwritten_max {
+            return Err(AppendError::Busy { pending, max });
+        }
+        let at = self.log.place(size);
+        if self.no_space && at >= self.segments.end() {
+            return Err(AppendError::NoSpace { size: options.segment_size_bytes });
+        }
+        Ok(at)
+    }
+
+    /// The queue that the record enters, made when it is new; `None` for records that enter none.
+    fn slot_for(
+        &mut self,
+        options: &Options,
+        append: &Append<'_>,
+    ) -> Result<Option<Slot>, AppendError> {
+        if !sys_flag::is_queued(append.sys_flag) {
+            return Ok(None);
+        }
+        if let Some(slot) = self.queues.find_slot(append.topic, append.queue) {
+            return Ok(Some(slot));
+        }
+        if self.queues.count() >= options.queues_max {
+            return Err(AppendError::Queues(options.queues_max));
+        }
+        Ok(Some(self.add_queue(append.topic.clone(), append.queue)))
+    }
+
+    fn add_queue(&mut self, topic: TopicName, queue: QueueId) -> Slot {
+        self.queues.add(Queue::new(QueueKey { topic, queue }, 0, 0, NO_ENTRY))
+    }
+
+    /// Encodes one record at the log's end. Returns its queue offset.
+    fn push(
+        &mut self,
+        record: &mut Record<'_>,
+        size: usize,
+        slot: Option<Slot>,
+        tags_code: i64,
+    ) -> u64 {
+        let at = self.log.end();
+        let queue_offset = match slot.and_then(|slot| self.queues.get_mut(slot)) {
+            Some(queue) => {
+                queue.next += 1;
+                queue.next - 1
+            }
+            None => 0,
+        };
+        record.queue_offset = QueueOffset(queue_offset);
+        record.physical_offset = PhysicalOffset(at);
+        let store_timestamp = record.store_timestamp;
+        self.log.push(size, store_timestamp, |out| message_unit::encode(record, out));
+        self.entries.push_back(Entry { at, size: size as u32, slot, queue_offset, tags_code });
+        queue_offset
+    }
+
+    /// A piece is in the page cache.
+    pub fn on_piece_written(&mut self, piece: Piece, out: &mut Vec<(Ticket, Outcome)>) {
+        self.log.on_written(piece.bytes.len());
+        self.flush.on_written(piece.end, out);
+        if let Some(last) = piece.last_record {
+            self.records.push_back((piece.end, last));
+        }
+        self.cache.push(piece);
+    }
+
+    /// Enters what became visible in its queues. True when the queue writer should look.
+    pub fn dispatch(&mut self, now: Mono, out: &mut Vec<Arrival>) -> bool {
+        let visible = self.flush.visible();
+        dispatch::dispatch(&mut self.entries, visible, &mut self.queues, now, out)
+    }
+
+    /// Takes back what was appended from `at`, the start of a missing segment, on.
+    pub fn reject_from(&mut self, at: u64, why: Rejection, out: &mut Vec<(Ticket, Outcome)>) {
+        self.log.reject_from(at);
+        self.flush.reject_from(at, why, out);
+        while self.entries.back().is_some_and(|entry| entry.at >= at) {
+            let entry = self.entries.pop_back().expect("the loop looked at it");
+            if let Some(queue) = entry.slot.and_then(|slot| self.queues.get_mut(slot)) {
+                queue.next = entry.queue_offset;
+            }
+        }
+    }
+
+    pub fn on_poison(&mut self, reason: &str, out: &mut Vec<(Ticket, Outcome)>) {
+        self.poison = Some(reason.into());
+        self.flush.on_poison(out);
+    }
+
+    /// The newest record known to be on disk, and up to where the log is.
+    pub fn durable(&mut self) -> (u64, Option<LastRecord>) {
+        let synced = self.flush.synced();
+        while self.records.get(1).is_some_and(|(end, _)| *end <= synced) {
+            self.records.pop_front();
+        }
+        let last = self.records.front().filter(|(end, _)| *end <= synced);
+        (synced, last.map(|(_, last)| *last))
+    }
+
+    /// Entries below are no longer needed in memory: their records left the tail cache, and no
+    /// snapshot will be taken below.
+    pub fn trim_below(&self) -> u64 {
+        self.cache.base().min(self.flush.synced()).min(self.flush.visible())
+    }
+
+    /// Every queue as it was when the log ended at `at`, which is not above what is visible.
+    pub fn rows_at(&self, at: u64) -> Vec<Row> {
+        let row = |queue: &Queue| {
+            let (end, last_physical) = queue.end_at(at);
+            Row { key: queue.key.clone(), min: queue.min, end, last_physical }
+        };
+        self.queues.iter().map(|(_, queue)| row(queue)).collect()
+    }
+
+    /// Forgets a topic's queues, also where records wait to become visible.
+    pub fn remove_topic(&mut self, topic: &str) -> Vec<(Slot, Queue)> {
+        let removed = self.queues.remove_topic(topic);
+        let is_gone = |slot: &Slot| removed.iter().any(|(gone, _)| gone == slot);
+        for entry in &mut self.entries {
+            entry.slot = entry.slot.filter(|slot| !is_gone(slot));
+        }
+        self.dirty_files.retain(|(slot, _)| !is_gone(slot));
+        self.snapshot_at = None;
+        removed
+    }
+
+    pub fn stats(&self) -> Stats {
+        Stats {
+            min: PhysicalOffset(self.segments.first()),
+            end: PhysicalOffset(self.log.end()),
+            written: PhysicalOffset(self.flush.written()),
+            synced: PhysicalOffset(self.flush.synced()),
+            visible: PhysicalOffset(self.flush.visible()),
+            queues: self.queues.count(),
+            no_space: self.no_space,
+            poisoned: self.poison.is_some(),
+            entries_unwritten: self.queues.unwritten(),
+            derived_errors: self.derived_errors,
+        }
+    }
+}
+
+fn record_of<'a>(append: &Append<'a>, now: WallMillis) -> Record<'a> {
+    Record {
+        queue_id: append.queue,
+        flag: append.flag,
+        queue_offset: QueueOffset(0),
+        physical_offset: PhysicalOffset(0),
+        sys_flag: append.sys_flag,
+        born_timestamp: append.born_timestamp,
+        born_host: append.born_host,
+        store_timestamp: now,
+        store_host: append.store_host,
+        reconsume_times: append.reconsume_times,
+        prepared_transaction_offset: append.prepared_transaction_offset,
+        body: append.body,
+        topic: append.topic,
+        properties: append.properties,
+    }
+}
+
+fn member_of<'a>(shared: &Record<'a>, member: &BatchMember<'a>) -> Record<'a> {
+    let BatchMember { flag, body, properties, .. } = *member;
+    Record { flag, body, properties, ..*shared }
+}

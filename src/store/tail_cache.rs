@@ -1,0 +1,125 @@
+//! The newest written records, kept for readers as shared bytes.
+
+use super::commit_log::Piece;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+pub struct TailCache {
+    pieces: VecDeque<Piece>,
+    /// Units: bytes.
+    size: usize,
+    size_max: usize,
+    end: u64,
+}
+
+impl TailCache {
+    pub fn new(size_max: usize, end: u64) -> Self {
+        TailCache { pieces: VecDeque::new(), size: 0, size_max, end }
+    }
+
+    /// The log went on with this piece.
+    pub fn push(&mut self, piece: Piece) {
+        assert_eq!(piece.at, self.end, "a piece does not follow the one before it");
+        self.end = piece.end;
+        self.size += piece.bytes.len();
+        self.pieces.push_back(piece);
+        while self.size > self.size_max
+            && let Some(oldest) = self.pieces.pop_front()
+        {
+            self.size -= oldest.bytes.len();
+        }
+    }
+
+    /// Everything from here on is held.
+    pub fn base(&self) -> u64 {
+        self.pieces.front().map_or(self.end, |piece| piece.at)
+    }
+
+    /// The bytes at `at`, which lie within one piece: records do.
+    pub fn find(&self, at: u64, size: usize) -> Option<Bytes> {
+        let after = self.pieces.partition_point(|piece| piece.at <= at);
+        let piece = self.pieces.get(after.checked_sub(1)?)?;
+        let start = usize::try_from(at - piece.at).ok()?;
+        let end = start.checked_add(size)?;
+        (end <= piece.bytes.len()).then(|| piece.bytes.slice(start..end))
+    }
+}
+
+/// Joins records that lie side by side in one piece, so that a reply has few parts.
+#[derive(Default)]
+pub struct Joined {
+    parts: Vec<Bytes>,
+    size: usize,
+    count: usize,
+    /// The last part: its piece, start and end in the log.
+    last: Option<(u64, u64)>,
+}
+
+impl Joined {
+    /// Adds a record that `cache` holds. False when it does not.
+    pub fn add(&mut self, cache: &TailCache, at: u64, size: usize) -> bool {
+        let end = at + size as u64;
+        if let Some((start, last_end)) = self.last
+            && last_end == at
+            && let Some(longer) = cache.find(start, (end - start) as usize)
+            && let Some(part) = self.parts.last_mut()
+        {
+            *part = longer;
+            self.last = Some((start, end));
+        } else if let Some(bytes) = cache.find(at, size) {
+            self.parts.push(bytes);
+            self.last = Some((at, end));
+        } else {
+            return false;
+        }
+        self.size += size;
+        self.count += 1;
+        true
+    }
+
+    /// Parts, bytes, records.
+    pub fn finish(self) -> (Vec<Bytes>, usize, usize) {
+        (self.parts, self.size, self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(at: u64, text: &'static [u8]) -> Piece {
+        let end = at + text.len() as u64;
+        Piece { at, bytes: Bytes::from_static(text), end, last_record: None }
+    }
+
+    #[test]
+    fn the_newest_bytes_are_found_and_old_ones_are_not() {
+        let mut cache = TailCache::new(8, 10);
+        assert_eq!(cache.base(), 10);
+        cache.push(piece(10, b"abcd"));
+        cache.push(piece(14, b"efgh"));
+        assert_eq!(cache.find(11, 2).as_deref(), Some(&b"bc"[..]));
+        assert_eq!(cache.find(13, 2), None); // over the border of two pieces
+        assert_eq!(cache.find(9, 1), None);
+        assert_eq!(cache.find(18, 1), None);
+        cache.push(piece(18, b"i"));
+        assert_eq!(cache.base(), 14);
+        assert_eq!(cache.find(11, 2), None);
+        assert_eq!(cache.find(18, 1).as_deref(), Some(&b"i"[..]));
+    }
+
+    #[test]
+    fn neighbours_in_one_piece_are_joined() {
+        let mut cache = TailCache::new(100, 0);
+        cache.push(piece(0, b"aabb"));
+        cache.push(piece(4, b"cc"));
+        let mut joined = Joined::default();
+        assert!(joined.add(&cache, 0, 2));
+        assert!(joined.add(&cache, 2, 2));
+        assert!(joined.add(&cache, 4, 2));
+        assert!(!joined.add(&cache, 6, 2));
+        let (parts, size, count) = joined.finish();
+        assert_eq!(parts, [&b"aabb"[..], &b"cc"[..]]);
+        assert_eq!((size, count), (6, 3));
+    }
+}

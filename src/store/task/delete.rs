@@ -1,0 +1,60 @@
+//! A topic goes away, with its queues.
+
+use crate::disk::replace_small;
+use crate::model::TopicName;
+use crate::rt::fault;
+use crate::store::driver::Shared;
+use crate::store::error::Error;
+use crate::store::queue_files;
+use crate::store::snapshot::TopicFloors;
+use std::io;
+
+/// Durable on return: that the topic's records up to now are gone. Its files are removed after
+/// that; recovery removes what a crash leaves.
+pub async fn topic(shared: &Shared, topic: &str) -> Result<(), Error> {
+    let what = format!("delete topic {topic}");
+    let permit = shared.queue_dirs.acquire().await;
+    let _permit = permit.map_err(|e| Error::io(&*what)(io::Error::other(e)))?;
+    let floors = {
+        let mut state = shared.state.lock();
+        let (end, log_min) = (state.log.end(), state.segments.first());
+        state.topic_floors.0.retain(|_, at| *at > log_min);
+        state.topic_floors.0.insert(TopicName::new(topic), end);
+        let removed = state.remove_topic(topic);
+        let gone = |slot: u32| removed.iter().any(|(removed, _)| removed.0 == slot);
+        shared.queue_files.lock().close_where(|(slot, _)| gone(*slot));
+        state.topic_floors.encode()
+    };
+    let path = topic_floors_path(shared);
+    replace_small(&*shared.disk, &path, &floors).await.map_err(Error::io(&*what))?;
+    fault::point("store: topic floor written").await;
+    remove_files(shared, topic).await.map_err(Error::io(&*what))
+}
+
+async fn remove_files(shared: &Shared, topic: &str) -> io::Result<()> {
+    let dir = queue_files::topic_dir(&shared.options, topic);
+    remove_tree(&*shared.disk, &dir)?;
+    shared.disk.sync_dir(&shared.options.consume_queue_dir()).await
+}
+
+/// Removes a topic's directory of queue directories of files.
+pub fn remove_tree(disk: &dyn crate::disk::Disk, dir: &str) -> io::Result<()> {
+    let entries = match disk.list(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        listed => listed?,
+    };
+    for entry in entries {
+        let path = format!("{dir}/{}", entry.name);
+        if entry.is_dir { remove_tree(disk, &path)? } else { disk.remove(&path)? }
+    }
+    disk.remove_dir(dir)
+}
+
+/// Where topics were deleted; nowhere when the file is missing or broken.
+pub fn read_floors(bytes: io::Result<bytes::Bytes>) -> TopicFloors {
+    bytes.ok().and_then(|bytes| TopicFloors::decode(&bytes)).unwrap_or_default()
+}
+
+pub fn topic_floors_path(shared: &Shared) -> String {
+    format!("{}/topic_floors", shared.options.own_dir())
+}

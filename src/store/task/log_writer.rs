@@ -1,0 +1,332 @@
+//! Writes the log: takes what was appended, writes it, syncs it, allocates the next segment, and
+//! tells who may be answered. The only task that writes commit log files.
+
+use super::StoreStop;
+use crate::disk::{BoxFuture, File, Fill};
+use crate::rt::fault;
+use crate::rt::task::yield_now;
+use crate::rt::time::{Alarm, Mono};
+use crate::store::allocate::{Allocation, Need};
+use crate::store::append::{Outcome, Rejection, Ticket};
+use crate::store::commit_log::Piece;
+use crate::store::driver::{Arrival, Shared};
+use crate::store::options::FlushMode;
+use std::io;
+use std::sync::Arc;
+
+/// One turn writes at most so much before other tasks run. Units: bytes.
+const TURN_SIZE_MAX: usize = 1 << 20;
+
+type Pending<T> = Option<BoxFuture<'static, io::Result<T>>>;
+
+pub struct LogWriter {
+    shared: Arc<Shared>,
+    /// Files written since the sync before the last, oldest first; the last one is being written.
+    dirty: Vec<(u64, Arc<dyn File>)>,
+    sync: Pending<()>,
+    segment: Pending<Arc<dyn File>>,
+    allocation: Allocation,
+    /// Write-back was asked for up to here.
+    writeback: u64,
+    outcomes: Vec<(Ticket, Outcome)>,
+    arrivals: Vec<Arrival>,
+}
+
+enum Event {
+    Stop,
+    Clock,
+    Synced(io::Result<()>),
+    Allocated(io::Result<Arc<dyn File>>),
+    Work,
+}
+
+impl LogWriter {
+    pub fn new(shared: Arc<Shared>, end: u64) -> Self {
+        let retry_interval = shared.options.allocate_retry_interval;
+        LogWriter {
+            shared,
+            dirty: Vec::new(),
+            sync: None,
+            segment: None,
+            allocation: Allocation::new(retry_interval),
+            writeback: end,
+            outcomes: Vec::new(),
+            arrivals: Vec::new(),
+        }
+    }
+
+    /// Runs until the store stops or is poisoned. At the stop everything accepted is written,
+    /// synced and answered first.
+    pub async fn run(mut self, mut stop: StoreStop) {
+        if let Err(reason) = self.serve(&mut stop).await {
+            self.poison(&reason);
+        }
+    }
+
+    async fn serve(&mut self, stop: &mut StoreStop) -> Result<(), String> {
+        let mut alarm = Alarm::new(&self.shared.clock);
+        let mut stopping = false;
+        loop {
+            let more = self.turn().await?;
+            if stopping && self.is_idle() {
+                return Ok(());
+            }
+            if more {
+                yield_now().await;
+            }
+            alarm.set(self.next_deadline());
+            let work = async {
+                if !more {
+                    self.shared.log_work.notified().await
+                }
+            };
+            let event = crate::rt::select! {
+                _ = stop.wait(), if !stopping => Event::Stop,
+                _ = alarm.ring() => Event::Clock,
+                done = finished(&mut self.sync) => Event::Synced(done),
+                made = finished(&mut self.segment) => Event::Allocated(made),
+                _ = work => Event::Work,
+            };
+            match event {
+                Event::Stop => {
+                    stopping = true;
+                    self.shared.state.lock().stopping = true;
+                }
+                Event::Clock => self.on_clock(),
+                Event::Synced(done) => self.on_synced(done).await?,
+                Event::Allocated(made) => self.on_allocated(made).await,
+                Event::Work => {}
+            }
+        }
+    }
+
+    /// Writes what can be written, and starts what is due. True when there is more to write.
+    async fn turn(&mut self) -> Result<bool, String> {
+        let now = self.shared.clock.mono();
+        let (pieces, more) = self.take();
+        if !pieces.is_empty() {
+            fault::point("store: appended").await;
+            self.write(pieces).await?;
+            self.tell(now).await;
+        }
+        self.start_sync(now).await;
+        self.start_allocation(now);
+        Ok(more)
+    }
+
+    fn take(&mut self) -> (Vec<Piece>, bool) {
+        let mut state = self.shared.state.lock();
+        let now = self.shared.clock.mono();
+        state.log.cut();
+        let end = state.log.end();
+        state.flush.on_turn(now, end);
+        let (limit, mut size, mut pieces) = (state.segments.end(), 0, Vec::new());
+        while size < TURN_SIZE_MAX
+            && let Some(piece) = state.log.take_below(limit)
+        {
+            size += piece.bytes.len();
+            pieces.push(piece);
+        }
+        let more = state.log.has_pieces() && !state.log.waits_for(limit);
+        (pieces, more)
+    }
+
+    async fn write(&mut self, pieces: Vec<Piece>) -> Result<(), String> {
+        for piece in pieces {
+            let (base, file) = self.file_of(piece.at)?;
+            let offset = piece.at - base;
+            file.write_at(offset, &piece.bytes).map_err(|e| format!("failed to write: {e}"))?;
+            if self.shared.options.flush == FlushMode::Async {
+                self.ask_for_writeback(&piece, base, &file);
+            }
+            self.shared.state.lock().on_piece_written(piece, &mut self.outcomes);
+        }
+        fault::point("store: written").await;
+        Ok(())
+    }
+
+    /// The file is held until a sync has covered it: its errors must be seen.
+    fn file_of(&mut self, at: u64) -> Result<(u64, Arc<dyn File>), String> {
+        let mut state = self.shared.state.lock();
+        let base = state.segments.base_of(at);
+        if let Some((dirty, file)) = self.dirty.last()
+            && *dirty == base
+        {
+            return Ok((base, file.clone()));
+        }
+        let file = state.segments.file(&*self.shared.disk, at);
+        let file = file.map_err(|e| format!("failed to open: {e}"))?;
+        self.dirty.push((base, file.clone()));
+        Ok((base, file))
+    }
+
+    fn ask_for_writeback(&mut self, piece: &Piece, base: u64, file: &Arc<dyn File>) {
+        let from = self.writeback.max(base);
+        let end = piece.at + piece.bytes.len() as u64;
+        if end.saturating_sub(from) >= self.shared.options.writeback_size_bytes {
+            file.start_writeback(from - base, end - from);
+            self.writeback = end;
+        }
+    }
+
+    /// Dispatches what became visible and hands outcomes and arrivals to the listener.
+    async fn tell(&mut self, now: Mono) {
+        let shared = &self.shared;
+        let due = shared.state.lock().dispatch(now, &mut self.arrivals);
+        if due {
+            shared.queue_work.notify_one();
+        }
+        if !self.outcomes.is_empty() {
+            fault::point("store: before ack").await;
+            shared.events.on_outcomes(&mut self.outcomes);
+            self.outcomes.clear();
+            fault::point("store: after ack").await;
+        }
+        if !self.arrivals.is_empty() {
+            shared.events.on_arrivals(&self.arrivals);
+            self.arrivals.clear();
+        }
+    }
+
+    async fn start_sync(&mut self, now: Mono) {
+        let watermark = {
+            let mut state = self.shared.state.lock();
+            // At the stop everything is synced, whatever the interval.
+            let all = state.stopping && self.sync.is_none();
+            let (written, synced) = (state.flush.written(), state.flush.synced());
+            let wanted = state.flush.wanted(now).or((all && written > synced).then_some(written));
+            if let Some(watermark) = wanted {
+                state.flush.on_sync_started(watermark, now);
+            }
+            wanted
+        };
+        if watermark.is_none() {
+            return;
+        }
+        // A rolled segment is synced before the one after it: the watermark may pass it.
+        let files: Vec<_> = self.dirty.iter().map(|(_, file)| file.clone()).collect();
+        if let Some(current) = self.dirty.pop() {
+            self.dirty = vec![current];
+        }
+        if files.len() > 1 {
+            crate::rt::probe!("store: synced over a segment border");
+        }
+        fault::point("store: before sync").await;
+        self.sync = Some(Box::pin(async move {
+            for file in files {
+                file.sync_data().await?;
+            }
+            Ok(())
+        }));
+    }
+
+    async fn on_synced(&mut self, done: io::Result<()>) -> Result<(), String> {
+        self.sync = None;
+        done.map_err(|e| format!("failed to sync: {e}"))?;
+        fault::point("store: synced").await;
+        self.shared.state.lock().flush.on_synced(&mut self.outcomes);
+        let now = self.shared.clock.mono();
+        self.tell(now).await;
+        Ok(())
+    }
+
+    fn start_allocation(&mut self, now: Mono) {
+        let shared = &self.shared;
+        let mut state = shared.state.lock();
+        let (end, size) = (state.segments.end(), state.segments.size());
+        let need = Need {
+            waiting: state.log.waits_for(end),
+            ahead: !state.stopping && end.saturating_sub(state.log.end()) < size / 2,
+            asked: std::mem::take(&mut state.segment_asked),
+        };
+        if (state.stopping && !need.waiting) || !self.allocation.start(now, need) {
+            return;
+        }
+        // The first file is wanted at once; the others have time to be filled.
+        let fill = match shared.options.flush {
+            FlushMode::Sync if end > state.segments.first() => Fill::Zeroed,
+            _ => Fill::Allocated,
+        };
+        let (path, staging) = (state.segments.path(end), shared.options.staging_dir());
+        self.segment = Some(shared.disk.create_whole(&path, &staging, size, fill));
+    }
+
+    async fn on_allocated(&mut self, made: io::Result<Arc<dyn File>>) {
+        self.segment = None;
+        let now = self.shared.clock.mono();
+        match made {
+            Ok(file) => {
+                fault::point("store: segment created").await;
+                self.allocation.on_made();
+                let mut state = self.shared.state.lock();
+                if std::mem::take(&mut state.no_space) {
+                    tracing::info!("space is back: appends go on");
+                    crate::rt::probe!("store: space came back");
+                }
+                state.segments.grow(file);
+            }
+            Err(error) => {
+                let why = match error.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Rejection::NoSpace,
+                    _ => Rejection::SegmentLate,
+                };
+                tracing::error!("failed to allocate the next commit log file: {error}");
+                self.allocation.on_failed(now);
+                {
+                    let mut state = self.shared.state.lock();
+                    state.no_space = true;
+                    let end = state.segments.end();
+                    if state.log.waits_for(end) {
+                        crate::rt::probe!("store: rejected suffix for no space");
+                        state.reject_from(end, why, &mut self.outcomes);
+                    }
+                }
+                self.tell(now).await;
+            }
+        }
+    }
+
+    fn on_clock(&mut self) {
+        let now = self.shared.clock.mono();
+        let mut state = self.shared.state.lock();
+        let late = state.flush.on_deadline(now, &mut self.outcomes);
+        let end = state.segments.end();
+        if late && state.log.waits_for(end) {
+            crate::rt::probe!("store: rejected suffix for a late segment");
+            state.reject_from(end, Rejection::SegmentLate, &mut self.outcomes);
+        }
+        drop(state);
+        if !self.outcomes.is_empty() {
+            self.shared.events.on_outcomes(&mut self.outcomes);
+            self.outcomes.clear();
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        let state = self.shared.state.lock();
+        let retry = self.allocation.next_deadline().filter(|_| !state.stopping);
+        state.flush.next_deadline().into_iter().chain(retry).min()
+    }
+
+    fn is_idle(&self) -> bool {
+        let state = self.shared.state.lock();
+        let done = state.flush.written() == state.flush.synced();
+        done && !state.log.has_pieces() && self.sync.is_none() && self.segment.is_none()
+    }
+
+    fn poison(&mut self, reason: &str) {
+        crate::rt::probe!("store: poisoned");
+        tracing::error!("the commit log is poisoned: {reason}");
+        self.shared.state.lock().on_poison(reason, &mut self.outcomes);
+        self.shared.events.on_outcomes(&mut self.outcomes);
+        self.shared.events.on_poison(reason);
+    }
+}
+
+/// The value of a call that is under way; never, when none is.
+async fn finished<T>(pending: &mut Pending<T>) -> io::Result<T> {
+    match pending {
+        Some(call) => call.await,
+        None => std::future::pending().await,
+    }
+}

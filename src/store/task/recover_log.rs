@@ -1,0 +1,252 @@
+//! Reading the commit log from files at the start: record by record, and past bad places.
+
+use crate::disk::{Disk, File};
+use crate::format::message_unit::{self, BLANK_MAGIC, BLANK_SIZE, DecodeError, MAGIC, Unit};
+use crate::model::PhysicalOffset;
+use crate::store::error::Error;
+use crate::store::segment;
+use bytes::Bytes;
+use std::io;
+use std::sync::Arc;
+
+/// What an unreadable place costs: the search goes on behind it. Units: bytes.
+const SECTOR_SIZE: u64 = 4096;
+
+/// The log's files and a window into them.
+pub struct LogFiles {
+    disk: Arc<dyn Disk>,
+    dir: String,
+    pub size: u64,
+    pub first: u64,
+    pub end: u64,
+    chunk: usize,
+    open: Option<(u64, Arc<dyn File>)>,
+    window_at: u64,
+    window: Bytes,
+}
+
+/// What lies at a position.
+pub enum Found {
+    /// A record that ends at `end`. Its bytes are the first of `window`.
+    Record {
+        end: u64,
+    },
+    /// The log goes on in the next segment.
+    Blank,
+    /// Zeros.
+    Nothing,
+    Bad(String),
+}
+
+impl LogFiles {
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        dir: &str,
+        size: u64,
+        (first, end): (u64, u64),
+        chunk: usize,
+    ) -> Self {
+        LogFiles {
+            disk,
+            dir: dir.to_owned(),
+            size,
+            first,
+            end,
+            chunk,
+            open: None,
+            window_at: 0,
+            window: Bytes::new(),
+        }
+    }
+
+    pub fn base_of(&self, at: u64) -> u64 {
+        at - at % self.size
+    }
+    pub fn path(&self, at: u64) -> String {
+        format!("{}/{}", self.dir, segment::name(self.base_of(at)))
+    }
+    pub fn holds(&self, at: u64) -> bool {
+        self.first <= at && at < self.end
+    }
+
+    pub fn file(&mut self, at: u64) -> io::Result<Arc<dyn File>> {
+        let base = self.base_of(at);
+        if let Some((open, file)) = &self.open
+            && *open == base
+        {
+            return Ok(file.clone());
+        }
+        let file = self.disk.open(&self.path(at))?;
+        self.open = Some((base, file.clone()));
+        Ok(file)
+    }
+
+    /// At least `len` bytes from `at` on when the segment has so many, and what else the window
+    /// holds.
+    pub async fn bytes(&mut self, at: u64, len: usize) -> io::Result<Bytes> {
+        let segment_end = self.base_of(at) + self.size;
+        let len = len.min((segment_end - at) as usize);
+        let window_end = self.window_at + self.window.len() as u64;
+        if at < self.window_at || at + len as u64 > window_end {
+            let more = len.max(self.chunk).min((segment_end - at) as usize);
+            let base = self.base_of(at);
+            self.window = self.file(at)?.read(at - base, more).await?;
+            self.window_at = at;
+        }
+        Ok(self.window.slice((at - self.window_at) as usize..))
+    }
+
+    /// What lies at `at`. The bytes are given back so that the caller can decode them again.
+    pub async fn look(&mut self, at: u64) -> io::Result<(Found, Bytes)> {
+        let segment_end = self.base_of(at) + self.size;
+        let mut need = BLANK_SIZE;
+        loop {
+            let bytes = self.bytes(at, need).await?;
+            let found = match message_unit::decode(&bytes, PhysicalOffset(at), true) {
+                Ok(Unit::Record(record)) => Found::Record { end: at + record.size() as u64 },
+                Ok(Unit::Blank { size }) if at + u64::from(size) == segment_end => Found::Blank,
+                Ok(Unit::Blank { size }) => {
+                    let left = segment_end - at;
+                    Found::Bad(format!("a blank record of {size} bytes where {left} are left"))
+                }
+                Ok(Unit::End) => Found::Nothing,
+                Err(DecodeError::Truncated { need: more, .. })
+                    if more > need && at + more as u64 <= segment_end =>
+                {
+                    need = more;
+                    continue;
+                }
+                Err(error) => Found::Bad(error.to_string()),
+            };
+            return Ok((found, bytes));
+        }
+    }
+
+    /// Where the next good unit begins in `from..until`; `until` when there is none. For bad
+    /// places below the durable floor.
+    pub async fn find_next(&mut self, from: u64, until: u64) -> u64 {
+        let mut at = from;
+        while at < until {
+            let (candidate, next) = self.scan_window(at, until).await;
+            let Some(candidate) = candidate else {
+                at = next;
+                continue;
+            };
+            match self.look(candidate).await {
+                Ok((Found::Record { .. } | Found::Blank, _)) => return candidate,
+                _ => at = candidate + 1,
+            }
+        }
+        until
+    }
+
+    /// The first place in the next window where a magic stands, or where to look then.
+    async fn scan_window(&mut self, at: u64, until: u64) -> (Option<u64>, u64) {
+        let segment_end = self.base_of(at) + self.size;
+        if segment_end - at < BLANK_SIZE as u64 {
+            return (None, segment_end);
+        }
+        let Ok(bytes) = self.bytes(at, BLANK_SIZE).await else {
+            return (None, (at / SECTOR_SIZE + 1) * SECTOR_SIZE);
+        };
+        let last = bytes.len() - BLANK_SIZE;
+        for skip in 0..=last {
+            let magic = bytes[skip + 4..].first_chunk::<4>().map_or(0, |m| u32::from_be_bytes(*m));
+            if magic == MAGIC || magic == BLANK_MAGIC {
+                let found = at + skip as u64;
+                return (Some(found).filter(|found| *found < until), found.max(until.min(found)));
+            }
+        }
+        (None, at + last as u64 + 1)
+    }
+
+    /// Whether `floor` can be believed: the record at `last_at` is whole, has this checksum, and
+    /// the log went on at `end` after it.
+    pub async fn is_anchor(&mut self, last_at: u64, last_crc: u32, end: u64) -> bool {
+        if last_at == end {
+            return end == self.first && last_crc == 0;
+        }
+        if !self.holds(last_at) || end > self.end {
+            return false;
+        }
+        let Ok((Found::Record { end: found }, bytes)) = self.look(last_at).await else {
+            return false;
+        };
+        if crc32fast::hash(&bytes[..(found - last_at) as usize]) != last_crc {
+            return false;
+        }
+        if found == end {
+            return true;
+        }
+        let blank = self.holds(found) && matches!(self.look(found).await, Ok((Found::Blank, _)));
+        blank && self.base_of(found) + self.size == end
+    }
+
+    /// Store time of the record at `at`.
+    pub async fn stored_at(&mut self, at: u64) -> Option<crate::model::WallMillis> {
+        let (_, bytes) = self.look(at).await.ok()?;
+        match message_unit::decode(&bytes, PhysicalOffset(at), false) {
+            Ok(Unit::Record(record)) => Some(record.store_timestamp()),
+            _ => None,
+        }
+    }
+
+    /// Reads everything in `from..to` and writes it again, so that pages that a failed sync left
+    /// clean are dirty, then syncs. Durable on return: the range.
+    pub async fn rewrite(&mut self, from: u64, to: u64) -> Result<u64, Error> {
+        let (mut at, mut last) = (from, None);
+        while at < to {
+            let (base, path) = (self.base_of(at), self.path(at));
+            let file = self.file(at).map_err(Error::io(path.clone()))?;
+            if last.as_ref().is_some_and(|(old, _)| *old != base)
+                && let Some((_, old)) = last.take()
+            {
+                sync(&old, &path).await?;
+            }
+            let len = (to.min(base + self.size) - at).min(self.chunk.max(4096) as u64) as usize;
+            let what = format!("{path}: read {len} bytes at {}", at - base);
+            let bytes = file.read(at - base, len).await.map_err(Error::io(what))?;
+            file.write_at(at - base, &bytes).map_err(Error::io(path))?;
+            last = Some((base, file));
+            at += len as u64;
+        }
+        if let Some((base, file)) = last {
+            sync(&file, &self.path(base)).await?;
+        }
+        Ok(to.saturating_sub(from))
+    }
+
+    /// Makes everything from `at` to the end of its file zero. Returns how many bytes from `at` to
+    /// the last that was not. Durable on return.
+    pub async fn zero_from(&mut self, at: u64) -> Result<u64, Error> {
+        if !self.holds(at) {
+            return Ok(0);
+        }
+        let (base, path) = (self.base_of(at), self.path(at));
+        let file = self.file(at).map_err(Error::io(path.clone()))?;
+        let (mut position, mut dirty_end) = (at, at);
+        while position < base + self.size {
+            let len = (base + self.size - position).min(self.chunk.max(4096) as u64) as usize;
+            // What cannot be read is made zero too: that may be what the device needs.
+            let read = file.read(position - base, len).await;
+            let used = match &read {
+                Ok(bytes) => bytes.iter().rposition(|byte| *byte != 0).map(|last| last + 1),
+                Err(_) => Some(len),
+            };
+            if let Some(used) = used {
+                let zeros = vec![0; len];
+                file.write_at(position - base, &zeros).map_err(Error::io(path.clone()))?;
+                dirty_end = position + used as u64;
+            }
+            position += len as u64;
+        }
+        if dirty_end > at {
+            sync(&file, &path).await?;
+        }
+        Ok(dirty_end - at)
+    }
+}
+
+async fn sync(file: &Arc<dyn File>, path: &str) -> Result<(), Error> {
+    file.sync_data().await.map_err(Error::io(format!("{path}: sync")))
+}

@@ -1,0 +1,222 @@
+//! Queue files at the start: which there are, runs that are missing, and what is too much.
+
+use super::queue_file;
+use crate::disk::{Disk, File};
+use crate::format::consume_queue_unit::{QueueUnit, SIZE};
+use crate::model::{QueueId, QueueKey, TopicName};
+use crate::store::error::Error;
+use crate::store::options::Options;
+use crate::store::queue_files;
+use crate::store::recovery::{self, Run};
+use crate::store::segment;
+use crate::store::snapshot::Row;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+/// The search for stale entries ends after so many zeros. Units: bytes.
+const ZEROS_MAX: u64 = 64 << 10;
+const STEP_SIZE: u64 = 4096;
+
+pub struct QueueDirs {
+    disk: Arc<dyn Disk>,
+    options: Options,
+    /// The starts of the files of every queue, ascending. Units: bytes.
+    pub files: BTreeMap<QueueKey, Vec<u64>>,
+    /// Written and not yet synced.
+    dirty: BTreeSet<(QueueKey, u64)>,
+}
+
+impl QueueDirs {
+    /// Errors: `Foreign` for a file with another name or length. Directories that are no queue are
+    /// left alone, as in 4.9.
+    pub fn list(disk: &Arc<dyn Disk>, options: &Options) -> Result<Self, Error> {
+        let mut files = BTreeMap::new();
+        let root = options.consume_queue_dir();
+        for topic in list(&**disk, &root)?.into_iter().filter(|entry| entry.is_dir) {
+            let dir = format!("{root}/{}", topic.name);
+            for queue in list(&**disk, &dir)?.into_iter().filter(|entry| entry.is_dir) {
+                let Ok(id) = queue.name.parse::<u32>() else { continue };
+                let key = QueueKey { topic: TopicName::new(&topic.name), queue: QueueId(id) };
+                let dir = format!("{dir}/{}", queue.name);
+                files.insert(key, list_files(&**disk, &dir, queue_files::file_size(options))?);
+            }
+        }
+        let (disk, options) = (disk.clone(), options.clone());
+        Ok(QueueDirs { disk, options, files, dirty: BTreeSet::new() })
+    }
+
+    fn io<'a>(&self, key: &'a QueueKey) -> impl Fn(io::Error) -> Error + use<'a> {
+        let key = key.clone();
+        move |e| Error::io(format!("consume queue {}/{}", key.topic, key.queue))(e)
+    }
+
+    fn open(&self, key: &QueueKey, base: u64) -> io::Result<Arc<dyn File>> {
+        self.disk.open(&queue_files::path(&self.options, key, base))
+    }
+
+    async fn entry(&self, key: &QueueKey, offset: u64) -> io::Result<Option<QueueUnit>> {
+        let (base, at) = queue_files::place(&self.options, offset);
+        if !self.files.get(key).is_some_and(|bases| bases.binary_search(&base).is_ok()) {
+            return Ok(None);
+        }
+        Ok(QueueUnit::decode(&self.open(key, base)?.read(at, SIZE).await?))
+    }
+
+    /// Whether the files hold the queue as the snapshot knew it: without a gap, and with its last
+    /// entry.
+    pub async fn is_as(&self, row: &Row) -> bool {
+        if row.end <= row.min {
+            return true;
+        }
+        let Some(bases) = self.files.get(&row.key) else { return false };
+        let (low, _) = queue_files::place(&self.options, row.min);
+        let (high, _) = queue_files::place(&self.options, row.end - 1);
+        let size = queue_files::file_size(&self.options);
+        let gap = (low..=high).step_by(size as usize).any(|b| bases.binary_search(&b).is_err());
+        let last = self.entry(&row.key, row.end - 1).await;
+        !gap && matches!(last, Ok(Some(unit)) if unit.physical_offset.0 == row.last_physical)
+    }
+
+    pub async fn write_run(&mut self, run: &Run) -> Result<(), Error> {
+        let failed = self.io(&run.key);
+        for part in queue_files::parts(&self.options, run.from, run.units.len()) {
+            let bases = self.files.entry(run.key.clone()).or_default();
+            let file = match bases.binary_search(&part.base) {
+                Ok(_) => self.open(&run.key, part.base).map_err(&failed)?,
+                Err(place) => {
+                    bases.insert(place, part.base);
+                    let (disk, options) = (&*self.disk, &self.options);
+                    queue_file::create(disk, options, &run.key, part.base, part.at)
+                        .await
+                        .map_err(&failed)?
+                }
+            };
+            let entries = queue_files::encode(&run.units[part.entries.clone()]);
+            file.write_at(part.at, &entries).map_err(&failed)?;
+            self.dirty.insert((run.key.clone(), part.base));
+        }
+        Ok(())
+    }
+
+    /// The end of a queue that the scan saw no record of, and where its last record lies.
+    pub async fn own_end(&self, key: &QueueKey, scanned_from: u64) -> Result<(u64, u64), Error> {
+        let failed = self.io(key);
+        for base in self.files.get(key).into_iter().flatten().rev() {
+            let file = self.open(key, *base).map_err(&failed)?;
+            let size = queue_files::file_size(&self.options) as usize;
+            let entries = queue_files::decode(&file.read(0, size).await.map_err(&failed)?);
+            let from = base / SIZE as u64;
+            if let Some(end) = recovery::end_without_records(&entries, from, scanned_from) {
+                return Ok(end);
+            }
+        }
+        Ok((0, crate::store::snapshot::NO_ENTRY))
+    }
+
+    /// The first offset below `end` whose record still is in the log; `end` when there is none.
+    /// Source: ConsumeQueue#correctMinOffset (4.9.3). Differs: all files are looked at (W-31).
+    pub async fn min(&self, key: &QueueKey, end: u64, log_min: u64) -> Result<u64, Error> {
+        let first = self.files.get(key).and_then(|bases| bases.first()).copied();
+        let Some(first) = first else { return Ok(end) };
+        let (mut low, mut high) = ((first / SIZE as u64).min(end), end);
+        while low < high {
+            let middle = if low == first / SIZE as u64 { low } else { low + (high - low) / 2 };
+            let unit = self.entry(key, middle).await.map_err(self.io(key))?;
+            let there = |u: QueueUnit| !u.is_blank() && !u.is_empty();
+            if unit.is_some_and(|u| there(u) && u.physical_offset.0 >= log_min) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        Ok(low)
+    }
+
+    /// Removes what lies at or past `end`: whole files, and entries up to a stretch of zeros.
+    /// Returns the number of bytes that were not zero.
+    pub async fn cut(&mut self, key: &QueueKey, end: u64) -> Result<u64, Error> {
+        let failed = self.io(key);
+        let limit = end * SIZE as u64;
+        let (base, mut at) = queue_files::place(&self.options, end);
+        let bases = self.files.entry(key.clone()).or_default();
+        let mut removed = 0;
+        while let Some(last) = bases.last().copied()
+            && last >= limit
+        {
+            let path = queue_files::path(&self.options, key, last);
+            self.disk.remove(&path).map_err(&failed)?;
+            bases.pop();
+            removed += 1;
+        }
+        if removed > 0 {
+            crate::rt::probe!("store: recovery removed queue files past the end");
+            let dir = queue_files::dir(&self.options, key);
+            self.disk.sync_dir(&dir).await.map_err(&failed)?;
+        }
+        if self.files.get(key).and_then(|bases| bases.last()) != Some(&base) || at == 0 {
+            return Ok(0);
+        }
+        let file = self.open(key, base).map_err(&failed)?;
+        let (size, mut zeros, mut cut) = (queue_files::file_size(&self.options), 0, 0);
+        while at < size && zeros < ZEROS_MAX {
+            let len = STEP_SIZE.min(size - at);
+            let bytes = file.read(at, len as usize).await.map_err(&failed)?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                file.write_at(at, &vec![0; len as usize]).map_err(&failed)?;
+                self.dirty.insert((key.clone(), base));
+                (zeros, cut) = (0, cut + len);
+            } else {
+                zeros += len;
+            }
+            at += len;
+        }
+        Ok(cut)
+    }
+
+    /// Removes the directories of deleted topics that a crash left.
+    pub async fn remove_topic(&mut self, topic: &str) -> io::Result<()> {
+        self.files.retain(|key, _| &*key.topic != topic);
+        super::delete::remove_tree(&*self.disk, &queue_files::topic_dir(&self.options, topic))?;
+        self.disk.sync_dir(&self.options.consume_queue_dir()).await
+    }
+
+    /// Durable on return: everything written here.
+    pub async fn sync(&mut self) -> Result<(), Error> {
+        for (key, base) in std::mem::take(&mut self.dirty) {
+            if !self.files.get(&key).is_some_and(|bases| bases.binary_search(&base).is_ok()) {
+                continue;
+            }
+            let file = self.open(&key, base).map_err(self.io(&key))?;
+            file.sync_data().await.map_err(self.io(&key))?;
+        }
+        Ok(())
+    }
+}
+
+fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<crate::disk::Entry>, Error> {
+    disk.list(dir).map_err(Error::io(format!("list {dir}")))
+}
+
+/// The starts of the files in `dir`, which all have `size` bytes and the name of their start.
+pub fn list_files(disk: &dyn Disk, dir: &str, size: u64) -> Result<Vec<u64>, Error> {
+    let mut bases = Vec::new();
+    for entry in list(disk, dir)? {
+        let path = format!("{dir}/{}", entry.name);
+        let foreign = |what: String| Error::Foreign { path: path.clone(), what };
+        if entry.is_dir {
+            return Err(foreign("a directory, only files named by 20 digits belong here".into()));
+        }
+        let base = segment::base(&entry.name).filter(|base| base % size == 0).ok_or_else(|| {
+            foreign(format!("only files named by 20 digits, a multiple of {size}, belong here"))
+        })?;
+        if entry.size != size {
+            let has = entry.size;
+            return Err(foreign(format!(
+                "the file has {has} bytes at offset {base}, {size} were expected"
+            )));
+        }
+        bases.push(base);
+    }
+    Ok(bases)
+}

@@ -1,0 +1,63 @@
+//! The orderly stop.
+//!
+//! Source: DefaultMessageStore#shutdown (4.9.3).
+//! Differs: everything is synced before `abort` goes away (W-14).
+
+use super::{floor_writer, queue_writer};
+use crate::rt::fault;
+use crate::store::driver::Shared;
+use crate::store::error::Error;
+use std::io;
+
+/// The tasks were told to stop; waits for all `task_count` of them, then finishes.
+pub async fn run(shared: &Shared, task_count: usize) -> Result<(), Error> {
+    shared.ended.subscribe().until(|ended| *ended >= task_count).await;
+    let poison = shared.state.lock().poison.clone();
+    if let Some(reason) = poison {
+        *shared.lock.lock() = None;
+        return Err(Error::Poisoned(reason.to_string()));
+    }
+    if shared.lock.lock().is_none() {
+        return Ok(()); // it was stopped before
+    }
+    let finished = finish(shared).await;
+    *shared.lock.lock() = None;
+    finished.map_err(Error::io("stop in order, the next start will recover"))
+}
+
+async fn finish(shared: &Shared) -> io::Result<()> {
+    let (disk, options) = (&shared.disk, &shared.options);
+    queue_writer::checkpoint(shared).await?;
+    floor_writer::write(shared).await?;
+    disk.open_or_create(&floor_writer::path(shared))?.sync_data().await?;
+    remove_unused_segments(shared).await?;
+    disk.sync_dir(&options.own_dir()).await?;
+    if shared.state.lock().queues_suspect {
+        return Err(io::Error::other("queue files could not be synced"));
+    }
+    fault::point("store: before abort is removed").await;
+    match disk.remove(&format!("{}/abort", options.root)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    disk.sync_dir(&options.root).await
+}
+
+/// Files that were made ahead and hold nothing. Source: AllocateMappedFileService#shutdown.
+async fn remove_unused_segments(shared: &Shared) -> io::Result<()> {
+    let unused: Vec<String> = {
+        let state = shared.state.lock();
+        let (segments, end) = (&state.segments, state.log.end());
+        let mut bases = Vec::new();
+        let mut base = segments.end();
+        while base > segments.first() && base - segments.size() >= end {
+            base -= segments.size();
+            bases.push(segments.path(base));
+        }
+        bases
+    };
+    for path in &unused {
+        shared.disk.remove(path)?;
+    }
+    shared.disk.sync_dir(&shared.options.commit_log_dir).await
+}
