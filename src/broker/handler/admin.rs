@@ -1,13 +1,14 @@
-//! What tools and slaves ask: requests 28, 33, 43, 200, 201 and 202.
+//! What tools and slaves ask: requests 28, 33, 43, 200 to 202, 207, 208 and 300.
 
 use super::super::driver::{Core, Shared};
 use super::super::reply::{Answer, Refusal};
 use super::super::subscription_groups::GroupConfig;
 use super::topic::json;
 use super::{Done, Request, later};
-use crate::model::{PhysicalOffset, QueueId, QueueKey};
+use crate::model::{PhysicalOffset, QueueId, QueueKey, QueueOffset, TopicName};
 use crate::protocol::body;
 use crate::protocol::code::response_code as code;
+use crate::protocol::header::group::DeleteSubscriptionGroupHeader;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use std::fmt::Write;
@@ -101,7 +102,53 @@ pub(super) fn update_group(shared: &Shared, core: &mut Core, request: &Request) 
     Ok(Done::Empty)
 }
 
-/// Min, max and newest time of every queue of a topic, keyed by objects as fastjson prints them.
+/// Source: AdminBrokerProcessor#deleteSubscriptionGroup (4.9.3).
+pub(super) fn delete_group(shared: &Shared, core: &mut Core, request: &Request) -> Answer<Done> {
+    let header = DeleteSubscriptionGroupHeader::decode(&request.header.ext)
+        .map_err(|error| Refusal::system_error(error.to_string()))?;
+    core.groups.remove(shared.clock.wall(), &header.group_name);
+    if header.removes_offset {
+        core.offsets.remove_group(&header.group_name);
+    }
+    shared.unsaved.notify_one();
+    Ok(Done::Empty)
+}
+
+/// Groups that consume a topic, live or not.
+/// Source: AdminBrokerProcessor#queryTopicConsumeByWho (4.9.3).
+pub(super) fn groups_of_topic(core: &Core, request: &Request) -> Answer<Done> {
+    let topic = request.header.ext.get("topic").unwrap_or_default();
+    let mut groups = core.clients.groups_of_topic(&topic);
+    groups.extend(core.offsets.groups_of_topic(&topic));
+    groups.sort_unstable();
+    groups.dedup();
+    json(&serde_json::json!({ "groupList": groups }))
+}
+
+/// The queues of a topic, as a task may look at them.
+struct Queues {
+    topic: TopicName,
+    count: u32,
+}
+
+impl Queues {
+    fn keys(&self) -> impl Iterator<Item = QueueKey> {
+        let key = |queue| QueueKey { topic: self.topic.clone(), queue: QueueId(queue) };
+        (0..self.count).map(key)
+    }
+}
+
+/// A queue in key position, as fastjson prints it: an object, which no standard allows.
+fn push_queue_key(out: &mut String, broker: &str, key: &QueueKey) {
+    if !out.ends_with('{') {
+        out.push(',');
+    }
+    let (broker, topic) = (Value::from(broker), Value::from(&*key.topic));
+    let queue = key.queue;
+    let _ = write!(out, "{{\"brokerName\":{broker},\"queueId\":{queue},\"topic\":{topic}}}:");
+}
+
+/// Min, max and newest time of every queue of a topic.
 /// Source: AdminBrokerProcessor#getTopicStatsInfo (4.9.3).
 pub(super) fn topic_stats(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
     let name = request.header.ext.get("topic").unwrap_or_default();
@@ -109,26 +156,64 @@ pub(super) fn topic_stats(shared: &Arc<Shared>, core: &Core, request: &Request) 
         let remark = format!("topic[{name}] not exist");
         return Err(Refusal::new(code::TOPIC_NOT_EXIST, remark));
     };
-    let (topic, queues) = (topic.name.clone(), topic.config.write_queue_nums);
-    let broker = Value::from(shared.options.topics.broker_name.as_str());
-    let store = shared.store.clone();
+    let queues = Queues { topic: topic.name.clone(), count: topic.config.write_queue_nums };
+    let shared = shared.clone();
     later(request, async move {
         let mut text = String::from("{\"offsetTable\":{");
-        for queue in 0..queues {
-            let key = QueueKey { topic: topic.clone(), queue: QueueId(queue) };
-            let (min, max) = (store.min_offset(&key), store.max_offset(&key));
-            let newest = crate::model::QueueOffset(max.0.saturating_sub(1));
-            let time = match max.0 {
-                0 => Ok(None),
-                _ => store.store_time_of(&key, newest).await,
-            };
-            let time = time.ok().flatten().map_or(0, |time| time.0);
-            let comma = if queue == 0 { "" } else { "," };
-            let name = Value::from(&*topic);
+        for key in queues.keys() {
+            let (min, max) = (shared.store.min_offset(&key), shared.store.max_offset(&key));
+            let time = store_time_before(&shared, &key, max).await.unwrap_or(0);
+            push_queue_key(&mut text, &shared.options.topics.broker_name, &key);
             let _ = write!(
                 text,
-                "{comma}{{\"brokerName\":{broker},\"queueId\":{queue},\"topic\":{name}}}:\
-                 {{\"lastUpdateTimestamp\":{time},\"maxOffset\":{max},\"minOffset\":{min}}}"
+                "{{\"lastUpdateTimestamp\":{time},\"maxOffset\":{max},\"minOffset\":{min}}}"
+            );
+        }
+        text.push_str("}}");
+        Ok(Done::Body(Bytes::from(text)))
+    })
+}
+
+/// When the message before `offset` was stored.
+async fn store_time_before(shared: &Shared, key: &QueueKey, offset: QueueOffset) -> Option<i64> {
+    let before = QueueOffset(offset.0.checked_sub(1)?);
+    Some(shared.store.store_time_of(key, before).await.ok()??.0)
+}
+
+/// How far a group is in each queue of a topic, or of all its topics.
+/// Source: AdminBrokerProcessor#getConsumeStats (4.9.3).
+/// Differs: the rate is not counted yet and reads 0.
+pub(super) fn consume_stats(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
+    let group = request.header.ext.get("consumerGroup").unwrap_or_default();
+    let topic = request.header.ext.get("topic").unwrap_or_default();
+    let topics = match topic.trim().is_empty() {
+        true => core.offsets.topics_of_group(&group),
+        false => vec![&*topic],
+    };
+    let live = core.clients.consumer_group(&group);
+    let mut rows = Vec::new();
+    for topic in topics.iter().filter_map(|topic| core.topics.get(topic)) {
+        if live.is_some_and(|live| live.subscription(&topic.name).is_none()) {
+            continue;
+        }
+        let queues = Queues { topic: topic.name.clone(), count: topic.config.read_queue_nums };
+        for key in queues.keys() {
+            let consumed = core.offsets.get(&group, &key.topic, key.queue).unwrap_or(0).max(0);
+            rows.push((key, consumed));
+        }
+    }
+    let shared = shared.clone();
+    later(request, async move {
+        let mut text = String::from("{\"consumeTps\":0.0,\"offsetTable\":{");
+        for (key, consumed) in rows {
+            let end = shared.store.max_offset(&key);
+            let at = QueueOffset(consumed as u64);
+            let time = store_time_before(&shared, &key, at).await.unwrap_or(0);
+            push_queue_key(&mut text, &shared.options.topics.broker_name, &key);
+            let _ = write!(
+                text,
+                "{{\"brokerOffset\":{end},\"consumerOffset\":{consumed},\
+                 \"lastTimestamp\":{time}}}"
             );
         }
         text.push_str("}}");

@@ -163,12 +163,19 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
         request::GET_CONSUMER_CONNECTION_LIST => client::consumers(core, request),
         request::GET_PRODUCER_CONNECTION_LIST => client::producers(core, request),
         request::UPDATE_AND_CREATE_TOPIC => topic::update(shared, core, request),
+        request::DELETE_TOPIC_IN_BROKER => topic::delete(shared, core, request),
         request::GET_ALL_TOPIC_CONFIG => topic::all(core),
         request::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => topic::system_list(core),
         request::GET_TOPIC_STATS_INFO => admin::topic_stats(shared, core, request),
         request::GET_BROKER_RUNTIME_INFO => admin::runtime_info(shared),
         request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => admin::update_group(shared, core, request),
         request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => admin::all_groups(core),
+        request::DELETE_SUBSCRIPTIONGROUP => admin::delete_group(shared, core, request),
+        request::GET_CONSUME_STATS => admin::consume_stats(shared, core, request),
+        request::GET_ALL_DELAY_OFFSET => {
+            Ok(Done::Body(Bytes::from_static(b"{\"offsetTable\":{}}")))
+        }
+        request::QUERY_TOPIC_CONSUME_BY_WHO => admin::groups_of_topic(core, request),
         request::GET_ALL_CONSUMER_OFFSET => admin::all_offsets(core),
         request::VIEW_MESSAGE_BY_ID => admin::view_message(shared, request),
         code => Err(Refusal::unknown_code(code)),

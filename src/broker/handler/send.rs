@@ -81,6 +81,7 @@ fn accept_header(
     }
     let queue = choose_queue(&mut core.rng, topic, header.queue_id, request)?;
     let mut name = topic.name.clone();
+    let mut is_durable = core.topics.is_durable(topic);
     let mut flag = header.sys_flag;
     if topic.config.topic_filter_type == FilterType::MultiTag {
         flag |= sys_flag::MULTI_TAGS;
@@ -88,10 +89,12 @@ fn accept_header(
     let mut target = queue;
     if header.topic.starts_with(RETRY_PREFIX) && !header.is_batch {
         if let Some(dead) = dead_letter_topic(shared, core, request, header)? {
-            (name, target) = (dead, 0);
+            is_durable = core.topics.get(&dead).is_some_and(|row| core.topics.is_durable(row));
+            name = dead;
+            target = 0;
         }
     }
-    if !core.topics.is_durable(&name) {
+    if !is_durable {
         return wait_for_topic(shared, core);
     }
     let place = Place { topic: &name, target, asked: queue, sys_flag: flag };
