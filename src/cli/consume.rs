@@ -1,7 +1,7 @@
 //! `hotfire consume`: prints messages one per line and commits what it printed.
 
 use super::failure::Failure;
-use super::member::{self, Member, NameServers, Printed};
+use super::member::{self, NameServers, Printed};
 use super::moment;
 use crate::client::{
     Client, Interest, MessageQueue, PullRequest, PullResult, PullStatus, Subscription, allocate,
@@ -65,7 +65,7 @@ pub fn run(args: &Consume) -> Result<(), Failure> {
 
 async fn consume(args: &Consume) -> Result<(), Failure> {
     let member = member::start(&args.servers)?;
-    let now = member.clock.wall();
+    let now = member.world.clock.wall();
     let begin = match args.from.as_deref() {
         None => Begin::Committed,
         Some("first") => Begin::First,
@@ -81,7 +81,7 @@ async fn consume(args: &Consume) -> Result<(), Failure> {
     let subscription = Subscription::tags(&args.topic, &args.filter, now.0)?;
     let reading = Reading {
         client: member.client.clone(),
-        clock: member.clock.clone(),
+        clock: member.world.clock.clone(),
         group: GroupName::new(&args.group),
         topic: TopicName::new(&args.topic),
         subscription,
@@ -89,7 +89,12 @@ async fn consume(args: &Consume) -> Result<(), Failure> {
         is_json: args.json,
     };
     let left = args.count.unwrap_or(u64::MAX);
-    if args.follow { follow(&reading, &member, left).await } else { catch_up(&reading, left).await }
+    let ended = match args.follow {
+        true => follow(&reading, left).await,
+        false => catch_up(&reading, left).await,
+    };
+    member.world.end().await;
+    ended
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +143,7 @@ async fn catch_up(reading: &Reading, mut left: u64) -> Result<(), Failure> {
 }
 
 /// Reads this member's share of the queues until the count is reached or a signal comes.
-async fn follow(reading: &Reading, member: &Member, mut left: u64) -> Result<(), Failure> {
+async fn follow(reading: &Reading, mut left: u64) -> Result<(), Failure> {
     let interest = Interest {
         subscriptions: vec![reading.subscription.clone()],
         from_first: reading.begin != Begin::Last,
@@ -175,7 +180,6 @@ async fn follow(reading: &Reading, member: &Member, mut left: u64) -> Result<(),
     }
     share.owned.clear();
     reading.client.leave(&reading.group).await;
-    member.group.stop();
     Ok(())
 }
 

@@ -1,15 +1,10 @@
 //! What the commands that act as clients share: a client, its name servers, its failures.
 
 use super::failure::Failure;
+use super::world::World;
 use crate::client::{Client, Error, Identity, Options};
-use crate::net::Net;
-use crate::net::tcp::TcpNet;
-use crate::rt::rng::Rng;
-use crate::rt::task::TaskGroup;
-use crate::rt::time::Clock;
 use clap::Args as ClapArgs;
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs, UdpSocket};
-use std::sync::Arc;
 
 /// Where the name servers are.
 #[derive(Debug, ClapArgs)]
@@ -22,8 +17,7 @@ pub struct NameServers {
 /// A running client and what it lives in.
 pub struct Member {
     pub client: Client,
-    pub clock: Clock,
-    pub group: TaskGroup,
+    pub world: World,
 }
 
 /// Starts a client of these name servers. Nothing is dialed yet.
@@ -33,12 +27,11 @@ pub fn start(servers: &NameServers) -> Result<Member, Failure> {
     let Some(first) = options.name_servers.first() else {
         return Err(Failure::new(Failure::USAGE, "-n: no name server address was given"));
     };
-    let (net, clock, group): (Arc<dyn Net>, _, _) =
-        (Arc::new(TcpNet::default()), Clock::new(), TaskGroup::new());
-    let mut rng = Rng::from_entropy();
-    let identity = Identity::new(address_towards(first), std::process::id(), &mut rng);
-    let client = Client::start(&net, &clock, &group, options, identity, rng);
-    Ok(Member { client, clock, group })
+    let mut world = World::new();
+    let identity = Identity::new(address_towards(first), std::process::id(), &mut world.rng);
+    let rng = world.rng.clone();
+    let client = Client::start(&world.net, &world.clock, &world.group, options, identity, rng);
+    Ok(Member { client, world })
 }
 
 /// The address of this machine that the kernel would send from to reach `addr`; loopback when it

@@ -70,6 +70,7 @@ async fn produce(args: &Produce) -> Result<(), Failure> {
             break;
         }
     }
+    member.world.end().await;
     if bodies.empty_count > 0 {
         eprintln!("{} empty lines were not sent: a message needs a body", bodies.empty_count);
     }

@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(cache.next_deadline(), None);
         let first = cache.on_route(Mono(0), &topic, route(&[("a", 1, 6)]));
         assert_eq!((cache.next_deadline(), cache.due(Mono(99)).len()), (Some(Mono(100)), 0));
-        assert_eq!(cache.due(Mono(100)), [topic.clone()]);
+        assert_eq!(cache.due(Mono(100)), std::slice::from_ref(&topic));
         let same = cache.on_route(Mono(100), &topic, route(&[("a", 1, 6)]));
         assert!(Arc::ptr_eq(&first, &same), "an equal route keeps the entry");
         cache.on_no_news(Mono(200), &topic);

@@ -1,6 +1,7 @@
 //! One binary on real tokio, real files and loopback.
 
 mod broker;
+mod client;
 mod disk;
 mod namesrv;
 mod net;

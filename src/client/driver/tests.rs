@@ -59,7 +59,7 @@ impl Node {
 
 impl World {
     fn new() -> Self {
-        let net: Arc<dyn Net> = Arc::new(TcpNet::default());
+        let net: Arc<dyn Net> = Arc::new(TcpNet);
         World { net, clock: Clock::new(), group: TaskGroup::new() }
     }
 
