@@ -2,7 +2,7 @@
 
 use crate::plan::{self, Plan};
 use crate::runner::{self, How, Report};
-use crate::{mutants, scenario, shrink, story, sweep};
+use crate::{corpus, mutants, scenario, shrink, story, sweep};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
@@ -61,6 +61,8 @@ enum Command {
         #[arg(long, default_value_t = 500)]
         control: u64,
     },
+    /// Replays the seeds that once found a bug
+    Corpus,
     /// Lists the scenarios
     List,
     /// Runs the disk suite on the simulated disk
@@ -109,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Meta { count, start, which } => sweep::meta(start, count, &which),
         Command::Shrink { seed } => shrink_one(&seed),
         Command::Mutants { names, seeds, control } => mutants::mutants(&names, seeds, control),
+        Command::Corpus => corpus::replay(),
         Command::List => list(),
         Command::Conformance => conformance(),
         Command::Chunk { start, count, which } => chunk(start, count, &which),

@@ -62,8 +62,21 @@ pub struct Seen {
 /// Machine, topic, queue, queue offset.
 pub type Slot = (usize, String, u32, u64);
 
+/// Client, broker, topic, queue.
+pub type Reading = (usize, usize, String, u32);
+
+/// What a group's reader committed of one queue.
+#[derive(Clone, Debug, Default)]
+pub struct Commits {
+    /// When the broker said yes, and to what. Units: microseconds of virtual time.
+    acked: Vec<(u64, u64)>,
+    /// The largest offset that was ever asked for.
+    asked_max: u64,
+}
+
 #[derive(Default)]
 pub struct History {
+    pub commits: BTreeMap<Reading, Commits>,
     pub sent: Vec<Sent>,
     /// What readers were given, by place.
     pub seen: BTreeMap<Slot, Seen>,
@@ -89,6 +102,51 @@ impl History {
         sent.fate = fate;
         self.acked += u64::from(matches!(fate, Fate::Acked { .. }));
         Ok(())
+    }
+
+    pub fn on_commit_asked(&mut self, key: &Reading, at: u64) {
+        let commits = self.commits.entry(key.clone()).or_default();
+        commits.asked_max = commits.asked_max.max(at);
+    }
+
+    pub fn on_commit_acked(&mut self, key: &Reading, at: u64, now_us: u64) {
+        let commits = self.commits.entry(key.clone()).or_default();
+        // A group that goes back starts anew: what it had committed further on is void.
+        commits.acked.retain(|(_, before)| *before <= at);
+        commits.acked.push((now_us, at));
+    }
+
+    /// A broker says where the group is. `crashes` are the moments at which it died; a commit
+    /// this near before one may be forgotten. Units: microseconds.
+    /// Errors: an offset nobody committed, or one that a crash may not take back was lost.
+    pub fn on_committed(
+        &mut self,
+        key: &Reading,
+        at: u64,
+        crashes: &[u64],
+        near_us: u64,
+    ) -> Result<(), String> {
+        let Some(commits) = self.commits.get(key) else {
+            if at == 0 {
+                return Ok(());
+            }
+            return Err(format!("the broker has offset {at} for {key:?}, nobody committed"));
+        };
+        if at > commits.asked_max {
+            let asked = commits.asked_max;
+            return Err(format!(
+                "the broker has offset {at} for {key:?}, at most {asked} was asked"
+            ));
+        }
+        let may_forget = |us: u64| crashes.iter().any(|c| *c >= us && *c - us < near_us);
+        let kept = commits.acked.iter().filter(|(us, _)| !may_forget(*us));
+        match kept.max_by_key(|(_, offset)| *offset) {
+            Some((us, offset)) if at < *offset => Err(format!(
+                "offset {offset} of {key:?} was committed at {:.3} s, the broker has {at}",
+                *us as f64 / 1e6
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Errors: the place gave another message before.

@@ -9,6 +9,8 @@ fn main() {
 #[cfg(madsim)]
 mod cli;
 #[cfg(madsim)]
+mod corpus;
+#[cfg(madsim)]
 mod disk;
 #[cfg(madsim)]
 mod history;

@@ -19,7 +19,7 @@ struct Bug {
 }
 
 /// The package's root: the nearest directory above that has planted bugs.
-fn root() -> Result<PathBuf> {
+pub fn root() -> Result<PathBuf> {
     let here = std::env::current_dir()?;
     let found = here.ancestors().find(|dir| dir.join("sim/planted").is_dir());
     found.map(Path::to_owned).context("no sim/planted here or above")

@@ -1,15 +1,18 @@
 //! What is done to the machines while the load runs, and how it is undone.
 
 use crate::disk::Rates;
+use crate::oracle::court::Court;
 use crate::plan::{Fault, Plan};
 use crate::scenario::FaultKind;
 use crate::trace;
+use crate::workload::intruder;
 use crate::world::World;
 use hotfire::rt::sim::mark;
 use hotfire::rt::time::Duration;
 
 /// Carries out the plan's faults, each from its begin to its end, then heals.
-pub async fn disturb(world: &World, plan: &Plan) {
+pub async fn disturb(court: &Court, plan: &Plan) {
+    let world = court.world();
     let start = madsim::time::Instant::now();
     // (milliseconds, is the end, which fault)
     let mut moments: Vec<(u64, bool, usize)> = Vec::new();
@@ -24,7 +27,7 @@ pub async fn disturb(world: &World, plan: &Plan) {
             return;
         }
         let fault = &plan.faults[n];
-        if is_end { end(world, fault) } else { begin(world, fault).await }
+        if is_end { end(world, fault) } else { begin(court, fault) }
     }
     let rest = start + Duration::from_millis(plan.disturb_ms);
     if madsim::time::Instant::now() < rest {
@@ -32,7 +35,8 @@ pub async fn disturb(world: &World, plan: &Plan) {
     }
 }
 
-async fn begin(world: &World, fault: &Fault) {
+fn begin(court: &Court, fault: &Fault) {
+    let world = court.world();
     let (target, rate) = (fault.target, fault.rate);
     let machine = &world.machines()[target];
     trace::tell(
@@ -60,8 +64,9 @@ async fn begin(world: &World, fault: &Fault) {
         FaultKind::NoSpace => machine.disk.leave_space(fault.amount as u64),
         FaultKind::ClockStep => world.step_clock(target, fault.amount),
         FaultKind::SlowDisk => machine.disk.set_slow(fault.amount as u64),
-        FaultKind::Partition | FaultKind::Clog => {}
+        FaultKind::Partition | FaultKind::Clog => clog(world, fault, true),
         FaultKind::Pause => world.handle().pause(machine.node),
+        FaultKind::SecondStart => intruder::start(court, target),
     }
 }
 
@@ -75,15 +80,23 @@ fn end(world: &World, fault: &Fault) {
         }
         FaultKind::NoSpace => machine.disk.give_space(),
         FaultKind::SlowDisk => machine.disk.set_slow(1),
-        FaultKind::Restart | FaultKind::ClockStep => {}
-        FaultKind::Partition | FaultKind::Clog => {}
+        FaultKind::Restart | FaultKind::ClockStep | FaultKind::SecondStart => {}
+        FaultKind::Partition | FaultKind::Clog => clog(world, fault, false),
         FaultKind::Pause => world.handle().resume(machine.node),
+    }
+}
+
+fn clog(world: &World, fault: &Fault, on: bool) {
+    world.net().clog(fault.target, fault.other, on);
+    if fault.kind == FaultKind::Partition {
+        world.net().clog(fault.other, fault.target, on);
     }
 }
 
 /// Ends every fault and starts what is down.
 pub fn heal(world: &World) {
     trace::tell("world", format_args!("heals"));
+    world.net().heal();
     world.disarm_crash_points();
     for (n, machine) in world.machines().iter().enumerate() {
         machine.disk.set_rates(Rates::default());

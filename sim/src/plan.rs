@@ -236,15 +236,16 @@ fn draw_faults(
             continue;
         }
         for _ in 0..range(&mut dice, nemesis.times) {
-            let disk_only = matches!(
+            let wants_store = matches!(
                 nemesis.kind,
                 FaultKind::SyncErrors
                     | FaultKind::WriteErrors
                     | FaultKind::ReadErrors
                     | FaultKind::NoSpace
                     | FaultKind::SlowDisk
+                    | FaultKind::SecondStart
             );
-            let targets = if disk_only { with_disk(machines) } else { crashable(machines) };
+            let targets = if wants_store { with_disk(machines) } else { crashable(machines) };
             let target = *dice.pick(&targets);
             let other = dice.below(machines.len() as u64) as usize;
             let amount = match nemesis.kind {

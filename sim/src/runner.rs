@@ -1,11 +1,13 @@
 //! One seed: five acts on a thread of its own. Set up, disturb, heal, settle, check.
 
 use crate::nemesis;
-use crate::plan::Plan;
+use crate::oracle::court::Court;
+use crate::plan::{MachinePlan, Plan, Role};
 use crate::scenario::WorldKind;
 use crate::trace;
+use crate::workload::cluster::ClusterHouse;
 use crate::workload::store::StoreHouse;
-use crate::world::World;
+use crate::world::{Program, World};
 use hotfire::rt::time::Duration;
 use madsim::rand::RngCore;
 use madsim::runtime::Runtime;
@@ -112,18 +114,50 @@ fn run_here(plan: &Plan, how: &How) -> Report {
     }
 }
 
-async fn acts(plan: &Plan) -> Result<(), String> {
-    match plan.world {
-        WorldKind::Store => store_acts(plan).await,
-        WorldKind::Cluster => Err("the cluster is not built yet".into()),
+/// What the acts need of a load, whatever it runs on.
+enum House {
+    Store(StoreHouse),
+    Cluster(ClusterHouse),
+}
+
+impl House {
+    fn court(&self) -> &Court {
+        match self {
+            House::Store(house) => house.court(),
+            House::Cluster(house) => house.court(),
+        }
+    }
+
+    async fn settle(&self, budget: Duration) -> Result<(), String> {
+        match self {
+            House::Store(house) => house.settle(budget).await,
+            House::Cluster(house) => house.settle(budget).await,
+        }
+    }
+
+    async fn reread(&self, budget: Duration) -> Result<(), String> {
+        match self {
+            House::Store(house) => house.reread(budget).await,
+            House::Cluster(house) => house.reread(budget).await,
+        }
+    }
+
+    fn program(&self, machine: &MachinePlan) -> Program {
+        match self {
+            House::Store(house) => house.program(),
+            House::Cluster(house) => house.program(machine),
+        }
     }
 }
 
-async fn store_acts(plan: &Plan) -> Result<(), String> {
-    let house = StoreHouse::new(plan);
-    let world = World::build(plan, |_, _| house.program());
+async fn acts(plan: &Plan) -> Result<(), String> {
+    let house = match plan.world {
+        WorldKind::Store => House::Store(StoreHouse::new(plan)),
+        WorldKind::Cluster => House::Cluster(ClusterHouse::new(plan)),
+    };
+    let world = World::build(plan, |machine| house.program(machine));
     house.court().enter(&world);
-    let verdict = store_acts_in(plan, &world, &house).await;
+    let verdict = acts_in(plan, &world, &house).await;
     world.demolish();
     // Killed tasks are dropped when their timers come; without this the runtime leaks.
     madsim::time::sleep(Duration::from_secs(1)).await;
@@ -131,33 +165,39 @@ async fn store_acts(plan: &Plan) -> Result<(), String> {
     world.violation().map_or(verdict, Err)
 }
 
-async fn store_acts_in(plan: &Plan, world: &World, house: &StoreHouse) -> Result<(), String> {
+async fn acts_in(plan: &Plan, world: &World, house: &House) -> Result<(), String> {
     let budget = Duration::from_millis(plan.budget_ms);
-    let stop_budget = Duration::from_secs(10);
     let all = 0..world.machines().len();
     all.clone().for_each(|n| world.start(n));
-    nemesis::disturb(world, plan).await;
+    nemesis::disturb(house.court(), plan).await;
     nemesis::heal(world);
-    house.settle(budget).await?;
-    for n in all.clone() {
-        if !world.stop(n, stop_budget).await {
-            return Err(format!("liveness: machine {n} did not stop in order"));
-        }
-        house.court().check_files(n);
-    }
     if world.violation().is_some() {
         return Ok(());
     }
-    all.clone().for_each(|n| house.court().delete_derived(n));
-    all.clone().for_each(|n| world.start(n));
-    house.reread(budget).await?;
-    for n in all {
-        if !world.stop(n, stop_budget).await {
-            return Err(format!("liveness: machine {n} did not stop in order at the end"));
-        }
-        house.court().check_files(n);
+    house.settle(budget).await.map_err(|what| format!("liveness: {what}"))?;
+    let stores: Vec<usize> =
+        all.filter(|n| matches!(plan.machines[*n].role, Role::Store | Role::Broker)).collect();
+    stop_and_check(world, house, &stores).await?;
+    if world.violation().is_some() {
+        return Ok(());
     }
-    let (acked, reads) = house.summary();
-    trace::event("world", format_args!("done: {acked} acked, {reads} read"));
+    for n in &stores {
+        house.court().delete_derived(*n);
+        world.start(*n);
+    }
+    house.reread(budget).await.map_err(|what| format!("liveness: {what}"))?;
+    stop_and_check(world, house, &stores).await?;
+    let told = house.court().history(|h| (h.acked, h.reads));
+    trace::event("world", format_args!("done: {} acked, {} read", told.0, told.1));
+    Ok(())
+}
+
+async fn stop_and_check(world: &World, house: &House, stores: &[usize]) -> Result<(), String> {
+    for n in stores {
+        if !world.stop(*n, Duration::from_secs(10)).await {
+            return Err(format!("liveness: machine {n} did not stop in order"));
+        }
+        house.court().check_files(*n);
+    }
     Ok(())
 }

@@ -4,7 +4,8 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 /// Every scenario file, in the order in which seeds draw them.
-const FILES: &[&str] = &[include_str!("../scenarios/store.toml")];
+const FILES: &[&str] =
+    &[include_str!("../scenarios/store.toml"), include_str!("../scenarios/cluster.toml")];
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,6 +68,8 @@ pub enum Oracle {
     DerivedFollow,
     /// After the heal everything answers again.
     Liveness,
+    /// A committed offset is kept, but for the last moments before a crash.
+    OffsetsKept,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,6 +93,8 @@ pub enum FaultKind {
     Clog,
     /// The process stands still and comes back.
     Pause,
+    /// A second process on the same store directory.
+    SecondStart,
 }
 
 #[derive(Clone, Debug, Deserialize)]

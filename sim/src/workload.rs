@@ -1,3 +1,7 @@
 //! What the machines run, and who sends and reads.
 
+pub mod client;
+pub mod cluster;
+pub mod intruder;
+pub mod nodes;
 pub mod store;

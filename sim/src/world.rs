@@ -1,9 +1,11 @@
 //! The machines of one run: their disks, clocks and processes, started, killed and restarted.
 
 use crate::disk::SimDisk;
+use crate::net::SimNet;
 use crate::plan::{CrashPoint, MachinePlan, Plan};
 use crate::trace;
 use hotfire::disk::{BoxFuture, Disk};
+use hotfire::net::Net;
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
 use hotfire::rt::sync::{Mutex, Notify, mpsc, watch};
@@ -25,6 +27,7 @@ pub struct Boot {
     /// Counts the starts of this machine's process, from 1.
     pub generation: u64,
     pub disk: Arc<dyn Disk>,
+    pub net: Arc<dyn Net>,
     pub clock: Clock,
     /// True: stop in order.
     pub stop: watch::Receiver<bool>,
@@ -40,6 +43,8 @@ struct Process {
     acked: bool,
     /// How often this machine lost power.
     power_losses: u64,
+    /// When its process died without being asked to. Units: microseconds of virtual time.
+    crashes_us: Vec<u64>,
     stop: Option<watch::Sender<bool>>,
 }
 
@@ -63,6 +68,7 @@ struct Restart {
 
 struct Inner {
     handle: Handle,
+    net: SimNet,
     machines: Vec<Machine>,
     restarts: mpsc::UnboundedSender<Restart>,
     /// Rung at every start, stop and crash.
@@ -92,9 +98,10 @@ pub fn node_name() -> String {
 
 impl World {
     /// Builds the machines of a plan; none is started. `program` chooses what each one runs.
-    pub fn build(plan: &Plan, program: impl Fn(usize, &MachinePlan) -> Program) -> World {
+    pub fn build(plan: &Plan, program: impl Fn(&MachinePlan) -> Program) -> World {
         let handle = Handle::current();
         let (restarts, asked) = mpsc::unbounded_channel();
+        let net = SimNet::new(Rng::from_seed(plan.seed.wrapping_mul(37)));
         let mut machines = Vec::new();
         for (n, machine) in plan.machines.iter().enumerate() {
             let node = handle.create_node().name(&machine.name).build().id();
@@ -104,30 +111,34 @@ impl World {
             let dice = Rng::from_seed(plan.seed.wrapping_mul(31).wrapping_add(n as u64 + 1));
             let disk = SimDisk::new(&machine.name, clock.clone(), dice, machine.habits.clone());
             disk.furnish("/data");
+            net.add_machine(&machine.name, crate::workload::cluster::ip(n));
             machines.push(Machine {
                 plan: machine.clone(),
                 node,
                 disk,
                 clock,
                 skew_ms,
-                program: program(n, machine),
+                program: program(machine),
                 process: Mutex::new(Process {
                     up: false,
                     generation: 0,
                     acked: false,
                     power_losses: 0,
+                    crashes_us: Vec::new(),
                     stop: None,
                 }),
             });
         }
         let world = World(Arc::new(Inner {
             handle,
+            net,
             machines,
             restarts,
             changed: Notify::new(),
             violation: Mutex::default(),
             crash_points: Mutex::new(plan.crash_points.clone()),
         }));
+        world.calm_links(plan);
         madsim::task::spawn(world.clone().keep_restarting(asked));
         world.install_hooks(plan);
         world
@@ -154,6 +165,24 @@ impl World {
         self.0.machines[machine].process.lock().acked = true;
     }
 
+    pub fn crashes_us(&self, machine: usize) -> Vec<u64> {
+        self.0.machines[machine].process.lock().crashes_us.clone()
+    }
+
+    pub fn net(&self) -> &SimNet {
+        &self.0.net
+    }
+
+    /// Every link as the plan has it when nothing is wrong.
+    pub fn calm_links(&self, plan: &Plan) {
+        let (latency_us, loss) = (plan.link.latency_us, plan.link.loss);
+        self.0.net.set_all_links(|link| {
+            link.latency_us = latency_us;
+            link.loss = loss;
+            link.is_clogged = false;
+        });
+    }
+
     /// Starts the process, unless it runs.
     pub fn start(&self, machine: usize) {
         let m = &self.0.machines[machine];
@@ -172,11 +201,13 @@ impl World {
         // Without the kill a restart would leave the last process's state behind.
         self.0.handle.kill(m.node);
         self.0.handle.restart(m.node);
+        self.0.net.power_on(machine);
         let boot = Boot {
             machine,
             name: m.plan.name.clone(),
             generation,
             disk: m.disk.process(),
+            net: self.0.net.process(machine),
             clock: m.clock.clone(),
             stop: stopped,
         };
@@ -199,10 +230,15 @@ impl World {
                 return;
             }
             process.up = false;
-            process.stop.take().is_some_and(|stop| stop.get())
+            let asked = process.stop.take().is_some_and(|stop| stop.get());
+            if !asked {
+                process.crashes_us.push(trace::now_us());
+            }
+            asked
         };
         trace::tell(&m.plan.name, format_args!("process {generation} ended"));
         m.disk.process_crash();
+        self.0.net.process_crash(machine);
         self.0.handle.kill(m.node);
         if !asked {
             self.restart_later(machine, RESTART_AFTER_MS);
@@ -216,6 +252,7 @@ impl World {
         let was_up = {
             let mut process = m.process.lock();
             process.power_losses += u64::from(power);
+            process.crashes_us.push(trace::now_us());
             if power && process.acked {
                 mark("world: power loss after an ack");
             }
@@ -223,6 +260,7 @@ impl World {
         };
         self.0.handle.kill(m.node);
         if power {
+            self.0.net.power_loss(machine);
             let cut = m.disk.power_loss();
             trace::tell(
                 &m.plan.name,
@@ -235,6 +273,7 @@ impl World {
                 ),
             );
         } else {
+            self.0.net.process_crash(machine);
             m.disk.process_crash();
             trace::tell(
                 &m.plan.name,
@@ -360,6 +399,7 @@ impl World {
         for m in &self.0.machines {
             self.0.handle.kill(m.node);
         }
+        self.0.net.shutdown();
     }
 }
 

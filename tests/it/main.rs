@@ -6,3 +6,4 @@ mod disk;
 mod namesrv;
 mod net;
 mod remoting;
+mod store;

@@ -10,6 +10,7 @@ use hotfire::rt::sync::Mutex;
 use hotfire::rt::time::{Clock, Duration};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 struct Shared {
     /// The machine's name, for the trace.
@@ -31,7 +32,16 @@ impl SimDisk {
     /// What a process that starts now sees; it goes dead with the next crash.
     pub fn process(&self) -> Arc<dyn Disk> {
         let epoch = self.0.platter.lock().epoch;
-        Arc::new(Process { shared: self.0.clone(), epoch })
+        Arc::new(Process { shared: self.0.clone(), epoch, changes: Arc::default() })
+    }
+
+    /// Like `process`, and counts what it changes: bytes, lengths and names, but not the making
+    /// of directories that are there or the opening of files.
+    pub fn watched_process(&self) -> (Arc<dyn Disk>, Arc<AtomicU64>) {
+        let epoch = self.0.platter.lock().epoch;
+        let changes = Arc::new(AtomicU64::new(0));
+        let process = Process { shared: self.0.clone(), epoch, changes: changes.clone() };
+        (Arc::new(process), changes)
     }
 
     pub fn process_crash(&self) {
@@ -135,6 +145,8 @@ impl Shared {
 struct Process {
     shared: Arc<Shared>,
     epoch: u64,
+    /// Counts what this process changes.
+    changes: Arc<AtomicU64>,
 }
 
 impl Process {
@@ -142,9 +154,19 @@ impl Process {
         self.shared.call(self.epoch, work)
     }
 
+    fn change<T>(&self, work: impl FnOnce(&mut Platter) -> io::Result<T>) -> io::Result<T> {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.call(work)
+    }
+
     fn handle(&self, path: &str, node: Inode) -> Arc<dyn File> {
-        let handle =
-            Handle { shared: self.shared.clone(), epoch: self.epoch, path: path.into(), node };
+        let handle = Handle {
+            shared: self.shared.clone(),
+            epoch: self.epoch,
+            changes: self.changes.clone(),
+            path: path.into(),
+            node,
+        };
         Arc::new(SimFile(Arc::new(handle)))
     }
 }
@@ -176,21 +198,25 @@ impl Disk for Process {
         size: u64,
         fill: Fill,
     ) -> BoxFuture<'static, io::Result<Arc<dyn File>>> {
-        let process = Process { shared: self.shared.clone(), epoch: self.epoch };
+        let process = Process {
+            shared: self.shared.clone(),
+            epoch: self.epoch,
+            changes: self.changes.clone(),
+        };
         let (path, staging) = (path.to_owned(), staging.to_owned());
         Box::pin(async move { process.create_whole_steps(&path, &staging, size, fill).await })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.call(|p| p.rename(from, to))
+        self.change(|p| p.rename(from, to))
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        self.call(|p| p.remove(path))
+        self.change(|p| p.remove(path))
     }
 
     fn remove_dir(&self, path: &str) -> io::Result<()> {
-        self.call(|p| p.remove_dir(path))
+        self.change(|p| p.remove_dir(path))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
@@ -239,7 +265,7 @@ impl Process {
         let taken = || io::Error::new(io::ErrorKind::AlreadyExists, format!("{path}: taken"));
         let now_ms = self.shared.now_ms();
         let size = usize::try_from(size).map_err(io::Error::other)?;
-        let staged = self.call(|p| {
+        let staged = self.change(|p| {
             if p.exists(path) {
                 return Err(taken());
             }
@@ -310,6 +336,7 @@ impl Drop for SimLock {
 struct Handle {
     shared: Arc<Shared>,
     epoch: u64,
+    changes: Arc<AtomicU64>,
     path: String,
     node: Inode,
 }
@@ -355,6 +382,7 @@ impl File for SimFile {
         let h = &*self.0;
         let at = usize::try_from(offset).map_err(io::Error::other)?;
         let now_ms = h.shared.now_ms();
+        h.changes.fetch_add(1, Ordering::Relaxed);
         let done = h.call(|p| p.write(&h.path, h.node, at, data, now_ms));
         match &done {
             Ok(()) => {
@@ -384,6 +412,7 @@ impl File for SimFile {
         let h = &*self.0;
         let size = usize::try_from(size).map_err(io::Error::other)?;
         let now_ms = h.shared.now_ms();
+        h.changes.fetch_add(1, Ordering::Relaxed);
         h.shared.note(format_args!("set size of {} to {size}", h.path));
         h.call(|p| {
             p.set_size(h.node, size, now_ms);

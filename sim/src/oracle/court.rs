@@ -84,12 +84,18 @@ impl Court {
         }
     }
 
+    /// Whether this generation's store has opened.
+    pub fn is_open(&self, machine: usize, generation: u64) -> bool {
+        self.0.opened.lock().get(&machine).is_some_and(|all| all.contains(&generation))
+    }
+
     fn moment(&self, machine: usize) -> judge::Moment {
         judge::Moment { machine, power_losses: self.world().power_losses(machine) }
     }
 
-    /// Judges what recovery left, before anybody is told anything new.
-    pub fn on_open(&self, machine: usize, generation: u64) {
+    /// Judges what recovery left, before anybody is told anything new. Gives the end of each queue
+    /// of the log.
+    pub fn on_open(&self, machine: usize, generation: u64) -> BTreeMap<(String, u32), u64> {
         let disk = &self.world().machines()[machine].disk;
         let log = files::log(disk, &format!("{ROOT}/commitlog"));
         if let Some(why) = &log.why {
@@ -98,6 +104,8 @@ impl Court {
         self.judge_log(machine, &log);
         let mut opened = self.0.opened.lock();
         opened.entry(machine).or_default().push(generation);
+        let end = |r: &files::Record| ((r.topic.clone(), r.queue), r.queue_offset + 1);
+        log.records.iter().map(end).collect()
     }
 
     fn judge_log(&self, machine: usize, log: &files::Log) {

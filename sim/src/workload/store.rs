@@ -159,7 +159,7 @@ impl StoreHouse {
         }
         let (settled, all) = (*self.0.settled.lock(), producers * SETTLE_SENDS);
         Err(format!(
-            "liveness: {} ms after the heal {settled} of {all} sends are acked, reading is {}",
+            "{} ms after the heal {settled} of {all} sends are acked, reading is {}",
             budget.as_millis(),
             if self.all_read() { "at the end" } else { "behind" },
         ))
@@ -172,7 +172,7 @@ impl StoreHouse {
         let done = || self.0.store.lock().is_some() && self.all_read();
         match clock.before(deadline, self.0.court.until(done)).await {
             Some(()) => Ok(()),
-            None => Err("liveness: a store without derived files is not read to its end".into()),
+            None => Err("a store without derived files is not read to its end".into()),
         }
     }
 
@@ -188,10 +188,6 @@ impl StoreHouse {
                 _ => true,
             })
         })
-    }
-
-    pub fn summary(&self) -> (u64, u64) {
-        self.0.court.history(|history| (history.acked, history.reads))
     }
 }
 
@@ -372,7 +368,7 @@ impl Producer {
                     AppendError::Poisoned(_) | AppendError::Stopped => {}
                     AppendError::EmptyBatch
                     | AppendError::Illegal(_)
-                    | AppendError::QueueId(..)
+                    | AppendError::Queues(..)
                     | AppendError::Size { .. } => {
                         self.house
                             .0

@@ -1,0 +1,421 @@
+//! A client machine: producers, and a reader of every queue.
+
+use super::cluster::{ClusterHouse, PROMPT, PROMPT_SENDS, Phase, SETTLE_SENDS, ip, topic_name};
+use crate::history::{self, Fate, Grade, Place, Seen};
+use crate::oracle::{files, judge};
+use crate::trace;
+use crate::world::Boot;
+use hotfire::client::{
+    Client, Identity, Message, MessageQueue, Options, PullRequest, PullStatus, SendResult,
+    SendStatus, Subscription,
+};
+use hotfire::model::{GroupName, QueueOffset, TopicName};
+use hotfire::rt::rng::Rng;
+use hotfire::rt::sim::mark;
+use hotfire::rt::task::TaskGroup;
+use hotfire::rt::time::{Clock, Duration};
+use std::collections::BTreeSet;
+
+#[derive(Clone)]
+struct Node {
+    house: ClusterHouse,
+    machine: usize,
+    name: String,
+    client: Client,
+    clock: Clock,
+    group: TaskGroup,
+    consumers: GroupName,
+}
+
+pub async fn run(house: ClusterHouse, mut boot: Boot) {
+    let plan = house.0.plan.machines[boot.machine].clone();
+    let mut rng = Rng::from_seed(plan.swarm ^ (boot.generation << 20));
+    let mut options = Options::swarm(&mut rng);
+    options.name_servers = house.name_servers();
+    let tries = options.send_tries_max;
+    let identity = Identity::new(ip(boot.machine), boot.generation as u32, &mut rng);
+    let group = TaskGroup::new();
+    let dice = Rng::from_seed(rng.next_u64());
+    let client = Client::start(&boot.net, &boot.clock, &group, options, identity, dice);
+    let node = Node {
+        house: house.clone(),
+        machine: boot.machine,
+        name: boot.name.clone(),
+        client,
+        clock: boot.clock.clone(),
+        group: group.clone(),
+        consumers: GroupName::new(&format!("readers-{}", boot.name)),
+    };
+    for _ in 0..house.0.plan.load.producers {
+        let producer = Producer { node: node.clone(), dice: Rng::from_seed(rng.next_u64()), tries };
+        group.spawn(producer.run());
+    }
+    for topic in 0..house.0.plan.load.topics {
+        let dice = Rng::from_seed(rng.next_u64());
+        group.spawn(follow_topic(node.clone(), topic_name(topic), dice));
+    }
+    boot.stop.until(|stop| *stop).await;
+}
+
+impl Node {
+    async fn pause(&self, ms: u64) {
+        self.clock.sleep_until(self.clock.mono() + Duration::from_millis(ms)).await;
+    }
+}
+
+struct Producer {
+    node: Node,
+    dice: Rng,
+    tries: u32,
+}
+
+impl Producer {
+    async fn run(mut self) {
+        let house = self.node.house.clone();
+        let load = house.0.plan.load.clone();
+        let producers = load.producers * house.machines(crate::plan::Role::Client).len() as u64;
+        let pace_ms = house.0.plan.disturb_ms * producers / load.messages.max(1);
+        let (mut settle, mut prompt) = (0, 0);
+        loop {
+            let phase = house.phase();
+            let pause_ms = match phase {
+                Phase::Disturb => {
+                    let may = {
+                        let mut progress = house.0.progress.lock();
+                        let may = progress.budget > 0;
+                        progress.budget = progress.budget.saturating_sub(1);
+                        may
+                    };
+                    if may {
+                        self.send(phase).await;
+                    }
+                    if self.dice.chance(0.3) { 0 } else { self.dice.below(pace_ms * 2 + 1) }
+                }
+                Phase::Settle if settle < SETTLE_SENDS => {
+                    if self.send(phase).await {
+                        settle += 1;
+                        house.0.progress.lock().settled += 1;
+                        house.court().moved();
+                    }
+                    300
+                }
+                Phase::Prompt if prompt < PROMPT_SENDS => {
+                    if self.send(phase).await {
+                        prompt += 1;
+                        house.0.progress.lock().prompt_acked += 1;
+                        house.court().moved();
+                    }
+                    self.dice.below(200)
+                }
+                Phase::Settle | Phase::Prompt | Phase::Quiet => 1_000,
+            };
+            if pause_ms > 0 {
+                self.node.pause(pause_ms).await;
+            }
+        }
+    }
+
+    /// Sends one message; true when it is acked.
+    async fn send(&mut self, phase: Phase) -> bool {
+        let house = self.node.house.clone();
+        let load = &house.0.plan.load;
+        let topic = topic_name(self.dice.below(load.topics));
+        let size = self.dice.between(load.body_bytes.0.max(1), load.body_bytes.1.max(1)) as usize;
+        let wait = phase != Phase::Disturb || !self.dice.chance(load.no_wait);
+        let id = house.court().history(|h| {
+            let id = h.on_send(&topic, None, size);
+            h.sent[id as usize].copies_max = self.tries;
+            id
+        });
+        let message = Message::new(&topic, history::body(id, size))
+            .with_tag(&format!("t{}", id % 3))
+            .with_property("SIM", &id.to_string())
+            .with_wait(wait);
+        let brokers = house.machines(crate::plan::Role::Broker);
+        let since: Vec<_> = brokers.iter().map(|b| (*b, Since::now(&house, *b))).collect();
+        let fate = match self.node.client.send(&message).await {
+            Ok(result) => self.fate_of(&result, wait, &since),
+            Err(e) if e.may_be_stored() => {
+                trace::event(&self.node.name, format_args!("message {id}: unknown, {e}"));
+                Fate::Unknown
+            }
+            Err(e) => {
+                trace::event(&self.node.name, format_args!("message {id}: refused, {e}"));
+                Fate::Refused
+            }
+        };
+        if let Fate::Acked { place, .. } = fate {
+            let at = (place.machine, place.queue, place.queue_offset, place.physical);
+            trace::event(&self.node.name, format_args!("message {id} acked at {at:?}"));
+            house.world().note_ack(place.machine);
+        }
+        let told = house.court().history(|h| h.on_fate(id, fate));
+        house.court().check("outcomes", told);
+        if let (Phase::Prompt, Fate::Acked { place, .. }) = (phase, fate) {
+            self.node.group.spawn(is_prompt(house, id, topic, place));
+        }
+        matches!(fate, Fate::Acked { .. })
+    }
+
+    fn fate_of(&self, result: &SendResult, wait: bool, since: &[(usize, Since)]) -> Fate {
+        if result.status != SendStatus::Ok {
+            mark("client: stored with a weaker promise");
+            return Fate::Unknown;
+        }
+        let house = &self.node.house;
+        let Some(machine) = house.broker_machine(&result.queue.broker) else {
+            return Fate::Unknown;
+        };
+        let id = &result.offset_message_id;
+        let physical = id.get(id.len().saturating_sub(16)..);
+        let Some(physical) = physical.and_then(|hex| u64::from_str_radix(hex, 16).ok()) else {
+            let what = format!("an ack with the message id {id:?}");
+            house.court().check("outcomes", Err(what));
+            return Fate::Unknown;
+        };
+        let sync = house.0.plan.machines[machine].sync_flush;
+        let grade = if sync && wait { Grade::Synced } else { Grade::Written };
+        let now = Since::now(house, machine);
+        if grade == Grade::Written && !since.contains(&(machine, now)) {
+            // A crash overtook the answer: it promises nothing any more.
+            return Fate::Unknown;
+        }
+        Fate::Acked {
+            grade,
+            place: Place {
+                machine,
+                queue: result.queue.queue.0,
+                queue_offset: result.queue_offset.0,
+                physical,
+            },
+            power_losses: now.power_losses,
+            generation: now.generation,
+        }
+    }
+}
+
+/// What a broker's machine has gone through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Since {
+    power_losses: u64,
+    generation: u64,
+}
+
+impl Since {
+    fn now(house: &ClusterHouse, machine: usize) -> Since {
+        let world = house.world();
+        Since { power_losses: world.power_losses(machine), generation: world.generation(machine) }
+    }
+}
+
+/// Once all has settled, every reader has an acked message soon.
+async fn is_prompt(house: ClusterHouse, id: u64, topic: String, place: Place) {
+    madsim::time::sleep(PROMPT).await;
+    let progress = house.0.progress.lock();
+    for client in house.machines(crate::plan::Role::Client) {
+        let key = (client, place.machine, topic.clone(), place.queue);
+        let to = progress.read_to.get(&key).copied().unwrap_or(0);
+        if to <= place.queue_offset {
+            let what = format!(
+                "message {id} was acked at {topic}/{} {} and not delivered to client {client} \
+                 within {} ms: it reads at {to}",
+                place.queue,
+                place.queue_offset,
+                PROMPT.as_millis()
+            );
+            house.court().check("liveness", Err(what));
+        }
+    }
+}
+
+/// Finds the queues of a topic again and again, and reads each new one.
+async fn follow_topic(node: Node, topic: String, mut dice: Rng) {
+    let mut known: BTreeSet<(String, u32)> = BTreeSet::new();
+    let name = TopicName::new(&topic);
+    loop {
+        if let Ok(queues) = node.client.subscribe_queues(&name).await {
+            for queue in queues {
+                if known.insert((queue.broker.to_string(), queue.queue.0)) {
+                    let reader = Reader::new(&node, queue, Rng::from_seed(dice.next_u64()));
+                    if let Some(reader) = reader {
+                        node.group.spawn(reader.run());
+                    }
+                }
+            }
+        }
+        node.pause(dice.between(500, 3_000)).await;
+    }
+}
+
+struct Reader {
+    node: Node,
+    queue: MessageQueue,
+    broker: usize,
+    subscription: Subscription,
+    dice: Rng,
+}
+
+impl Reader {
+    fn new(node: &Node, queue: MessageQueue, dice: Rng) -> Option<Self> {
+        let broker = node.house.broker_machine(&queue.broker)?;
+        let subscription = Subscription::tags(&queue.topic, "*", 0).ok()?;
+        Some(Reader { node: node.clone(), queue, broker, subscription, dice })
+    }
+
+    fn key(&self) -> (usize, usize, String, u32) {
+        (self.node.machine, self.broker, self.queue.topic.to_string(), self.queue.queue.0)
+    }
+
+    async fn run(mut self) {
+        let mut at = self.begin().await;
+        loop {
+            let phase = self.node.house.phase();
+            let commit = (self.dice.chance(0.2) && at > 0).then_some(QueueOffset(at));
+            let request = PullRequest {
+                group: &self.node.consumers,
+                queue: &self.queue,
+                from: QueueOffset(at),
+                count_max: self.dice.between(1, 32) as u32,
+                subscription: &self.subscription,
+                may_wait: self.dice.chance(0.8),
+                commit,
+            };
+            let waits = request.may_wait;
+            let mut pause_ms = 0;
+            let since = Since::now(&self.node.house, self.broker);
+            if let Some(QueueOffset(at)) = commit {
+                let key = self.key();
+                self.node.house.court().history(|h| h.on_commit_asked(&key, at));
+            }
+            match self.node.client.pull(&request).await {
+                Ok(result) => {
+                    if let Some(QueueOffset(at)) = commit {
+                        let key = self.key();
+                        let now_us = trace::now_us();
+                        self.node.house.court().history(|h| h.on_commit_acked(&key, at, now_us));
+                    }
+                    let answered = (self.key(), phase);
+                    let house = &self.node.house;
+                    house.0.progress.lock().answered.insert(answered.0, answered.1);
+                    match result.status {
+                        PullStatus::Found => match self.take(at, since, &result.body) {
+                            Ok(next) => at = next,
+                            Err(what) => {
+                                house.court().check("reading", Err(what));
+                                return;
+                            }
+                        },
+                        PullStatus::OffsetIllegal => at = self.not_past_recovery(result.next.0),
+                        PullStatus::NoMatchedMessage => at = result.next.0.max(at),
+                        PullStatus::NoNewMessage => {
+                            pause_ms = if waits { 0 } else { 150 };
+                        }
+                    }
+                    house.court().moved();
+                    if commit.is_none() && self.dice.chance(0.1) && at > 0 {
+                        self.commit(at).await;
+                    }
+                }
+                Err(e) => {
+                    trace::event(&self.node.name, format_args!("pull failed: {e}"));
+                    at = self.not_past_recovery(at);
+                    pause_ms = self.dice.between(50, 400);
+                }
+            }
+            if pause_ms > 0 {
+                self.node.pause(pause_ms).await;
+            }
+        }
+    }
+
+    /// Where the group left off, as the broker says.
+    async fn begin(&mut self) -> u64 {
+        loop {
+            let asked = self.node.client.committed_offset(&self.node.consumers, &self.queue).await;
+            match asked {
+                Ok(found) => {
+                    let at = found.map_or(0, |at| at.0);
+                    let asked_by = self.key();
+                    let house = &self.node.house;
+                    let near_us = house.offsets_near_us(self.broker);
+                    let crashes = house.world().crashes_us(self.broker);
+                    let judged =
+                        house.court().history(|h| h.on_committed(&asked_by, at, &crashes, near_us));
+                    if house.keeps_offsets(self.broker) {
+                        house.court().check("offsets_kept", judged);
+                    }
+                    // Whoever begins further on has read what is before.
+                    let at = self.not_past_recovery(at);
+                    let mut progress = house.0.progress.lock();
+                    let to = progress.read_to.entry(asked_by).or_default();
+                    *to = (*to).max(at);
+                    return at;
+                }
+                Err(_) => self.node.pause(self.dice.between(50, 500)).await,
+            }
+        }
+    }
+
+    async fn commit(&mut self, at: u64) {
+        let house = self.node.house.clone();
+        let key = self.key();
+        house.court().history(|h| h.on_commit_asked(&key, at));
+        let done = self
+            .node
+            .client
+            .commit_offset(&self.node.consumers, &self.queue, QueueOffset(at))
+            .await;
+        if done.is_ok() {
+            house.court().history(|h| h.on_commit_acked(&key, at, trace::now_us()));
+        }
+    }
+
+    /// A power loss may have taken the log's tail: what stands there now is new.
+    fn not_past_recovery(&self, at: u64) -> u64 {
+        let (_, broker, topic, queue) = self.key();
+        let progress = self.node.house.0.progress.lock();
+        let end = progress.recovered_end.get(&(broker, topic, queue)).copied();
+        at.min(end.unwrap_or(at))
+    }
+
+    /// Checks what a pull returned; gives the next offset.
+    fn take(&self, from: u64, since: Since, body: &[u8]) -> Result<u64, String> {
+        let house = &self.node.house;
+        let (_, broker, topic, queue) = self.key();
+        let sync = house.0.plan.machines[broker].sync_flush;
+        let grade = if sync { Grade::Synced } else { Grade::Written };
+        // An answer that a crash overtook promises only what no crash takes.
+        let counts = grade == Grade::Synced || since == Since::now(house, broker);
+        let Since { power_losses, generation } = since;
+        let mut at = from;
+        house.court().history(|history| {
+            for record in files::split(body)? {
+                let id = history::id_in(&record.properties)
+                    .ok_or_else(|| format!("a record without a number at {}", record.physical))?;
+                judge::is_what_was_sent(&record, id, history)?;
+                if record.queue_offset < at {
+                    return Err(format!(
+                        "{topic}/{queue}: asked for {from}, got offset {} after {at}",
+                        record.queue_offset
+                    ));
+                }
+                if record.queue_offset > at {
+                    return Err(format!(
+                        "{topic}/{queue}: asked for {from}, offsets {at} to {} are skipped",
+                        record.queue_offset
+                    ));
+                }
+                let seen = Seen { id, grade, power_losses, generation };
+                if counts {
+                    history.on_read((broker, topic.clone(), queue, at), seen)?;
+                }
+                at += 1;
+            }
+            Ok(())
+        })?;
+        let mut progress = house.0.progress.lock();
+        let to = progress.read_to.entry(self.key()).or_default();
+        *to = (*to).max(at);
+        Ok(at)
+    }
+}

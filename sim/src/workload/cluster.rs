@@ -1,0 +1,234 @@
+//! Name servers, brokers and clients: what they share, and how a run settles.
+
+use crate::history::{Fate, Reading};
+use crate::oracle::court::Court;
+use crate::plan::{MachinePlan, Plan, Role};
+use crate::scenario::{FaultKind, Oracle};
+use crate::world::{Program, World};
+use hotfire::rt::sync::Mutex;
+use hotfire::rt::time::{Clock, Duration};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+pub const NAME_SERVER_PORT: u16 = 9876;
+pub const BROKER_PORT: u16 = 10911;
+
+/// Sends per producer that must be acked after the heal.
+pub const SETTLE_SENDS: u64 = 2;
+/// Sends per producer whose delivery is timed.
+pub const PROMPT_SENDS: u64 = 4;
+/// Once everything has settled, a message is delivered to a waiting pull within this.
+pub const PROMPT: Duration = Duration::from_millis(2_000);
+
+/// How long writing consumer offsets may take beyond its interval.
+const OFFSETS_SLACK: Duration = Duration::from_millis(1_500);
+
+/// How the load behaves now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Paced over the whole disturbance.
+    Disturb,
+    /// Everybody sends a few more, which must all be acked.
+    Settle,
+    /// And a few whose delivery is timed.
+    Prompt,
+    /// Nobody sends.
+    Quiet,
+}
+
+/// What a run counts while it settles.
+#[derive(Default)]
+pub struct Progress {
+    /// Messages that may still be sent while disturbed.
+    pub budget: u64,
+    pub settled: u64,
+    pub prompt_acked: u64,
+    /// Where each reader is.
+    pub read_to: BTreeMap<Reading, u64>,
+    /// Readers that got an answer in the present phase.
+    pub answered: BTreeMap<Reading, Phase>,
+    /// The end of each queue when its broker last recovered: broker, topic, queue.
+    pub recovered_end: BTreeMap<(usize, String, u32), u64>,
+    /// Per broker: how often it writes consumer offsets.
+    pub save_interval: BTreeMap<usize, Duration>,
+}
+
+pub struct Shared {
+    pub court: Court,
+    pub plan: Plan,
+    pub phase: Mutex<Phase>,
+    pub progress: Mutex<Progress>,
+}
+
+#[derive(Clone)]
+pub struct ClusterHouse(pub Arc<Shared>);
+
+/// The address of a machine follows from its number.
+pub fn ip(machine: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, machine as u8 + 1))
+}
+
+pub fn topic_name(n: u64) -> String {
+    format!("topic-{n}")
+}
+
+impl ClusterHouse {
+    pub fn new(plan: &Plan) -> Self {
+        let progress = Progress { budget: plan.load.messages, ..Progress::default() };
+        ClusterHouse(Arc::new(Shared {
+            court: Court::new(plan),
+            plan: plan.clone(),
+            phase: Mutex::new(Phase::Disturb),
+            progress: Mutex::new(progress),
+        }))
+    }
+
+    pub fn court(&self) -> &Court {
+        &self.0.court
+    }
+
+    pub fn world(&self) -> &World {
+        self.0.court.world()
+    }
+
+    pub fn program(&self, machine: &MachinePlan) -> Program {
+        let (house, role) = (self.clone(), machine.role);
+        Arc::new(move |boot| {
+            let house = house.clone();
+            match role {
+                Role::NameServer => Box::pin(super::nodes::name_server(house, boot)),
+                Role::Broker | Role::Store => Box::pin(super::nodes::broker(house, boot)),
+                Role::Client => Box::pin(super::client::run(house, boot)),
+            }
+        })
+    }
+
+    pub fn machines(&self, role: Role) -> Vec<usize> {
+        let machines = &self.0.plan.machines;
+        (0..machines.len()).filter(|n| machines[*n].role == role).collect()
+    }
+
+    /// The machine whose broker has this name.
+    pub fn broker_machine(&self, name: &str) -> Option<usize> {
+        self.0.plan.machines.iter().position(|m| m.name == name)
+    }
+
+    /// Whether this broker's state files can always be written: then offsets must be kept.
+    pub fn keeps_offsets(&self, broker: usize) -> bool {
+        let plan = &self.0.plan;
+        let disk_trouble = plan.faults.iter().any(|f| {
+            f.target == broker
+                && matches!(
+                    f.kind,
+                    FaultKind::SyncErrors
+                        | FaultKind::WriteErrors
+                        | FaultKind::ReadErrors
+                        | FaultKind::NoSpace
+                        | FaultKind::SlowDisk
+                )
+        });
+        // Where the log's tail may be lost, so may the end that an offset points to.
+        let tail_lost = !plan.machines[broker].sync_flush && self.world().power_losses(broker) > 0;
+        plan.oracles.contains(&Oracle::OffsetsKept) && !disk_trouble && !tail_lost
+    }
+
+    /// A commit this near before a crash may be forgotten. Units: microseconds.
+    pub fn offsets_near_us(&self, broker: usize) -> u64 {
+        let progress = self.0.progress.lock();
+        let interval = progress.save_interval.get(&broker).copied().unwrap_or_default();
+        (interval + OFFSETS_SLACK).as_micros() as u64
+    }
+
+    pub fn name_servers(&self) -> Vec<String> {
+        let addr = |n: usize| format!("{}:{NAME_SERVER_PORT}", ip(n));
+        self.machines(Role::NameServer).into_iter().map(addr).collect()
+    }
+
+    pub fn phase(&self) -> Phase {
+        *self.0.phase.lock()
+    }
+
+    fn enter_phase(&self, phase: Phase) {
+        *self.0.phase.lock() = phase;
+        crate::trace::tell("world", format_args!("phase {phase:?}"));
+        self.0.court.moved();
+    }
+
+    fn producers(&self) -> u64 {
+        self.machines(Role::Client).len() as u64 * self.0.plan.load.producers
+    }
+
+    /// Sends go through and everybody has read everything; then delivery is prompt.
+    /// Errors: what did not come in time.
+    pub async fn settle(&self, budget: Duration) -> Result<(), String> {
+        self.enter_phase(Phase::Settle);
+        let sends = self.producers() * SETTLE_SENDS;
+        let done = || {
+            self.0.progress.lock().settled >= sends
+                && self.all_read()
+                && self.all_answered(Phase::Settle)
+        };
+        self.within(budget, done).await.map_err(|()| {
+            let settled = self.0.progress.lock().settled;
+            format!("after the heal {settled} of {sends} sends are acked{}", self.behind())
+        })?;
+        self.enter_phase(Phase::Prompt);
+        let sends = self.producers() * PROMPT_SENDS;
+        let done = || self.0.progress.lock().prompt_acked >= sends && self.all_read();
+        self.within(budget, done).await.map_err(|()| {
+            let acked = self.0.progress.lock().prompt_acked;
+            format!("settled, and then {acked} of {sends} sends are acked{}", self.behind())
+        })?;
+        self.enter_phase(Phase::Quiet);
+        Ok(())
+    }
+
+    /// After a restart without derived files everything can be read again.
+    pub async fn reread(&self, budget: Duration) -> Result<(), String> {
+        self.0.progress.lock().read_to.clear();
+        self.within(budget, || self.all_read()).await.map_err(|()| {
+            format!("brokers without derived files: not all is read{}", self.behind())
+        })
+    }
+
+    async fn within(&self, budget: Duration, holds: impl Fn() -> bool) -> Result<(), ()> {
+        let clock = Clock::new();
+        let deadline = clock.mono() + budget;
+        clock.before(deadline, self.0.court.until(holds)).await.ok_or(())
+    }
+
+    /// What the first reader behind lacks.
+    fn behind(&self) -> String {
+        match self.first_unread() {
+            Some((client, id)) => format!(", client {client} has not read message {id}"),
+            None => ", all is read".to_owned(),
+        }
+    }
+
+    fn first_unread(&self) -> Option<(usize, u64)> {
+        let clients = self.machines(Role::Client);
+        let progress = self.0.progress.lock();
+        self.0.court.history(|history| {
+            for (id, sent) in history.sent.iter().enumerate() {
+                let Fate::Acked { place, .. } = sent.fate else { continue };
+                for client in &clients {
+                    let key = (*client, place.machine, sent.topic.clone(), place.queue);
+                    if progress.read_to.get(&key).is_none_or(|to| *to <= place.queue_offset) {
+                        return Some((*client, id as u64));
+                    }
+                }
+            }
+            None
+        })
+    }
+
+    pub fn all_read(&self) -> bool {
+        self.first_unread().is_none()
+    }
+
+    fn all_answered(&self, phase: Phase) -> bool {
+        let progress = self.0.progress.lock();
+        progress.answered.values().all(|p| *p >= phase)
+    }
+}

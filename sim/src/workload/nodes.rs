@@ -1,0 +1,131 @@
+//! What name-server and broker machines run.
+
+use super::cluster::{BROKER_PORT, ClusterHouse, NAME_SERVER_PORT, ip};
+use crate::oracle::court::ROOT;
+use crate::trace;
+use crate::world::Boot;
+use hotfire::broker::{Broker, Deps, Options, Parts};
+use hotfire::disk::BoxFuture;
+use hotfire::namesrv::{self, Namesrv};
+use hotfire::net::{Listener, Net, Stream};
+use hotfire::rt::rng::Rng;
+use hotfire::rt::sim::mark;
+use hotfire::rt::sync::Mutex;
+use hotfire::rt::task::TaskGroup;
+use hotfire::rt::time::Duration;
+use hotfire::{remoting, store};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+pub async fn name_server(house: ClusterHouse, mut boot: Boot) {
+    let machine = &house.0.plan.machines[boot.machine];
+    let mut rng = Rng::from_seed(machine.swarm);
+    let mut options = namesrv::Options::swarm(&mut rng);
+    options.listen = SocketAddr::new(ip(boot.machine), NAME_SERVER_PORT);
+    options.kv_config_path = "/data/namesrv/kvConfig.json".to_owned();
+    let group = TaskGroup::new();
+    let started = Namesrv::start(boot.disk.clone(), &boot.net, &boot.clock, &group, options).await;
+    match started {
+        Ok(server) => {
+            boot.stop.until(|stop| *stop).await;
+            server.shutdown().await;
+        }
+        Err(e) => trace::tell(&boot.name, format_args!("name server does not start: {e}")),
+    }
+}
+
+pub async fn broker(house: ClusterHouse, mut boot: Boot) {
+    let machine = house.0.plan.machines[boot.machine].clone();
+    let mut rng = Rng::from_seed(machine.swarm);
+    let mut options = Options::swarm(&mut rng);
+    options.root = ROOT.to_owned();
+    options.advertised_ip = ip(boot.machine);
+    options.ha_ip = ip(boot.machine);
+    options.listen_port = BROKER_PORT;
+    options.name_servers = house.name_servers();
+    options.topics.broker_name = machine.name.clone();
+    options.topics.default_queues = house.0.plan.load.queues as u32;
+    let mut store_options = store::Options::swarm(ROOT, &mut rng);
+    store_options.flush =
+        if machine.sync_flush { store::FlushMode::Sync } else { store::FlushMode::Async };
+    house.0.progress.lock().save_interval.insert(boot.machine, options.offsets_save_interval);
+    let parts = Parts {
+        broker: options,
+        store: store_options,
+        server: remoting::ServerOptions::swarm(&mut rng),
+        client: remoting::ClientOptions::swarm(&mut rng),
+    };
+    let net = Arc::new(JudgedNet {
+        inner: boot.net.clone(),
+        house: house.clone(),
+        machine: boot.machine,
+        generation: boot.generation,
+        judged: Mutex::new(false),
+    });
+    // The dice of a generation differ from those of the one before.
+    let dice = Rng::from_seed(machine.swarm ^ boot.generation);
+    let deps = Deps { disk: boot.disk.clone(), net, clock: boot.clock.clone(), rng: dice };
+    let broker = match Broker::start(deps, parts).await {
+        Ok(broker) => broker,
+        Err(e) => {
+            mark("broker: could not start");
+            trace::tell(&boot.name, format_args!("broker does not start: {e}"));
+            return;
+        }
+    };
+    let report = broker.recovery_report();
+    if report.cut_reason.is_some() {
+        mark("store: recovery met a torn record");
+    }
+    trace::tell(&boot.name, format_args!("broker up, log ends at {}", report.end));
+    hotfire::rt::select! {
+        _ = boot.stop.until(|stop| *stop) => {}
+        reason = broker.poisoned() => {
+            mark("store: poisoned");
+            trace::tell(&boot.name, format_args!("poisoned, process ends: {reason}"));
+            return;
+        }
+    }
+    broker.shutdown().await;
+    trace::tell(&boot.name, format_args!("broker stopped in order"));
+}
+
+/// Judges the recovered files when the broker opens its first port: after recovery, before
+/// anybody can be told anything.
+struct JudgedNet {
+    inner: Arc<dyn Net>,
+    house: ClusterHouse,
+    machine: usize,
+    generation: u64,
+    judged: Mutex<bool>,
+}
+
+impl Net for JudgedNet {
+    fn listen(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+        if !std::mem::replace(&mut *self.judged.lock(), true) {
+            let court = self.house.court();
+            let ends = court.on_open(self.machine, self.generation);
+            let mut progress = self.house.0.progress.lock();
+            for ((topic, queue), end) in &ends {
+                progress.recovered_end.insert((self.machine, topic.clone(), *queue), *end);
+            }
+            let machine = self.machine;
+            for (reading, to) in &mut progress.read_to {
+                if reading.1 == machine {
+                    let end = ends.get(&(reading.2.clone(), reading.3)).copied().unwrap_or(0);
+                    *to = (*to).min(end);
+                }
+            }
+        }
+        self.inner.listen(addr)
+    }
+
+    fn dial(
+        &self,
+        addr: &str,
+        timeout: Duration,
+    ) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
+        self.inner.dial(addr, timeout)
+    }
+}
