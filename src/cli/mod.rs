@@ -7,6 +7,7 @@
 //! name server stands here.
 
 mod args;
+mod bench;
 mod consume;
 mod entry;
 mod failure;

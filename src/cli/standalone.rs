@@ -5,7 +5,6 @@ use super::failure::Failure;
 use super::settings::Settings;
 use super::world::World;
 use super::{logging, run_broker, run_namesrv};
-use crate::broker::driver::Parts;
 use crate::config::{Program, RawConfig, resolve};
 use crate::{disk, namesrv, rt};
 use std::io::ErrorKind;
@@ -21,7 +20,6 @@ const OWNER_SIZE_MAX: u64 = 4096;
 /// else as `broker` and `namesrv`.
 pub fn run(args: &Standalone) -> Result<(), Failure> {
     logging::start(LOG_LEVEL);
-    let name_server = format!("127.0.0.1:{}", args.namesrv_port);
     let addr = args.advertise.map_or_else(|| "127.0.0.1".to_owned(), |ip| ip.to_string());
     let bind = if args.advertise.is_some() { "0.0.0.0" } else { "127.0.0.1" };
     let data = args.data.trim_end_matches('/');
@@ -41,18 +39,12 @@ pub fn run(args: &Standalone) -> Result<(), Failure> {
             ("brokerName", "broker-a"),
             ("brokerIP1", &addr),
             ("brokerIP2", &addr),
-            ("namesrvAddr", &name_server),
             ("storePathRootDir", &format!("{data}/store")),
             ("storePathCommitLog", &format!("{data}/store/commitlog")),
         ],
     )?;
     let options = resolve::namesrv_options(&names.raw, &names.machine)?;
-    let parts = run_broker::parts(&broker)?;
-    let hint = format!(
-        "Data is in {data}. Try: hotfire produce -n {addr}:{} -t Hello 'hello, world'",
-        args.namesrv_port
-    );
-    rt::block_on(serve(broker, options, parts, hint))
+    rt::block_on(serve(broker, options, data))
 }
 
 fn settings(program: Program, said: &[(&str, &str)]) -> Result<Settings, Failure> {
@@ -64,25 +56,28 @@ fn settings(program: Program, said: &[(&str, &str)]) -> Result<Settings, Failure
 }
 
 async fn serve(
-    settings: Settings,
+    mut settings: Settings,
     options: namesrv::Options,
-    parts: Parts,
-    hint: String,
+    data: &str,
 ) -> Result<(), Failure> {
     let mut signal = pin!(rt::shutdown_signal());
     let world = World::new();
-    check_free(&world, &parts.store.root)?;
+    check_free(&world, &resolve::store_root(&settings.raw, &settings.machine))?;
     let names = rt::select! {
         _ = &mut signal => return Ok(()),
         started = run_namesrv::start(&world, options) => started?,
     };
+    let port = names.local_addr().map_or(0, |addr| addr.port());
+    settings.raw.set("namesrvAddr", &format!("127.0.0.1:{port}"), "standalone")?;
+    let parts = run_broker::parts(&settings)?;
+    let addr = parts.broker.advertised_ip;
     let broker = rt::select! {
         _ = &mut signal => return Ok(()),
         started = run_broker::start(&world, parts) => started?,
     };
     println!("{}", run_namesrv::boot_line(&settings.serialize_type()));
     println!("{}", run_broker::boot_line(&settings, broker.local_addr().port()));
-    println!("{hint}");
+    println!("Data is in {data}. Try: hotfire produce -n {addr}:{port} -t Hello 'hello, world'");
     let poison = rt::select! {
         _ = signal => None,
         reason = broker.poisoned() => Some(reason),

@@ -197,6 +197,10 @@ impl Connection {
     fn finish(&mut self, cx: &mut Context<'_>, now: Mono) -> Result<(bool, Option<Mono>), String> {
         let mut state = self.peer.0.state.lock();
         state.writing_size = self.writing.size();
+        if state.mode == Mode::Closed {
+            // Decided during this turn, in which nobody wakes the task.
+            return Err(String::new());
+        }
         let is_drained = self.drain.is_some_and(|(may_end, _)| may_end <= now);
         let is_over = self.ending.is_some() || is_drained;
         if is_over && state.unsent() == 0 && state.running_count == 0 {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-struct World {
+pub struct World {
     dir: tempfile::TempDir,
     disk: Arc<dyn Disk>,
     net: Arc<dyn Net>,
@@ -29,7 +29,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         World {
             dir: tempfile::tempdir().unwrap(),
             disk: Arc::new(RealDisk::new()),
@@ -39,7 +39,7 @@ impl World {
         }
     }
 
-    fn parts(&self) -> Parts {
+    pub fn parts(&self) -> Parts {
         let root = self.dir.path().to_str().unwrap().to_owned();
         let mut store = store::Options::new(&root);
         store.segment_size_bytes = 4 << 20;
@@ -53,7 +53,7 @@ impl World {
         Parts { broker, store, server, client }
     }
 
-    async fn start(&self, parts: Parts) -> Broker {
+    pub async fn start(&self, parts: Parts) -> Broker {
         let (disk, net) = (self.disk.clone(), self.net.clone());
         let deps = Deps { disk, net, clock: self.clock.clone(), rng: Rng::from_seed(7) };
         Broker::start(deps, parts).await.unwrap()
@@ -120,7 +120,7 @@ impl Caller {
     }
 }
 
-fn send_request(topic: &str, queue: i32, properties: &str, body: &str) -> Command {
+pub fn send_request(topic: &str, queue: i32, properties: &str, body: &str) -> Command {
     Command::request(request::SEND_MESSAGE_V2)
         .with_ext("a", "p")
         .with_ext("b", topic)
@@ -137,7 +137,7 @@ fn send_request(topic: &str, queue: i32, properties: &str, body: &str) -> Comman
         .with_body(Bytes::copy_from_slice(body.as_bytes()))
 }
 
-fn pull_request(topic: &str, queue: i32, offset: i64, suspend_ms: i64) -> Command {
+pub fn pull_request(topic: &str, queue: i32, offset: i64, suspend_ms: i64) -> Command {
     let flag = 4 | if suspend_ms > 0 { 2 } else { 0 };
     Command::request(request::PULL_MESSAGE)
         .with_ext("consumerGroup", "g")

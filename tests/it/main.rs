@@ -1,5 +1,7 @@
 //! One binary on real tokio, real files and loopback.
 
+mod bad_input;
+mod boot;
 mod broker;
 mod client;
 mod disk;

@@ -44,7 +44,10 @@ struct EchoService(Arc<Echo>);
 impl Service for EchoService {
     fn on_frames(&self, peer: &Peer, frames: &mut Vec<Frame>) {
         for frame in frames.drain(..) {
-            let request = Command::decode(&frame).unwrap();
+            let request = match Command::decode(&frame) {
+                Ok(request) => request,
+                Err(e) => return peer.close(&e.to_string()),
+            };
             if request.is_reply() {
                 peer.on_reply(&frame);
                 continue;
@@ -82,7 +85,11 @@ impl Service for EchoService {
                     };
                     peer.spawn(size, work, |_, _| ());
                 }
-                _ => {}
+                SILENCE => {}
+                unknown => {
+                    let remark = format!(" request type {unknown} not supported");
+                    send(peer, &answer(&request, 3, Bytes::new()).with_remark(remark));
+                }
             }
         }
     }
@@ -94,17 +101,17 @@ impl Service for EchoService {
     }
 }
 
-struct World {
-    net: Arc<dyn Net>,
-    clock: Clock,
+pub struct World {
+    pub net: Arc<dyn Net>,
+    pub clock: Clock,
     group: TaskGroup,
     echo: Arc<Echo>,
     server: Server,
-    addr: String,
+    pub addr: String,
 }
 
 impl World {
-    async fn new(options: ServerOptions) -> World {
+    pub async fn new(options: ServerOptions) -> World {
         let (net, clock): (Arc<dyn Net>, _) = (Arc::new(TcpNet), Clock::new());
         let (group, echo) = (TaskGroup::new(), Arc::new(Echo::default()));
         let service = Arc::new(EchoService(echo.clone()));
@@ -139,7 +146,7 @@ fn bytes_of(code: i32, body: &[u8]) -> BytesMut {
 }
 
 /// True when the other side ended the connection, by an end or a reset.
-async fn is_ended(stream: &mut dyn Stream) -> bool {
+pub async fn is_ended(stream: &mut dyn Stream) -> bool {
     let mut buf = BytesMut::new();
     loop {
         match read(stream, &mut buf, 65_536).await {

@@ -1,18 +1,19 @@
 //! The store on real files: what an outcome promises, and what a restart finds.
 
 use bytes::Bytes;
-use hotfire::disk::Disk;
 use hotfire::disk::faulty::{Call, Fault, FaultyDisk};
 use hotfire::disk::real::RealDisk;
+use hotfire::disk::{BoxFuture, Disk, Entry, File, Fill, LockGuard};
 use hotfire::format::message_unit::{self, View};
 use hotfire::model::{PhysicalOffset, QueueId, QueueKey, QueueOffset, TopicName, WallMillis};
-use hotfire::rt::sync::Mutex;
+use hotfire::rt::sync::{Mutex, watch};
 use hotfire::rt::task::TaskGroup;
 use hotfire::rt::time::{Clock, Duration};
 use hotfire::store::{
     Append, AppendError, Appended, Arrival, BatchMember, Error, FlushMode, Options, Outcome, Read,
     ReadLimits, ReadResult, ReadStatus, RecoveryReport, Rejection, Store, StoreEvents, Ticket,
 };
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -219,5 +220,532 @@ fn messages_are_found_again_after_an_orderly_stop_and_after_a_kill() {
                 assert_eq!(abort.exists(), killed);
             }
         });
+    }
+}
+
+#[test]
+fn a_batch_is_contiguous_in_one_segment_and_has_one_outcome() {
+    run(async {
+        let dir = temp();
+        let mut house = open(&options(&dir)).await;
+        for n in 0..30 {
+            house.sent("T", 0, &vec![b'a'; 100 + n * 13]).await;
+            let body = vec![b'b'; 900];
+            let member = |flag| BatchMember {
+                flag,
+                body: &body,
+                properties: b"KEYS\x01k",
+                tags_code: Some(0),
+            };
+            let members: Vec<_> = (0..5).map(member).collect();
+            let (name, mut places) = (topic("T"), Vec::new());
+            house.next += 1;
+            let shared = append(&name, 0, b"", house.next);
+            let appended = house.store.append_batch(&shared, &members, &mut places).unwrap();
+            assert_eq!(house.outcome(house.next).await, Outcome::Durable);
+            assert_eq!(places[0], appended.physical);
+            let size = appended.size as u64 / 5;
+            assert!(places.windows(2).all(|w| w[0].0 + size == w[1].0));
+            let segment = |at: u64| at / (16 << 10);
+            assert_eq!(segment(places[0].0), segment(places[4].0 + size - 1));
+            let first = house.read("T", 0, appended.queue_offset.0).await;
+            assert_eq!(first.count, 5);
+            assert_eq!(view(&records(&first.messages)[4]).flag(), 4);
+        }
+        let outcomes = house.heard.0.lock().outcomes.len() as u64;
+        assert_eq!(outcomes, house.next);
+        house.stop().await;
+        let house = open(&options(&dir)).await;
+        assert_eq!(house.store.max_offset(&key("T", 0)).0, 30 * 6);
+        house.bodies("T", 0).await;
+    });
+}
+
+#[test]
+fn a_record_as_large_as_a_segment_is_taken_and_a_larger_one_is_refused() {
+    run(async {
+        let dir = temp();
+        let options = options(&dir);
+        let mut house = open(&options).await;
+        house.sent("T", 0, b"first").await;
+        let overhead = 91 + 1 + 9;
+        let largest = options.segment_size_bytes as usize - 8 - overhead;
+        let (at, outcome) = house.sent("T", 0, &vec![1; largest]).await;
+        assert_eq!((at.physical.0, outcome), (16 << 10, Outcome::Durable));
+        let refused = house.send("T", 0, &vec![1; largest + 1]).unwrap_err();
+        assert!(matches!(refused, AppendError::Size { .. }), "{refused}");
+        house.sent("T", 0, b"last").await;
+        let read = house.read("T", 0, 1).await;
+        assert_eq!(view(&records(&read.messages)[0]).size(), 16 * 1024 - 8);
+        house.kill().await;
+        let house = open(&options).await;
+        assert_eq!(house.bodies("T", 0).await.len(), 3);
+    });
+}
+
+#[test]
+fn sync_flush_timeout_is_told_and_the_message_is_kept() {
+    run(async {
+        let dir = temp();
+        let slow = Arc::new(SlowSync::new());
+        let options = Options {
+            flush: FlushMode::Sync,
+            sync_flush_timeout: Duration::from_millis(30),
+            ..options(&dir)
+        };
+        let mut house = try_open(slow.clone(), &options).await.unwrap();
+        house.sent("T", 0, b"quick").await;
+        slow.hold.send(true);
+        let (at, outcome) = house.sent("T", 0, b"slow").await;
+        assert_eq!(outcome, Outcome::FlushTimeout);
+        // Not ackable, so not visible: not in its queue, not in a pull.
+        assert_eq!(house.store.max_offset(&key("T", 0)).0, 1);
+        assert_eq!(house.read("T", 0, 1).await.status, ReadStatus::OffsetOverflowOne);
+        slow.hold.send(false);
+        let store = house.store.clone();
+        house.until(|| store.max_offset(&key("T", 0)).0 == 2, "visibility").await;
+        assert_eq!(house.heard.0.lock().outcomes.len(), 2);
+        assert_eq!(at.queue_offset.0, 1);
+        house.stop().await;
+    });
+}
+
+#[test]
+fn a_failed_sync_poisons_and_the_next_start_rewrites() {
+    for flush in [FlushMode::Sync, FlushMode::Async] {
+        run(async {
+            let dir = temp();
+            let disk = FaultyDisk::new(Arc::new(RealDisk::new()));
+            let options = Options {
+                flush,
+                flush_thorough_interval: Duration::from_millis(20),
+                floor_interval: Duration::from_secs(100),
+                ..options(&dir)
+            };
+            let mut house = try_open(Arc::new(disk.clone()), &options).await.unwrap();
+            house.sent("T", 0, b"before").await;
+            let store = house.store.clone();
+            house.until(|| store.stats().synced == store.stats().end, "a sync").await;
+            disk.fail_always(Call::Sync, "commitlog", Fault::Broken);
+            let appended = house.send("T", 0, b"lost?");
+            if flush == FlushMode::Sync {
+                let outcome = house.outcome(house.next).await;
+                assert_eq!(outcome, Outcome::Rejected(Rejection::Poisoned));
+                assert_eq!(house.store.max_offset(&key("T", 0)).0, 1);
+            }
+            assert!(appended.is_ok());
+            let heard = house.heard.clone();
+            house.until(|| heard.0.lock().poison.is_some(), "poison").await;
+            let refused = house.send("T", 0, b"refused").unwrap_err();
+            assert!(matches!(refused, AppendError::Poisoned(_)), "{refused}");
+            disk.heal();
+            let syncs = disk.count(Call::Sync, "commitlog");
+            assert!(matches!(house.store.shutdown().await, Err(Error::Poisoned(_))));
+            assert_eq!(disk.count(Call::Sync, "commitlog"), syncs, "a sync was tried again");
+            house.kill().await;
+            let house = try_open(Arc::new(disk.clone()), &options).await.unwrap();
+            assert!(house.report.unclean);
+            assert!(house.report.rewritten_bytes > 0, "{:?}", house.report);
+            assert!(disk.count(Call::Sync, "commitlog") > syncs);
+            assert_eq!(house.bodies("T", 0).await, [b"before".to_vec(), b"lost?".to_vec()]);
+        });
+    }
+}
+
+#[test]
+fn a_failed_write_poisons() {
+    run(async {
+        let dir = temp();
+        let disk = FaultyDisk::new(Arc::new(RealDisk::new()));
+        let mut house = try_open(Arc::new(disk.clone()), &options(&dir)).await.unwrap();
+        house.sent("T", 0, b"before").await;
+        disk.fail_always(Call::Write, "commitlog", Fault::Broken);
+        let (_, outcome) = house.sent("T", 0, b"lost").await;
+        assert_eq!(outcome, Outcome::Rejected(Rejection::Poisoned));
+        assert_eq!(house.store.max_offset(&key("T", 0)).0, 1);
+        assert!(house.heard.0.lock().poison.is_some());
+    });
+}
+
+#[test]
+fn a_full_disk_rejects_what_needs_a_new_file_and_sending_resumes_by_itself() {
+    run(async {
+        let dir = temp();
+        let disk = FaultyDisk::new(Arc::new(RealDisk::new()));
+        let options =
+            Options { allocate_retry_interval: Duration::from_millis(20), ..options(&dir) };
+        let mut house = try_open(Arc::new(disk.clone()), &options).await.unwrap();
+        house.sent("T", 0, b"first").await;
+        disk.fail_always(Call::Create, "commitlog", Fault::NoSpace);
+        let body = vec![b'x'; 3000];
+        let (mut kept, mut rejected, mut refused) = (1, 0, None);
+        for _ in 0..12 {
+            match house.send("T", 0, &body) {
+                Ok(_) => match house.outcome(house.next).await {
+                    Outcome::Durable => kept += 1,
+                    Outcome::Rejected(Rejection::NoSpace) => rejected += 1,
+                    other => panic!("{other:?}"),
+                },
+                Err(error) => refused = Some(error),
+            }
+        }
+        assert_eq!(kept, 6, "what fits into the file is taken; {rejected} were rejected");
+        let refused = refused.unwrap();
+        assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
+        assert!(refused.to_string().contains("no space left"));
+        assert!(house.store.stats().no_space);
+        assert!(house.heard.0.lock().poison.is_none());
+        // A small message still fits, and readers go on.
+        assert_eq!(house.sent("T", 0, b"small").await.1, Outcome::Durable);
+        assert_eq!(house.bodies("T", 0).await.len(), 7);
+        disk.heal();
+        let store = house.store.clone();
+        house.until(|| !store.stats().no_space, "space").await;
+        let (at, outcome) = house.sent("T", 0, &body).await;
+        assert_eq!((outcome, at.queue_offset.0), (Outcome::Durable, 7));
+        house.stop().await;
+        let house = open(&options).await;
+        assert_eq!(house.bodies("T", 0).await.len(), 8);
+    });
+}
+
+#[test]
+fn a_second_start_touches_nothing_and_says_who_holds_the_store() {
+    run(async {
+        let dir = temp();
+        let mut house = open(&options(&dir)).await;
+        house.sent("T", 0, b"x").await;
+        let store = house.store.clone();
+        house.until(|| store.stats().entries_unwritten == 0, "entries in files").await;
+        let before = tree(dir.path());
+        let second = try_open(Arc::new(RealDisk::new()), &options(&dir)).await.err().unwrap();
+        let text = second.to_string();
+        assert!(matches!(second, Error::Locked { .. }), "{text}");
+        assert!(text.contains("this test"), "{text}");
+        let same = |t: &Vec<(String, u64)>| {
+            t.iter().filter(|(p, _)| !p.contains("floor")).cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(same(&tree(dir.path())), same(&before));
+        assert_eq!(house.sent("T", 0, b"y").await.1, Outcome::Durable);
+        house.stop().await;
+    });
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_made_zero() {
+    run(async {
+        let dir = temp();
+        let options = Options { floor_interval: Duration::from_secs(100), ..options(&dir) };
+        let mut house = open(&options).await;
+        let mut places = Vec::new();
+        for n in 0..10 {
+            places.push(house.sent("T", 0, format!("message {n}").as_bytes()).await.0);
+        }
+        house.kill().await;
+        let file = dir.path().join("store/commitlog/00000000000000000000");
+        let mut bytes = std::fs::read(&file).unwrap();
+        let torn = places[6].physical.0 as usize;
+        bytes[torn + 90] ^= 0x40; // in the body
+        std::fs::write(&file, &bytes).unwrap();
+        let mut house = open(&options).await;
+        assert_eq!(house.report.end.0, torn as u64);
+        let reason = house.report.cut_reason.clone().unwrap();
+        assert!(
+            reason.contains("00000000000000000000: offset") && reason.contains("crc"),
+            "{reason}"
+        );
+        assert_eq!(house.bodies("T", 0).await.len(), 6);
+        let after = std::fs::read(&file).unwrap();
+        assert!(after[torn..].iter().all(|byte| *byte == 0));
+        assert_eq!(after[..torn], bytes[..torn]);
+        // The offset of the lost message is given again; nothing old comes back behind it.
+        let (at, _) = house.sent("T", 0, b"message 6").await;
+        assert_eq!((at.queue_offset.0, at.physical.0), (6, torn as u64));
+        house.kill().await;
+        let house = open(&options).await;
+        assert_eq!(house.bodies("T", 0).await.len(), 7);
+    });
+}
+
+#[test]
+fn rot_below_the_floor_is_kept_skipped_and_named() {
+    run(async {
+        let dir = temp();
+        let mut house = open(&options(&dir)).await;
+        let mut places = Vec::new();
+        for n in 0..10 {
+            places.push(house.sent("T", 0, format!("message {n}").as_bytes()).await.0);
+        }
+        house.stop().await;
+        let file = dir.path().join("store/commitlog/00000000000000000000");
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[places[3].physical.0 as usize + 90] ^= 0x40;
+        std::fs::write(&file, &bytes).unwrap();
+        // Without the snapshot the whole log is read, and the bad record is met.
+        std::fs::remove_file(dir.path().join("store/hotfire/queues")).unwrap();
+        let mut house = open(&options(&dir)).await;
+        let rot = &house.report.rot;
+        assert_eq!(rot.len(), 1, "{:?}", house.report);
+        assert_eq!((rot[0].at, rot[0].next), (places[3].physical, places[4].physical));
+        assert!(rot[0].path.ends_with("commitlog/00000000000000000000"));
+        assert_eq!(std::fs::read(&file).unwrap(), bytes, "nothing is overwritten");
+        assert_eq!(house.store.max_offset(&key("T", 0)).0, 10);
+        assert_eq!(house.sent("T", 0, b"more").await.0.queue_offset.0, 10);
+        let later = house.read("T", 0, 4).await;
+        assert_eq!(later.count, 6); // one queue file's entries
+    });
+}
+
+#[test]
+fn files_of_a_wrong_length_or_name_are_named_and_left_alone() {
+    for (path, content, expected) in [
+        ("commitlog/00000000000000016384", &b"short"[..], "5 bytes"),
+        ("commitlog/lost+found", b"", "20 digits"),
+        ("commitlog/00000000000000049152", b"gap", "3 bytes"),
+        ("consumequeue/T/0/00000000000000000200", b"", "0 bytes"),
+    ] {
+        run(async {
+            let dir = temp();
+            let mut house = open(&options(&dir)).await;
+            house.sent("T", 0, b"x").await;
+            house.stop().await;
+            let file = dir.path().join("store").join(path);
+            std::fs::write(&file, content).unwrap();
+            let before = tree(&dir.path().join("store/commitlog"));
+            let error = try_open(Arc::new(RealDisk::new()), &options(&dir)).await.err().unwrap();
+            let text = error.to_string();
+            assert!(text.contains(path) && text.contains(expected), "{text}");
+            assert_eq!(std::fs::read(&file).unwrap(), content);
+            assert_eq!(tree(&dir.path().join("store/commitlog")), before);
+            std::fs::remove_file(&file).unwrap();
+            let house = open(&options(&dir)).await;
+            assert_eq!(house.bodies("T", 0).await.len(), 1);
+        });
+    }
+}
+
+#[test]
+fn queues_are_made_again_when_they_or_everything_of_ours_is_gone() {
+    for gone in
+        [&["consumequeue"][..], &["hotfire"], &["consumequeue", "hotfire"], &["consumequeue/T/1"]]
+    {
+        for killed in [false, true] {
+            run(async {
+                let dir = temp();
+                let mut house = open(&options(&dir)).await;
+                let mut expected = Vec::new();
+                for n in 0..45 {
+                    let body = format!("m{n}").repeat(40).into_bytes();
+                    house.sent("T", 1, &body).await;
+                    house.sent("U", n % 3, &body).await;
+                    expected.push(body);
+                }
+                if killed {
+                    house.kill().await
+                } else {
+                    house.stop().await
+                }
+                for path in gone {
+                    std::fs::remove_dir_all(dir.path().join("store").join(path)).unwrap();
+                }
+                let mut house = open(&options(&dir)).await;
+                assert_eq!(house.bodies("T", 1).await, expected, "{gone:?} {killed}");
+                for queue in 0..3 {
+                    assert_eq!(house.bodies("U", queue).await.len(), 15);
+                }
+                assert_eq!(house.sent("T", 1, b"x").await.0.queue_offset.0, 45);
+                house.stop().await;
+            });
+        }
+    }
+}
+
+#[test]
+fn a_deleted_topic_stays_deleted() {
+    run(async {
+        let dir = temp();
+        let mut house = open(&options(&dir)).await;
+        for n in 0..25 {
+            house.sent("T", 0, format!("old {n}").as_bytes()).await;
+            house.sent("U", 0, b"u").await;
+        }
+        house.store.delete_topic("T").await.unwrap();
+        assert_eq!(house.store.max_offset(&key("T", 0)).0, 0);
+        assert!(!dir.path().join("store/consumequeue/T").exists());
+        assert_eq!(house.sent("T", 0, b"new").await.0.queue_offset.0, 0);
+        house.kill().await;
+        std::fs::remove_dir_all(dir.path().join("store/consumequeue")).unwrap();
+        let house = open(&options(&dir)).await;
+        assert_eq!(house.bodies("T", 0).await, [b"new".to_vec()]);
+        assert_eq!(house.bodies("U", 0).await.len(), 25);
+    });
+}
+
+#[test]
+fn messages_are_found_by_store_time() {
+    run(async {
+        let dir = temp();
+        let mut house = open(&options(&dir)).await;
+        let mut times = Vec::new();
+        for n in 0..25 {
+            times.push(house.sent("T", 0, format!("{n}").as_bytes()).await.0.store_timestamp.0);
+            let later = house.clock.mono() + Duration::from_millis(3);
+            house.clock.sleep_until(later).await;
+        }
+        for restarted in [false, true] {
+            let find = async |at| house.store.search_by_time(&key("T", 0), WallMillis(at)).await;
+            assert_eq!(find(0).await.unwrap().0, 0);
+            assert_eq!(find(i64::MAX).await.unwrap().0, 24);
+            for (n, at) in times.iter().enumerate() {
+                let found = find(*at).await.unwrap().0 as usize;
+                assert_eq!(times[found], *at, "{n} {restarted}");
+            }
+            let stored = house.store.store_time_of(&key("T", 0), QueueOffset(7)).await.unwrap();
+            assert_eq!(stored, Some(WallMillis(times[7])));
+            let missing = house.store.search_by_time(&key("T", 9), WallMillis(1)).await;
+            assert_eq!(missing.unwrap().0, 0);
+            house.stop().await;
+            house = open(&options(&dir)).await;
+        }
+        assert_eq!(house.store.record_at(PhysicalOffset(1)).await.unwrap(), None);
+        let record = house.store.record_at(PhysicalOffset(0)).await.unwrap().unwrap();
+        assert_eq!(view(&record).body(), b"0");
+    });
+}
+
+#[test]
+fn an_unreadable_sector_fails_one_read_alone() {
+    run(async {
+        let dir = temp();
+        let disk = FaultyDisk::new(Arc::new(RealDisk::new()));
+        let options = Options { tail_cache_size_bytes: 0, ..options(&dir) };
+        let mut house = try_open(Arc::new(disk.clone()), &options).await.unwrap();
+        let mut places = Vec::new();
+        for n in 0..4 {
+            places.push(house.sent("T", 0, &vec![n; 5000]).await.0);
+        }
+        let bad = places[1].physical.0 + 100;
+        disk.set_unreadable("commitlog", bad..bad + 1);
+        let limits = ReadLimits { count: 1 };
+        for n in 0..4 {
+            let read = house.store.read(&key("T", 0), QueueOffset(n), &limits, &|_| true);
+            let Read::Cold(cold) = read else { panic!("nothing is cached") };
+            assert_eq!(cold.run(&|_| true).await.is_err(), n == 1);
+        }
+        assert!(house.heard.0.lock().poison.is_none());
+    });
+}
+
+/// Every file with its size and a checksum of its content.
+fn tree(dir: &std::path::Path) -> Vec<(String, u64)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(tree(&path));
+        } else {
+            let bytes = std::fs::read(&path).unwrap();
+            let sum =
+                bytes.iter().fold(0u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(*b)));
+            all.push((path.to_string_lossy().into_owned(), sum));
+        }
+    }
+    all.sort();
+    all
+}
+
+/// A disk whose syncs of the commit log wait while it is held.
+struct SlowSync {
+    inner: RealDisk,
+    hold: Arc<watch::Sender<bool>>,
+}
+impl SlowSync {
+    fn new() -> Self {
+        SlowSync { inner: RealDisk::new(), hold: Arc::new(watch::channel(false).0) }
+    }
+    fn wrap(&self, path: &str, file: Arc<dyn File>) -> Arc<dyn File> {
+        if !path.contains("commitlog") {
+            return file;
+        }
+        Arc::new(SlowFile { inner: file, hold: self.hold.clone() })
+    }
+}
+impl Disk for SlowSync {
+    fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        Ok(self.wrap(path, self.inner.open(path)?))
+    }
+    fn open_or_create(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        self.inner.open_or_create(path)
+    }
+    fn create_whole(
+        &self,
+        path: &str,
+        staging: &str,
+        size: u64,
+        fill: Fill,
+    ) -> BoxFuture<'static, io::Result<Arc<dyn File>>> {
+        let made = self.inner.create_whole(path, staging, size, fill);
+        let this = SlowSync { inner: RealDisk::new(), hold: self.hold.clone() };
+        let path = path.to_owned();
+        Box::pin(async move { Ok(this.wrap(&path, made.await?)) })
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.inner.remove(path)
+    }
+    fn remove_dir(&self, path: &str) -> io::Result<()> {
+        self.inner.remove_dir(path)
+    }
+    fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
+        self.inner.list(dir)
+    }
+    fn make_dir(&self, dir: &str) -> io::Result<()> {
+        self.inner.make_dir(dir)
+    }
+    fn sync_dir(&self, dir: &str) -> BoxFuture<'static, io::Result<()>> {
+        self.inner.sync_dir(dir)
+    }
+    fn lock(&self, path: &str) -> io::Result<Box<dyn LockGuard>> {
+        self.inner.lock(path)
+    }
+    fn free_space(&self, dir: &str) -> io::Result<(u64, u64)> {
+        self.inner.free_space(dir)
+    }
+}
+
+struct SlowFile {
+    inner: Arc<dyn File>,
+    hold: Arc<watch::Sender<bool>>,
+}
+impl File for SlowFile {
+    fn size(&self) -> io::Result<u64> {
+        self.inner.size()
+    }
+    fn modified_ms(&self) -> io::Result<i64> {
+        self.inner.modified_ms()
+    }
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.inner.write_at(offset, data)
+    }
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        self.inner.read_at(offset, len)
+    }
+    fn read(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>> {
+        self.inner.read(offset, len)
+    }
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        self.inner.set_size(size)
+    }
+    fn sync_data(&self) -> BoxFuture<'static, io::Result<()>> {
+        let (sync, mut held) = (self.inner.sync_data(), self.hold.subscribe());
+        Box::pin(async move {
+            held.until(|held| !held).await;
+            sync.await
+        })
+    }
+    fn start_writeback(&self, offset: u64, len: u64) {
+        self.inner.start_writeback(offset, len)
     }
 }

@@ -227,7 +227,7 @@ impl StoreEvents for Listener {
             );
             let told = self.house.0.court.history(|h| h.on_fate(id, fate));
             self.house.0.court.check("outcomes", told);
-            if settling && outcome == Outcome::Durable {
+            if settling && matches!(outcome, Outcome::Durable | Outcome::FlushTimeout) {
                 *self.house.0.settled.lock() += 1;
             }
         }

@@ -271,6 +271,7 @@ impl LogWriter {
                     _ => Rejection::SegmentLate,
                 };
                 tracing::error!("failed to allocate the next commit log file: {error}");
+                self.remove_leftover();
                 self.allocation.on_failed(now);
                 {
                     let mut state = self.shared.state.lock();
@@ -283,6 +284,17 @@ impl LogWriter {
                 }
                 self.tell(now).await;
             }
+        }
+    }
+
+    /// The name may be there although making it failed, for its directory could not be synced.
+    /// Nothing was written to it.
+    fn remove_leftover(&self) {
+        let state = self.shared.state.lock();
+        let path = state.segments.path(state.segments.end());
+        match self.shared.disk.remove(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => tracing::warn!("{e}"),
+            _ => {}
         }
     }
 

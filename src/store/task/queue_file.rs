@@ -38,10 +38,17 @@ pub async fn create(
     }
     let path = queue_files::path(options, key, base);
     let (size, staging) = (queue_files::file_size(options), options.staging_dir());
-    let file = disk.create_whole(&path, &staging, size, Fill::Sparse).await?;
-    if first_entry_at > 0 {
-        crate::rt::probe!("store: blank entries before a queue's first");
-        file.write_at(0, &queue_files::blanks(first_entry_at))?;
+    let made = disk.create_whole(&path, &staging, size, Fill::Sparse).await;
+    let filled = made.and_then(|file| {
+        if first_entry_at > 0 {
+            crate::rt::probe!("store: blank entries before a queue's first");
+            file.write_at(0, &queue_files::blanks(first_entry_at))?;
+        }
+        Ok(file)
+    });
+    if filled.is_err() {
+        // The next try begins anew, or it would find the file and not fill it.
+        let _ = disk.remove(&path);
     }
-    Ok(file)
+    filled
 }

@@ -89,11 +89,15 @@ pub async fn recover(
     let mut report = RecoveryReport { unclean: found.unclean, ..RecoveryReport::default() };
     report.floor = PhysicalOffset(trusted);
     mark_running(disk, options).await?;
+    if found.snapshot.is_none() {
+        forget_snapshot(disk, options).await?;
+    }
     let (mut end, mut rebuild) = scan(&mut found, options, clock, trusted, &mut report).await?;
     if rebuild.contradicted {
         crate::rt::probe!("store: recovery scanned the whole log after a contradiction");
         tracing::warn!("the snapshot of the queues does not fit the log: scanning all of it");
         found.snapshot = None;
+        forget_snapshot(disk, options).await?;
         (end, rebuild) = scan(&mut found, options, clock, trusted, &mut report).await?;
     }
     let mut last = report_last(&found, end.last);
@@ -134,15 +138,7 @@ async fn look(disk: &Arc<dyn Disk>, options: &Options) -> Result<Found0, Error> 
     let mut queues = QueueDirs::list(disk, options)?;
     let own = options.own_dir();
     let topic_floors = read_floors(read_small(&**disk, &format!("{own}/topic_floors"), 64 << 20));
-    let floor = read_small(&**disk, &format!("{own}/floor"), floor::SIZE as u64).ok();
-    let mut floor = floor.and_then(|bytes| Floor::decode(&bytes));
-    if let Some(found) = floor
-        && !log.is_anchor(found.last_at.0, found.last_crc, found.offset.0).await
-    {
-        tracing::warn!("hotfire/floor does not fit the log at offset {}", found.offset);
-        crate::rt::probe!("store: the floor did not fit the log");
-        floor = None;
-    }
+    let floor = read_floor(&**disk, &format!("{own}/floor"), &mut log).await;
     let snapshot = read_small(&**disk, &format!("{own}/queues"), snapshot::SIZE_MAX).ok();
     let mut snapshot = snapshot.and_then(|bytes| Snapshot::decode(&bytes));
     if let Some(found) = &mut snapshot {
@@ -164,6 +160,22 @@ async fn look(disk: &Arc<dyn Disk>, options: &Options) -> Result<Found0, Error> 
     let names = disk.list(&options.root).map_err(Error::io("list the root"))?;
     let unclean = names.iter().any(|entry| entry.name == "abort");
     Ok(Found0 { log, queues, unclean, floor, snapshot, topic_floors })
+}
+
+/// The newest floor that fits the log. The older slot counts too: the last record below the newer
+/// one may have rotted.
+async fn read_floor(disk: &dyn Disk, path: &str, log: &mut LogFiles) -> Option<Floor> {
+    let bytes = read_small(disk, path, floor::SIZE as u64).ok()?;
+    let mut slots: Vec<Floor> = bytes.chunks(floor::SLOT_SIZE).filter_map(Floor::decode).collect();
+    slots.sort_by_key(|slot| slot.generation);
+    while let Some(slot) = slots.pop() {
+        if log.is_anchor(slot.last_at.0, slot.last_crc, slot.offset.0).await {
+            return Some(slot);
+        }
+        tracing::warn!("hotfire/floor does not fit the log at offset {}", slot.offset);
+        crate::rt::probe!("store: the floor did not fit the log");
+    }
+    None
 }
 
 async fn is_sound(log: &mut LogFiles, queues: &QueueDirs, snapshot: &Snapshot) -> bool {
@@ -243,6 +255,18 @@ async fn trusted(
     Ok(log.first)
 }
 
+/// Queue files are about to be made anew: until that is done nothing may be known about them.
+async fn forget_snapshot(disk: &Arc<dyn Disk>, options: &Options) -> Result<(), Error> {
+    let own = options.own_dir();
+    match disk.remove(&format!("{own}/queues")) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("remove hotfire/queues")(e));
+        }
+        _ => {}
+    }
+    disk.sync_dir(&own).await.map_err(Error::io("sync the directory hotfire"))
+}
+
 struct End {
     at: u64,
     last: Option<LastRecord>,
@@ -263,6 +287,7 @@ async fn scan(
     report.scanned_from = PhysicalOffset(at);
     report.scanned_records = 0;
     report.rot.clear();
+    found.queues.rot.clear();
     let mut last = None;
     let mut spoke = clock.mono();
     while log.holds(at) && !rebuild.contradicted {
@@ -302,6 +327,7 @@ async fn scan(
             let next = log.find_next(at + 1, trusted).await;
             crate::rt::probe!("store: recovery skipped rot");
             tracing::error!("{path}: bad record at offset {at}, the next is at {next}: {what}");
+            found.queues.rot.push(at..next);
             report.rot.push(Rot { path, at: PhysicalOffset(at), next: PhysicalOffset(next), what });
             at = next;
         }
@@ -393,7 +419,8 @@ async fn settle_queues(
         }
     }
     let mut queues = Queues::new(options.queue_run_entries);
-    for (key, queue) in rebuilt {
+    for (key, mut queue) in rebuilt {
+        queue.end = found.queues.end_with_rot(&key, queue.end).await;
         if !as_left {
             found.queues.cut(&key, queue.end).await?;
         }

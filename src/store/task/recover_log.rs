@@ -160,8 +160,9 @@ impl LogFiles {
         (None, at + last as u64 + 1)
     }
 
-    /// Whether `floor` can be believed: the record at `last_at` is whole, has this checksum, and
-    /// the log went on at `end` after it.
+    /// Whether it can be believed that the log was as far as `end`: the record at `last_at` is
+    /// whole, has this checksum, and the log went on at `end` after it. A place that cannot be read
+    /// counts as unchanged: who writes there makes it readable.
     pub async fn is_anchor(&mut self, last_at: u64, last_crc: u32, end: u64) -> bool {
         if last_at == end {
             return end == self.first && last_crc == 0;
@@ -169,8 +170,13 @@ impl LogFiles {
         if !self.holds(last_at) || end > self.end {
             return false;
         }
-        let Ok((Found::Record { end: found }, bytes)) = self.look(last_at).await else {
-            return false;
+        let (found, bytes) = match self.look(last_at).await {
+            Ok((Found::Record { end }, bytes)) => (end, bytes),
+            Ok(_) => return false,
+            Err(error) => {
+                tracing::warn!("{}: offset {last_at}: {error}", self.path(last_at));
+                return true;
+            }
         };
         if crc32fast::hash(&bytes[..(found - last_at) as usize]) != last_crc {
             return false;

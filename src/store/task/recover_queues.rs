@@ -6,12 +6,13 @@ use crate::format::consume_queue_unit::{QueueUnit, SIZE};
 use crate::model::{QueueId, QueueKey, TopicName};
 use crate::store::error::Error;
 use crate::store::options::Options;
-use crate::store::queue_files;
+use crate::store::queue_files::{self, Part};
 use crate::store::recovery::{self, Run};
 use crate::store::segment;
 use crate::store::snapshot::Row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The search for stale entries ends after so many zeros. Units: bytes.
@@ -25,6 +26,9 @@ pub struct QueueDirs {
     pub files: BTreeMap<QueueKey, Vec<u64>>,
     /// Written and not yet synced.
     dirty: BTreeSet<(QueueKey, u64)>,
+    /// Places of the log that cannot be read. Entries that point there are kept: nothing else
+    /// knows them.
+    pub rot: Vec<Range<u64>>,
 }
 
 impl QueueDirs {
@@ -43,7 +47,7 @@ impl QueueDirs {
             }
         }
         let (disk, options) = (disk.clone(), options.clone());
-        Ok(QueueDirs { disk, options, files, dirty: BTreeSet::new() })
+        Ok(QueueDirs { disk, options, files, dirty: BTreeSet::new(), rot: Vec::new() })
     }
 
     fn io<'a>(&self, key: &'a QueueKey) -> impl Fn(io::Error) -> Error + use<'a> {
@@ -79,24 +83,67 @@ impl QueueDirs {
     }
 
     pub async fn write_run(&mut self, run: &Run) -> Result<(), Error> {
-        let failed = self.io(&run.key);
         for part in queue_files::parts(&self.options, run.from, run.units.len()) {
-            let bases = self.files.entry(run.key.clone()).or_default();
-            let file = match bases.binary_search(&part.base) {
-                Ok(_) => self.open(&run.key, part.base).map_err(&failed)?,
-                Err(place) => {
-                    bases.insert(place, part.base);
-                    let (disk, options) = (&*self.disk, &self.options);
-                    queue_file::create(disk, options, &run.key, part.base, part.at)
-                        .await
-                        .map_err(&failed)?
-                }
-            };
-            let entries = queue_files::encode(&run.units[part.entries.clone()]);
-            file.write_at(part.at, &entries).map_err(&failed)?;
+            let units = run.units[part.entries.clone()].to_vec();
+            let written = self.write_part(&run.key, &part, units).await;
+            written.map_err(self.io(&run.key))?;
             self.dirty.insert((run.key.clone(), part.base));
         }
         Ok(())
+    }
+
+    async fn write_part(
+        &mut self,
+        key: &QueueKey,
+        part: &Part,
+        mut units: Vec<QueueUnit>,
+    ) -> io::Result<()> {
+        let bases = self.files.entry(key.clone()).or_default();
+        let file = match bases.binary_search(&part.base) {
+            Ok(place) => {
+                let is_first = place == 0;
+                let file = self.open(key, part.base)?;
+                if is_first && part.at > 0 {
+                    fill_blanks(&file, part.at).await?;
+                }
+                if units.iter().any(QueueUnit::is_blank) {
+                    self.keep_rotten(&file, part.at, &mut units).await;
+                }
+                file
+            }
+            Err(place) => {
+                bases.insert(place, part.base);
+                let (disk, options) = (&*self.disk, &self.options);
+                queue_file::create(disk, options, key, part.base, part.at).await?
+            }
+        };
+        file.write_at(part.at, &queue_files::encode(&units))
+    }
+
+    fn is_rotten(&self, unit: &QueueUnit) -> bool {
+        self.rot.iter().any(|range| range.contains(&unit.physical_offset.0)) && !unit.is_empty()
+    }
+
+    /// Where a record could not be read its old entry is better than none.
+    async fn keep_rotten(&self, file: &Arc<dyn File>, at: u64, units: &mut [QueueUnit]) {
+        let Ok(bytes) = file.read(at, units.len() * SIZE).await else { return };
+        for (unit, old) in units.iter_mut().zip(queue_files::decode(&bytes)) {
+            if unit.is_blank() && self.is_rotten(&old) {
+                *unit = old;
+            }
+        }
+    }
+
+    /// The queue's end when entries follow whose records cannot be read: they count.
+    pub async fn end_with_rot(&self, key: &QueueKey, mut end: u64) -> u64 {
+        while !self.rot.is_empty()
+            && let Ok(Some(unit)) = self.entry(key, end).await
+            && self.is_rotten(&unit)
+        {
+            crate::rt::probe!("store: a queue ends with entries of unreadable records");
+            end += 1;
+        }
+        end
     }
 
     /// The end of a queue that the scan saw no record of, and where its last record lies.
@@ -192,6 +239,15 @@ impl QueueDirs {
         }
         Ok(())
     }
+}
+
+/// A crash may have come between a queue's first file and the blank entries before its first.
+async fn fill_blanks(file: &Arc<dyn File>, before: u64) -> io::Result<()> {
+    let old = queue_files::decode(&file.read(0, before as usize).await?);
+    if old.iter().all(QueueUnit::is_empty) {
+        file.write_at(0, &queue_files::blanks(before))?;
+    }
+    Ok(())
 }
 
 fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<crate::disk::Entry>, Error> {

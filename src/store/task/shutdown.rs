@@ -27,6 +27,8 @@ pub async fn run(shared: &Shared, task_count: usize) -> Result<(), Error> {
 
 async fn finish(shared: &Shared) -> io::Result<()> {
     let (disk, options) = (&shared.disk, &shared.options);
+    // All entries go to the files even when they can no longer be synced.
+    queue_writer::write_due(shared, Some(shared.clock.mono())).await;
     queue_writer::checkpoint(shared).await?;
     floor_writer::write(shared).await?;
     disk.open_or_create(&floor_writer::path(shared))?.sync_data().await?;
