@@ -369,3 +369,25 @@ fn a_batch_is_stored_as_its_members() {
         broker.shutdown().await;
     });
 }
+
+#[test]
+fn a_stopping_broker_answers_a_parked_pull() {
+    block_on(async {
+        let world = World::new();
+        let broker = world.start(world.parts()).await;
+        let caller = world.caller(&broker);
+        caller.send("T", 0, "", "first").await;
+        let connection = caller.client.connect(&caller.addr, TIMEOUT).await.unwrap();
+        let begin = world.clock.mono();
+        // The second answer shows that the pull was taken before.
+        let pull = Box::pin(connection.invoke(pull_request("T", 0, 1, 9_000), TIMEOUT));
+        let stop = Box::pin(async {
+            let answer = connection.invoke(send_request("U", 0, "", "x"), TIMEOUT).await;
+            broker.shutdown().await;
+            answer
+        });
+        let (pull, send) = both(pull, stop).await;
+        assert_eq!((pull.code, send.code), (code::PULL_NOT_FOUND, code::SUCCESS));
+        assert!(world.clock.mono().since(begin) < Duration::from_secs(3));
+    });
+}
