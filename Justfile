@@ -75,6 +75,10 @@ bench *ARGS:
     {{cargo}} build -q --release
     @tests/bench/run.sh {{ARGS}}
 
+# The release broker under strace: no reply before its sync; a build without sync must fail
+sync-order *ARGS:
+    @python3 tests/sync-order/sync_order.py {{ARGS}}
+
 # rustdoc; broken links are errors
 docs:
     RUSTDOCFLAGS="-D warnings" {{cargo}} doc --workspace --no-deps --document-private-items
