@@ -395,13 +395,11 @@ impl Producer {
         };
         let mut places = Vec::new();
         let taken = if batch {
-            let one = |(_, body, properties): &'_ _| BatchMember {
-                flag: 0,
-                body,
-                properties,
-                tags_code: None,
+            let member = |member| {
+                let (_, body, properties): &(Id, Vec<u8>, Vec<u8>) = member;
+                BatchMember { flag: 0, body, properties, tags_code: None }
             };
-            let members: Vec<BatchMember<'_>> = members.iter().map(one).collect();
+            let members: Vec<BatchMember<'_>> = members.iter().map(member).collect();
             self.store.append_batch(&append, &members, &mut places)
         } else {
             self.store.append(&append).inspect(|at| places.push(at.physical))
