@@ -70,6 +70,10 @@ compat *ARGS:
 kill9 ROUNDS *ARGS:
     @python3 tests/kill9/kill9.py {{ROUNDS}} {{ARGS}}
 
+# The release broker under strace: no answer before its sync
+sync-order *ARGS:
+    @python3 tests/sync_order/sync_order.py {{ARGS}}
+
 # rustdoc; broken links are errors
 docs:
     RUSTDOCFLAGS="-D warnings" {{cargo}} doc --workspace --no-deps --document-private-items
