@@ -70,9 +70,9 @@ compat *ARGS:
 kill9 ROUNDS *ARGS:
     @python3 tests/kill9/kill9.py {{ROUNDS}} {{ARGS}}
 
-# The release broker under strace: no answer before its sync
+# The release broker under strace: no reply before its sync; a build without sync must fail
 sync-order *ARGS:
-    @python3 tests/sync_order/sync_order.py {{ARGS}}
+    @python3 tests/sync-order/sync_order.py {{ARGS}}
 
 # rustdoc; broken links are errors
 docs:

@@ -13,14 +13,14 @@ use super::task::state_file::StateFile;
 use super::tickets::Tickets;
 use super::topics::Topics;
 use crate::disk::Disk;
-use crate::model::{PhysicalOffset, QueueOffset};
+use crate::model::{PhysicalOffset, QueueKey, QueueOffset, TopicName};
 use crate::net::Net;
 use crate::protocol::frame::Frame;
 use crate::remoting::{self, Peer, Server};
 use crate::rt::rng::Rng;
 use crate::rt::sync::{Mutex, Notify, watch};
 use crate::rt::task::TaskGroup;
-use crate::rt::time::{Clock, Duration};
+use crate::rt::time::{Clock, Duration, Mono};
 use crate::store::{Arrival, Outcome, RecoveryReport, Store, StoreEvents, Ticket};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -87,6 +87,8 @@ pub(super) struct Core {
     pub scratch: Vec<u8>,
     pub client_effects: Vec<clients::Effect>,
     pub hold_effects: Vec<hold::Effect>,
+    /// Sends and pulls are refused: the broker ends.
+    pub stopping: bool,
 }
 
 pub(super) struct Shared {
@@ -303,13 +305,16 @@ impl Broker {
         reason.unwrap_or_default()
     }
 
-    /// Stops in order: name servers are told, nothing more is read, what was accepted is answered,
-    /// the store closes, consumer offsets are saved.
+    /// Stops in order: name servers are told, new sends and pulls are refused, what was accepted is
+    /// answered, the store closes, connections close, consumer offsets are saved.
+    ///
+    /// Refused rather than not read: a 4.9 client that is refused goes to another broker at once,
+    /// but one without an answer waits its whole time, even when the connection closes.
     /// Durable on return: everything acknowledged and every offset committed.
     pub async fn shutdown(mut self) {
         let clock = self.shared.clock.clone();
         self.registrar.unregister(&self.shared, UNREGISTER_TIMEOUT).await;
-        self.server.pause();
+        self.refuse_more();
         stop_group(&clock, &mut self.front).await;
         close_store(&self.shared.store).await;
         self.server.shutdown().await;
@@ -318,6 +323,15 @@ impl Broker {
         if late > 0 {
             tracing::warn!("{late} tasks of the broker did not end in time");
         }
+    }
+
+    /// Parked pulls are answered with what there is, later ones are refused.
+    fn refuse_more(&self) {
+        let mut core = self.shared.core.lock();
+        let core = &mut *core;
+        core.stopping = true;
+        core.hold.on_deadline(Mono(u64::MAX), &mut core.hold_effects);
+        pull::run_hold_effects(&self.shared, core);
     }
 }
 
@@ -401,6 +415,14 @@ fn open_core(
     if let Some(file) = task::persist::load(&mut files.offsets)? {
         offsets.restore(file);
     }
+    let count = offsets.cut(|topic, queue| {
+        let key = QueueKey { topic: TopicName::new(topic), queue };
+        i64::try_from(store.max_offset(&key).0).unwrap_or(i64::MAX)
+    });
+    if count > 0 {
+        crate::rt::probe!("broker: a consumer offset was past the recovered log");
+        tracing::warn!("{count} consumer offsets were past the end of their queues and were cut");
+    }
     let core = Core {
         topics,
         groups,
@@ -417,6 +439,7 @@ fn open_core(
         scratch: Vec::new(),
         client_effects: Vec::new(),
         hold_effects: Vec::new(),
+        stopping: false,
     };
     Ok((core, files))
 }

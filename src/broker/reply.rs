@@ -81,6 +81,14 @@ impl Refusal {
         Refusal::new(code::SERVICE_NOT_AVAILABLE, remark)
     }
 
+    /// A 4.9 producer goes to another broker at once; a consumer asks again after a second.
+    pub fn stopping() -> Self {
+        Refusal::new(
+            code::SERVICE_NOT_AVAILABLE,
+            "service not available now: the broker is stopping",
+        )
+    }
+
     pub fn message_illegal(why: impl std::fmt::Display) -> Self {
         Refusal::new(code::MESSAGE_ILLEGAL, format!("{ILLEGAL} Here: {why}"))
     }

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use super::bench::Bench;
 use super::consume::Consume;
 use super::produce::Produce;
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -39,6 +40,8 @@ pub enum Command {
     Produce(Produce),
     /// Prints messages, one per line, and commits what it printed
     Consume(Consume),
+    /// Load against any RocketMQ broker, and the servers that set the limit
+    Bench(Bench),
 }
 
 #[derive(Debug, ClapArgs)]

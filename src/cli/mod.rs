@@ -7,6 +7,7 @@
 //! name server stands here.
 
 mod args;
+mod bench;
 mod consume;
 mod entry;
 mod failure;
@@ -17,6 +18,7 @@ mod moment;
 mod produce;
 mod run_broker;
 mod run_namesrv;
+mod say;
 mod settings;
 mod shutdown;
 mod standalone;

@@ -15,9 +15,6 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-#[cfg(all(feature = "sync-does-nothing", not(debug_assertions)))]
-compile_error!("sync-does-nothing is a bug on purpose for tests/sync_order: never in a release");
-
 /// How much of a new file is zero-filled per write. Units: bytes.
 const ZERO_CHUNK_SIZE: usize = 1024 * 1024;
 
@@ -168,9 +165,6 @@ impl File for RealFile {
     }
 
     fn sync_data(&self) -> BoxFuture<'static, io::Result<()>> {
-        if cfg!(feature = "sync-does-nothing") {
-            return Box::pin(std::future::ready(Ok(())));
-        }
         let (file, path) = (self.file.clone(), self.path.clone());
         Box::pin(async move { blocking(move || file.sync_data().map_err(at(&path))).await? })
     }

@@ -134,6 +134,17 @@ pub(super) fn on_frame(shared: &Arc<Shared>, core: &mut Core, peer: &Peer, frame
         request.reply_to().refuse(&Refusal::unknown_code(header.code));
         return;
     }
+    let is_work = matches!(
+        header.code,
+        request::SEND_MESSAGE
+            | request::SEND_MESSAGE_V2
+            | request::SEND_BATCH_MESSAGE
+            | request::PULL_MESSAGE
+    );
+    if core.stopping && is_work {
+        request.reply_to().refuse(&Refusal::stopping());
+        return;
+    }
     match header.code {
         request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
             if send::on_send(shared, core, &request) == send::Taken::MustWait {

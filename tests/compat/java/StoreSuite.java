@@ -189,8 +189,9 @@ final class StoreSuite {
         String figures = verify();
         Path abort = root.resolve("abort");
         Report.that(Files.exists(abort), "expected the abort file while the broker runs");
+        String how = "SIGTERM";
         if (servers.kind.equals("hotfire")) {
-            shutdownByName();
+            how = shutdownByName();
         } else {
             servers.stop(running);
         }
@@ -203,19 +204,26 @@ final class StoreSuite {
         // `index` appears when the first index entry is written, `hotfire` is ours.
         names.removeAll(List.of("index", "hotfire"));
         Report.equal("[checkpoint, commitlog, config, consumequeue, lock]", names, "names in the store directory");
-        return figures + ", stopped by name, abort gone";
+        return figures + ", stopped by " + how + ", abort gone";
     }
 
-    /** `mqshutdown broker`, in the name the tool is called by. */
-    private void shutdownByName() throws Exception {
+    /** `mqshutdown broker`, in the name the tool is called by; it stops every broker of the machine, so not beside others. */
+    private String shutdownByName() throws Exception {
         Path name = servers.run.resolve("mqshutdown");
         if (!Files.exists(name)) {
             Files.createSymbolicLink(name, Path.of(System.getenv("HOTFIRE")).toAbsolutePath());
         }
-        System.err.println(Servers.command(name.toString(), "broker"));
+        long brokers = ProcessHandle.allProcesses().map(process -> process.info().commandLine().orElse(""))
+            .filter(line -> line.matches("\\S*(hotfire broker|mqbroker)( .*)?")).count();
+        String pid = Files.readString(servers.dir(running).resolve("pid")).trim();
+        String[] line = brokers == 1 ? new String[] {name.toString(), "broker"} : new String[] {name.toString(), "broker", pid};
+        String said = Servers.command(line);
+        Report.equal("The mqbroker(" + pid + ") is running... Send shutdown request to mqbroker(" + pid + ") OK",
+            said.trim().replaceAll("\\s+", " "), "what mqshutdown says");
         Path exit = servers.dir(running).resolve("exit");
         Report.await("the broker's end after mqshutdown", 10, () -> Files.exists(exit));
         Report.equal("0", Files.readString(exit).trim(), "exit code after mqshutdown broker");
+        return brokers == 1 ? "mqshutdown broker" : "mqshutdown broker PID beside " + (brokers - 1) + " other brokers";
     }
 
     /** A broker of that kind opens the directory, serves everything, and adds to it. */
