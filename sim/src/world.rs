@@ -381,7 +381,9 @@ impl World {
         let due = {
             let mut points = self.0.crash_points.lock();
             let mine = |p: &CrashPoint| p.machine == machine && [0, bucket].contains(&p.bucket);
-            points.iter_mut().filter(|p| mine(p)).for_each(|p| p.visit -= 1);
+            for point in points.iter_mut().filter(|p| mine(p)) {
+                point.visit = point.visit.saturating_sub(1);
+            }
             match points.iter().position(|p| mine(p) && p.visit == 0) {
                 Some(at) => points.remove(at),
                 None => return false,

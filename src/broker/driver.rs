@@ -13,7 +13,7 @@ use super::task::state_file::StateFile;
 use super::tickets::Tickets;
 use super::topics::Topics;
 use crate::disk::Disk;
-use crate::model::{PhysicalOffset, QueueOffset};
+use crate::model::{PhysicalOffset, QueueKey, QueueOffset, TopicName};
 use crate::net::Net;
 use crate::protocol::frame::Frame;
 use crate::remoting::{self, Peer, Server};
@@ -414,6 +414,14 @@ fn open_core(
     let mut offsets = Offsets::new(limits.offset_rows_max);
     if let Some(file) = task::persist::load(&mut files.offsets)? {
         offsets.restore(file);
+    }
+    let count = offsets.cut(|topic, queue| {
+        let key = QueueKey { topic: TopicName::new(topic), queue };
+        i64::try_from(store.max_offset(&key).0).unwrap_or(i64::MAX)
+    });
+    if count > 0 {
+        crate::rt::probe!("broker: a consumer offset was past the recovered log");
+        tracing::warn!("{count} consumer offsets were past the end of their queues and were cut");
     }
     let core = Core {
         topics,

@@ -41,6 +41,26 @@ impl Offsets {
         }
     }
 
+    /// Takes offsets back that point past what is left of their queue: after a power loss under
+    /// ASYNC_FLUSH they would skip the next messages sent there. Returns how many there were.
+    pub fn cut(&mut self, end_of: impl Fn(&str, QueueId) -> i64) -> usize {
+        let mut count = 0;
+        for (key, queues) in &mut self.table {
+            let Some((topic, _)) = key.split_once('@') else { continue };
+            for (queue, offset) in queues.iter_mut() {
+                let end = end_of(topic, QueueId(*queue));
+                if *offset > end {
+                    *offset = end;
+                    count += 1;
+                }
+            }
+        }
+        if count > 0 {
+            self.changes += 1;
+        }
+        count
+    }
+
     /// Stores a commit. False when the table is full and this would be a new row.
     pub fn commit(&mut self, group: &str, topic: &str, queue: QueueId, offset: i64) -> bool {
         self.set_key(topic, group);
@@ -157,6 +177,16 @@ mod tests {
         offsets.on_saved(offsets.unsaved().unwrap());
         offsets.commit("g", "T", QueueId(0), 6);
         assert_eq!(offsets.unsaved(), None);
+    }
+
+    #[test]
+    fn offsets_past_the_end_of_their_queue_are_cut_back_to_it() {
+        let mut offsets = Offsets::new(9);
+        offsets.commit("g", "T", QueueId(0), 5);
+        offsets.commit("g", "T", QueueId(1), 7);
+        assert_eq!(offsets.cut(|_, _| 6), 1);
+        assert_eq!(offsets.get("g", "T", QueueId(0)), Some(5));
+        assert_eq!(offsets.get("g", "T", QueueId(1)), Some(6));
     }
 
     #[test]

@@ -41,6 +41,12 @@ const WRITE_TURN_SIZE: usize = 1024 * 1024;
 /// A connection that read nothing for so long gives its buffers back.
 const QUIET: Duration = Duration::from_secs(10);
 
+/// A connection that drains ends after so long without a read: what was on its way is answered.
+const DRAIN_QUIET: Duration = Duration::from_millis(5);
+
+/// A peer that goes on sending is cut off after so long.
+const DRAIN_READ_MAX: Duration = Duration::from_millis(100);
+
 /// Size of a frame's length field, which the length does not count. Units: bytes.
 const LENGTH_SIZE: usize = 4;
 
@@ -61,6 +67,8 @@ pub(super) struct Connection {
     armed: Option<Mono>,
     /// When to give the buffers back, while there is something to give.
     quiet_at: Option<Mono>,
+    /// When a connection that drains may end, and when it must.
+    drain: Option<(Mono, Mono)>,
     /// Set when nothing more will be read: why. The connection ends when all is written.
     ending: Option<String>,
 }
@@ -100,6 +108,7 @@ impl Connection {
             is_write_blocked: false,
             hold: Hold::default(),
             quiet_at: None,
+            drain: None,
             ending: None,
             service,
             peer,
@@ -133,7 +142,11 @@ impl Connection {
         } else {
             self.limits.on_paused(now);
         }
-        let (is_left, pending_deadline) = self.finish(cx)?;
+        if start.mode == Mode::Draining {
+            // A read this turn moved that deadline.
+            self.drain(now, self.quiet_at == Some(now + QUIET));
+        }
+        let (is_left, pending_deadline) = self.finish(cx, now)?;
         self.arm(cx, pending_deadline, start.is_new_waker);
         more |= is_left;
         if more {
@@ -169,16 +182,27 @@ impl Connection {
         }
     }
 
+    /// What has arrived is read and answered before the end: a Java client waits its whole time for
+    /// the answer to a request that was received and never read.
+    fn drain(&mut self, now: Mono, has_read: bool) {
+        let (may_end, must_end) =
+            self.drain.get_or_insert((now + DRAIN_QUIET, now + DRAIN_READ_MAX));
+        if has_read {
+            *may_end = (now + DRAIN_QUIET).min(*must_end);
+        }
+    }
+
     /// Ends the turn: from here on whoever pushes wakes the task. True when there is work left
     /// that no event will announce; and when our first unanswered request is due.
-    fn finish(&mut self, cx: &mut Context<'_>) -> Result<(bool, Option<Mono>), String> {
+    fn finish(&mut self, cx: &mut Context<'_>, now: Mono) -> Result<(bool, Option<Mono>), String> {
         let mut state = self.peer.0.state.lock();
         state.writing_size = self.writing.size();
         if state.mode == Mode::Closed {
             // Decided during this turn, in which nobody wakes the task.
             return Err(String::new());
         }
-        let is_over = self.ending.is_some() || state.mode == Mode::Draining;
+        let is_drained = self.drain.is_some_and(|(may_end, _)| may_end <= now);
+        let is_over = self.ending.is_some() || is_drained;
         if is_over && state.unsent() == 0 && state.running_count == 0 {
             drop(state);
             // What was written still arrives; an error would only say that the peer is gone.
@@ -217,7 +241,8 @@ impl Connection {
 
     /// Re-arms the timer only when it would ring too late; one that rings early costs a look.
     fn arm(&mut self, cx: &mut Context<'_>, pending: Option<Mono>, is_new_waker: bool) {
-        let wanted = [pending, self.quiet_at].into_iter().flatten();
+        let drained = self.drain.map(|(may_end, _)| may_end);
+        let wanted = [pending, self.quiet_at, drained].into_iter().flatten();
         let wanted = wanted.fold(self.limits.next_deadline(), Mono::min);
         let is_late = self.armed.is_none_or(|armed| wanted < armed);
         if is_late {
@@ -267,7 +292,7 @@ impl Connection {
     /// Whether this turn may take more requests in.
     fn may_read(&mut self, cx: &mut Context<'_>, start: &Start) -> bool {
         let unsent = start.unsent + self.writing.size();
-        if start.mode > Mode::Open || self.ending.is_some() || start.is_queueing {
+        if self.ending.is_some() || start.is_queueing {
             return false;
         }
         if unsent > self.peer.0.options.unsent_pause_size {

@@ -38,9 +38,9 @@ pub(super) struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Mode {
     Open,
-    /// Nothing more is read; replies still go out.
+    /// The server accepts no new connections; this one goes on.
     Paused,
-    /// As `Paused`, and it ends once everything owed is written.
+    /// It ends once what has arrived is read and everything owed is written.
     Draining,
     /// It ends now.
     Closed,

@@ -22,9 +22,9 @@ const ACCEPT_COUNT_MAX: usize = 64;
 
 /// One or more listening ports that share a service, its bounds, and the ids of its peers.
 ///
-/// It ends with the group it was started in: then it accepts and reads nothing more, writes what
-/// is owed for at most `drain_max`, and closes. A broker that must first finish its store does it
-/// in steps: `pause`, finish, `shutdown`.
+/// It ends with the group it was started in: then it accepts nothing more, reads what has arrived,
+/// writes what is owed for at most `drain_max`, and closes. A broker that must first finish its
+/// store does it in steps: `pause`, finish (requests are refused meanwhile), `shutdown`.
 pub struct Server {
     local_addrs: Vec<SocketAddr>,
     control: Arc<Control>,
@@ -33,7 +33,7 @@ pub struct Server {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Running,
-    /// Nothing is accepted or read.
+    /// No connection is accepted.
     Paused,
     Draining,
     Ended,
@@ -98,12 +98,13 @@ impl Server {
         self.control.budget.taken()
     }
 
-    /// Accepts and reads nothing more; replies still go out. Cannot be taken back.
+    /// Accepts no more connections; those there are go on. Cannot be taken back.
     pub fn pause(&self) {
         self.control.move_to(Phase::Paused);
     }
 
-    /// Pauses, writes what is owed for at most `drain_max`, and closes everything.
+    /// Pauses, reads what has arrived, writes what is owed for at most `drain_max`, and closes
+    /// everything.
     pub async fn shutdown(&self) {
         self.control.move_to(Phase::Draining);
         self.control.phase.subscribe().until(|phase| *phase == Phase::Ended).await;

@@ -18,21 +18,25 @@ use hotfire::store;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
-pub struct World {
-    dir: tempfile::TempDir,
-    disk: Arc<dyn Disk>,
-    net: Arc<dyn Net>,
-    clock: Clock,
-    group: TaskGroup,
+pub(super) struct World {
+    pub dir: tempfile::TempDir,
+    pub disk: Arc<dyn Disk>,
+    pub net: Arc<dyn Net>,
+    pub clock: Clock,
+    pub group: TaskGroup,
 }
 
 impl World {
     pub fn new() -> Self {
+        World::on(Arc::new(RealDisk::new()))
+    }
+
+    pub fn on(disk: Arc<dyn Disk>) -> Self {
         World {
             dir: tempfile::tempdir().unwrap(),
-            disk: Arc::new(RealDisk::new()),
+            disk,
             net: Arc::new(TcpNet),
             clock: Clock::new(),
             group: TaskGroup::new(),
@@ -59,7 +63,7 @@ impl World {
         Broker::start(deps, parts).await.unwrap()
     }
 
-    fn caller(&self, broker: &Broker) -> Caller {
+    pub fn caller(&self, broker: &Broker) -> Caller {
         let notices = Arc::new(Notices::default());
         let options = ClientOptions::default();
         let requests = Some(notices.clone() as Arc<dyn ClientRequests>);
@@ -83,31 +87,31 @@ impl ClientRequests for Notices {
 }
 
 /// One client process.
-struct Caller {
-    client: Client,
-    addr: String,
+pub(super) struct Caller {
+    pub client: Client,
+    pub addr: String,
     notices: Arc<Notices>,
 }
 
 impl Caller {
-    async fn call(&self, request: Command) -> Command {
+    pub async fn call(&self, request: Command) -> Command {
         self.client.invoke(&self.addr, request, TIMEOUT).await.unwrap()
     }
 
-    async fn send(&self, topic: &str, queue: i32, properties: &str, body: &str) -> Command {
+    pub async fn send(&self, topic: &str, queue: i32, properties: &str, body: &str) -> Command {
         self.call(send_request(topic, queue, properties, body)).await
     }
 
-    async fn pull(&self, topic: &str, queue: i32, offset: i64, suspend_ms: i64) -> Command {
+    pub async fn pull(&self, topic: &str, queue: i32, offset: i64, suspend_ms: i64) -> Command {
         self.call(pull_request(topic, queue, offset, suspend_ms)).await
     }
 
-    async fn number(&self, code: i32, topic: &str, queue: i32) -> String {
+    pub async fn number(&self, code: i32, topic: &str, queue: i32) -> String {
         let request = Command::request(code).with_ext("topic", topic).with_ext("queueId", queue);
         self.call(request).await.get("offset").unwrap().to_owned()
     }
 
-    async fn heartbeat(&self, group: &str, topic: &str, version: i64) {
+    pub async fn heartbeat(&self, group: &str, topic: &str, version: i64) {
         let body = format!(
             "{{\"clientID\":\"{group}-client\",\"consumerDataSet\":[{{\"groupName\":\"{group}\",\
              \"consumeType\":\"CONSUME_PASSIVELY\",\"messageModel\":\"Clustering\",\
@@ -120,7 +124,7 @@ impl Caller {
     }
 }
 
-pub fn send_request(topic: &str, queue: i32, properties: &str, body: &str) -> Command {
+pub(super) fn send_request(topic: &str, queue: i32, properties: &str, body: &str) -> Command {
     Command::request(request::SEND_MESSAGE_V2)
         .with_ext("a", "p")
         .with_ext("b", topic)
@@ -137,7 +141,7 @@ pub fn send_request(topic: &str, queue: i32, properties: &str, body: &str) -> Co
         .with_body(Bytes::copy_from_slice(body.as_bytes()))
 }
 
-pub fn pull_request(topic: &str, queue: i32, offset: i64, suspend_ms: i64) -> Command {
+pub(super) fn pull_request(topic: &str, queue: i32, offset: i64, suspend_ms: i64) -> Command {
     let flag = 4 | if suspend_ms > 0 { 2 } else { 0 };
     Command::request(request::PULL_MESSAGE)
         .with_ext("consumerGroup", "g")

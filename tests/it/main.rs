@@ -3,6 +3,7 @@
 mod bad_input;
 mod boot;
 mod broker;
+mod broker_faults;
 mod client;
 mod disk;
 mod namesrv;

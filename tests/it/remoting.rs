@@ -398,6 +398,25 @@ fn a_shutdown_answers_what_was_taken_and_closes_the_port() {
 }
 
 #[test]
+fn a_shutdown_reads_and_answers_what_has_arrived() {
+    block_on(async {
+        let world = World::new(ServerOptions::default()).await;
+        let mut raw = world.raw().await;
+        write_all(&mut *raw, &bytes_of(ECHO, b"first")).await.unwrap();
+        let mut buf = BytesMut::new();
+        while !buf.ends_with(b"first") {
+            read(&mut *raw, &mut buf, 1000).await.unwrap();
+        }
+        // It lies in the kernel when the server begins to stop.
+        write_all(&mut *raw, &bytes_of(ECHO, b"last")).await.unwrap();
+        world.server.pause();
+        world.server.shutdown().await;
+        while read(&mut *raw, &mut buf, 1000).await.unwrap() > 0 {}
+        assert!(buf.ends_with(b"last"), "{buf:?}");
+    });
+}
+
+#[test]
 fn the_end_of_the_group_ends_servers_and_clients() {
     block_on(async {
         let world = World::new(ServerOptions::default()).await;

@@ -280,7 +280,8 @@ impl Wire {
         self.forget_sockets(machine, now);
         for id in self.connections_of(machine) {
             for end in 0..2 {
-                let connection = &self.connections[&id];
+                // Closing one end may have ended the whole connection.
+                let Some(connection) = self.connections.get(&id) else { break };
                 let is_ours = connection.ends[end].machine == machine;
                 if is_ours && connection.ends[end].state == EndState::Open {
                     let by_reset = self.dice.chance(0.5);

@@ -102,8 +102,6 @@ impl Producer {
                 Phase::Prompt if prompt < PROMPT_SENDS => {
                     if self.send(phase).await {
                         prompt += 1;
-                        house.0.progress.lock().prompt_acked += 1;
-                        house.court().moved();
                     }
                     self.dice.below(200)
                 }
@@ -211,7 +209,7 @@ impl Since {
 /// Once all has settled, every reader has an acked message soon.
 async fn is_prompt(house: ClusterHouse, id: u64, topic: String, place: Place) {
     madsim::time::sleep(PROMPT).await;
-    let progress = house.0.progress.lock();
+    let mut progress = house.0.progress.lock();
     for client in house.machines(crate::plan::Role::Client) {
         let key = (client, place.machine, topic.clone(), place.queue);
         let to = progress.read_to.get(&key).copied().unwrap_or(0);
@@ -224,8 +222,11 @@ async fn is_prompt(house: ClusterHouse, id: u64, topic: String, place: Place) {
                 PROMPT.as_millis()
             );
             house.court().check("liveness", Err(what));
+            return;
         }
     }
+    progress.prompt += 1;
+    house.court().moved();
 }
 
 /// Finds the queues of a topic again and again, and reads each new one.
@@ -268,7 +269,12 @@ impl Reader {
 
     async fn run(mut self) {
         let mut at = self.begin().await;
+        let mut reread = 0;
         loop {
+            let wanted = self.node.house.0.progress.lock().reread;
+            if wanted != reread {
+                (reread, at) = (wanted, 0);
+            }
             let phase = self.node.house.phase();
             let commit = (self.dice.chance(0.2) && at > 0).then_some(QueueOffset(at));
             let request = PullRequest {
@@ -280,7 +286,7 @@ impl Reader {
                 may_wait: self.dice.chance(0.8),
                 commit,
             };
-            let waits = request.may_wait;
+            let asked = self.node.clock.mono();
             let mut pause_ms = 0;
             let since = Since::now(&self.node.house, self.broker);
             if let Some(QueueOffset(at)) = commit {
@@ -308,7 +314,10 @@ impl Reader {
                         PullStatus::OffsetIllegal => at = self.not_past_recovery(result.next.0),
                         PullStatus::NoMatchedMessage => at = result.next.0.max(at),
                         PullStatus::NoNewMessage => {
-                            pause_ms = if waits { 0 } else { 150 };
+                            // A broker with too many parked pulls answers at once.
+                            let took = self.node.clock.mono().since(asked);
+                            let waited = took > Duration::from_millis(100);
+                            pause_ms = if waited { 0 } else { self.dice.between(100, 400) };
                         }
                     }
                     house.court().moved();

@@ -43,7 +43,10 @@ pub struct Progress {
     /// Messages that may still be sent while disturbed.
     pub budget: u64,
     pub settled: u64,
-    pub prompt_acked: u64,
+    /// Timed sends that every reader got in time.
+    pub prompt: u64,
+    /// Readers begin anew when this moves.
+    pub reread: u64,
     /// Where each reader is.
     pub read_to: BTreeMap<Reading, u64>,
     /// Readers that got an answer in the present phase.
@@ -175,10 +178,10 @@ impl ClusterHouse {
         })?;
         self.enter_phase(Phase::Prompt);
         let sends = self.producers() * PROMPT_SENDS;
-        let done = || self.0.progress.lock().prompt_acked >= sends && self.all_read();
+        let done = || self.0.progress.lock().prompt >= sends && self.all_read();
         self.within(budget, done).await.map_err(|()| {
-            let acked = self.0.progress.lock().prompt_acked;
-            format!("settled, and then {acked} of {sends} sends are acked{}", self.behind())
+            let prompt = self.0.progress.lock().prompt;
+            format!("settled, and then {prompt} of {sends} sends are delivered{}", self.behind())
         })?;
         self.enter_phase(Phase::Quiet);
         Ok(())
@@ -186,7 +189,11 @@ impl ClusterHouse {
 
     /// After a restart without derived files everything can be read again.
     pub async fn reread(&self, budget: Duration) -> Result<(), String> {
-        self.0.progress.lock().read_to.clear();
+        {
+            let mut progress = self.0.progress.lock();
+            progress.read_to.clear();
+            progress.reread += 1;
+        }
         self.within(budget, || self.all_read()).await.map_err(|()| {
             format!("brokers without derived files: not all is read{}", self.behind())
         })
