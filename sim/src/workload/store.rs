@@ -282,7 +282,7 @@ impl Producer {
     async fn run(mut self) {
         let load = self.house.0.plan.load.clone();
         let pace_us = self.house.0.plan.disturb_ms * 1000 * load.producers / load.messages.max(1);
-        let mut left = SETTLE_SENDS;
+        let wanted = load.producers * SETTLE_SENDS;
         loop {
             let phase = *self.house.0.phase.lock();
             let gap_us = match phase {
@@ -296,10 +296,9 @@ impl Producer {
                     // Bursts now and then: batches must get their chance.
                     if self.dice.chance(0.4) { 0 } else { self.dice.below(pace_us * 3 + 1) }
                 }
-                Phase::Settle if left > 0 => {
-                    if self.send(&load, true) {
-                        left -= 1;
-                    }
+                // A send whose sync is late is not acked: then there is one more.
+                Phase::Settle if *self.house.0.settled.lock() < wanted => {
+                    self.send(&load, true);
                     200_000
                 }
                 Phase::Settle | Phase::Quiet => 1_000_000,
