@@ -129,7 +129,7 @@ impl Producer {
         });
         let message = Message::new(&topic, history::body(id, size))
             .with_tag(&format!("t{}", id % 3))
-            .with_property("SIM", &id.to_string())
+            .with_property("SIM", &format!("{id:05}"))
             .with_wait(wait);
         let brokers = house.machines(crate::plan::Role::Broker);
         let since: Vec<_> = brokers.iter().map(|b| (*b, Since::now(&house, *b))).collect();
