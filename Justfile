@@ -70,6 +70,11 @@ compat *ARGS:
 kill9 ROUNDS *ARGS:
     @python3 tests/kill9/kill9.py {{ROUNDS}} {{ARGS}}
 
+# Ours, Java, floor and echo in one run (needs a JDK and Maven): just bench [ROUNDS] [SECONDS]; writes docs/PERFORMANCE.md
+bench *ARGS:
+    {{cargo}} build -q --release
+    @tests/bench/run.sh {{ARGS}}
+
 # The release broker under strace: no reply before its sync; a build without sync must fail
 sync-order *ARGS:
     @python3 tests/sync-order/sync_order.py {{ARGS}}
