@@ -69,7 +69,10 @@ impl Spawner {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place where tasks start")]
+#[cfg_attr(
+    not(madsim),
+    expect(clippy::disallowed_methods, reason = "the one place where tasks start")
+)]
 fn start<F: Future<Output = ()> + Send + 'static>(group: &Arc<Inner>, work: F) {
     let mut members = group.members.lock();
     let id = members.next;
