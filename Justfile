@@ -54,6 +54,10 @@ sweep N *ARGS: sim-build
 meta N *ARGS: sim-build
     @{{sim_bin}} meta {{N}} {{ARGS}}
 
+# The seeds of sim/seeds once more
+corpus: sim-build
+    @{{sim_bin}} corpus
+
 # The smallest plan that still fails: just shrink --seed N
 shrink *ARGS: sim-build
     @{{sim_bin}} shrink {{ARGS}}
@@ -69,6 +73,11 @@ compat *ARGS:
 # A real broker killed under load
 kill9 ROUNDS *ARGS:
     @python3 tests/kill9/kill9.py {{ROUNDS}} {{ARGS}}
+
+# Ours, Java, floor and echo in one run (needs a JDK and Maven): just bench [ROUNDS] [SECONDS]; writes docs/PERFORMANCE.md
+bench *ARGS:
+    {{cargo}} build -q --release
+    @tests/bench/run.sh {{ARGS}}
 
 # The release broker under strace: no reply before its sync; a build without sync must fail
 sync-order *ARGS:

@@ -18,6 +18,7 @@ mod moment;
 mod produce;
 mod run_broker;
 mod run_namesrv;
+mod say;
 mod settings;
 mod shutdown;
 mod standalone;

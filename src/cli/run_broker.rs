@@ -3,6 +3,7 @@
 use super::args;
 use super::failure::Failure;
 use super::logging;
+use super::say;
 use super::settings::Settings;
 use super::world::World;
 use crate::broker::{self, driver::Broker, driver::Deps, driver::Parts};
@@ -34,7 +35,7 @@ async fn serve(settings: Settings, parts: Parts) -> Result<(), Failure> {
         _ = &mut signal => return Ok(()),
         started = start(&world, parts) => started?,
     };
-    println!("{}", boot_line(&settings, broker.local_addr().port()));
+    say::line(boot_line(&settings, broker.local_addr().port()));
     let poison = rt::select! {
         _ = signal => None,
         reason = broker.poisoned() => Some(reason),

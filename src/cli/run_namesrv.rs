@@ -3,6 +3,7 @@
 use super::args;
 use super::failure::Failure;
 use super::logging;
+use super::say;
 use super::settings::Settings;
 use super::world::World;
 use crate::config::{Program, resolve};
@@ -18,7 +19,7 @@ pub fn run(args: &args::Namesrv) -> Result<(), Failure> {
         return Ok(());
     }
     if let Some(path) = &args.config {
-        println!("load config properties file OK, {path}");
+        say::line(format_args!("load config properties file OK, {path}"));
     }
     logging::start(&logging::level(&settings.raw));
     settings.tell()?;
@@ -34,7 +35,7 @@ async fn serve(options: namesrv::Options, boot_line: String) -> Result<(), Failu
         _ = &mut signal => return Ok(()),
         started = start(&world, options) => started?,
     };
-    println!("{boot_line}");
+    say::line(boot_line);
     signal.await;
     namesrv.shutdown().await;
     world.end().await;

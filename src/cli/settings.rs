@@ -1,7 +1,7 @@
 //! Reads a configuration file and says what is odd about it.
 
 use super::failure::Failure;
-use super::machine;
+use super::{machine, say};
 use crate::config::resolve::{self, Machine};
 use crate::config::{Program, RawConfig, page};
 
@@ -48,9 +48,9 @@ impl Settings {
             "bindAddress" | "serializeType" => self.text(name),
             _ => resolve::found(&self.machine, name),
         };
-        print!("{}", page::print(&self.raw, only_important, &found));
+        say::line(page::print(&self.raw, only_important, &found).trim_end());
         for line in resolve::warnings(&self.raw, &self.machine) {
-            println!("# WARN {line}");
+            say::line(format_args!("# WARN {line}"));
         }
     }
 

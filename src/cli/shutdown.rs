@@ -4,6 +4,7 @@
 
 use super::args::Shutdown;
 use super::failure::Failure;
+use super::say;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Errors: -1 when none runs, 3 when the kernel refuses.
@@ -17,14 +18,14 @@ pub fn run(args: &Shutdown) -> Result<(), Failure> {
         return Err(Failure::new(Failure::NOT_STARTED, format!("No {name} running.")));
     }
     let list = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(" ");
-    println!("The {name}({list}) is running...");
+    say::line(format_args!("The {name}({list}) is running..."));
     for pid in pids {
         let Some(id) = Pid::from_raw(pid) else { continue };
         kill_process(id, Signal::TERM).map_err(|error| {
             Failure::new(Failure::REFUSED, format!("stop process {pid}: {error}"))
         })?;
     }
-    println!("Send shutdown request to {name}({list}) OK");
+    say::line(format_args!("Send shutdown request to {name}({list}) OK"));
     Ok(())
 }
 

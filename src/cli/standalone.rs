@@ -4,7 +4,7 @@ use super::args::Standalone;
 use super::failure::Failure;
 use super::settings::Settings;
 use super::world::World;
-use super::{logging, run_broker, run_namesrv};
+use super::{logging, run_broker, run_namesrv, say};
 use crate::config::{Program, RawConfig, resolve};
 use crate::{disk, namesrv, rt};
 use std::io::ErrorKind;
@@ -75,9 +75,11 @@ async fn serve(
         _ = &mut signal => return Ok(()),
         started = run_broker::start(&world, parts) => started?,
     };
-    println!("{}", run_namesrv::boot_line(&settings.serialize_type()));
-    println!("{}", run_broker::boot_line(&settings, broker.local_addr().port()));
-    println!("Data is in {data}. Try: hotfire produce -n {addr}:{port} -t Hello 'hello, world'");
+    say::line(run_namesrv::boot_line(&settings.serialize_type()));
+    say::line(run_broker::boot_line(&settings, broker.local_addr().port()));
+    say::line(format_args!(
+        "Data is in {data}. Try: hotfire produce -n {addr}:{port} -t Hello 'hello, world'"
+    ));
     let poison = rt::select! {
         _ = signal => None,
         reason = broker.poisoned() => Some(reason),

@@ -24,7 +24,8 @@ end() {
 }
 trap end EXIT
 
-read -r ns ours java floor echo < <(bash "$servers" ports 5 | tr '\n' ' ')
+mapfile -t ports < <(bash "$servers" ports 5)
+ns=${ports[0]} ours=${ports[1]} java=${ports[2]} floor=${ports[3]} echo=${ports[4]}
 
 start_broker() { # KIND PORT FLUSH
   local home="$dir/$1-$3"

@@ -282,7 +282,6 @@ impl Producer {
     async fn run(mut self) {
         let load = self.house.0.plan.load.clone();
         let pace_us = self.house.0.plan.disturb_ms * 1000 * load.producers / load.messages.max(1);
-        let wanted = load.producers * SETTLE_SENDS;
         loop {
             let phase = *self.house.0.phase.lock();
             let gap_us = match phase {
@@ -296,8 +295,8 @@ impl Producer {
                     // Bursts now and then: batches must get their chance.
                     if self.dice.chance(0.4) { 0 } else { self.dice.below(pace_us * 3 + 1) }
                 }
-                // A send whose sync is late is not acked: then there is one more.
-                Phase::Settle if *self.house.0.settled.lock() < wanted => {
+                // What is refused or comes too late is sent again, as a producer does.
+                Phase::Settle if *self.house.0.settled.lock() < load.producers * SETTLE_SENDS => {
                     self.send(&load, true);
                     200_000
                 }

@@ -264,7 +264,7 @@ impl<'a, W: Work> Engine<'a, W> {
         let interval = 1e9 / rate;
         let mut touched = Vec::new();
         while self.next_due <= now as f64 {
-            let Some(id) = self.free.pop_front() else { return Ok(u64::MAX) };
+            let Some(id) = self.free.pop_front() else { break };
             self.issue(id, self.next_due as u64);
             self.next_due += interval;
             touched.push(self.line_of(id));
@@ -274,7 +274,8 @@ impl<'a, W: Work> Engine<'a, W> {
         for at in touched {
             self.flush(at)?;
         }
-        Ok((self.next_due - now as f64).max(0.0) as u64)
+        // What is overdue waits for a free slot, not for the clock.
+        Ok(if self.next_due > now as f64 { (self.next_due - now as f64) as u64 } else { u64::MAX })
     }
 
     fn receive(&mut self, at: usize) -> io::Result<()> {

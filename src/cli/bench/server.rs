@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,8 +18,8 @@ use tokio::task::LocalSet;
 
 /// Units: bytes of one read.
 const READ_SIZE: usize = 64 * 1024;
-/// The floor's file begins anew at this size, so that a long run does not fill the disk.
-/// Units: bytes.
+/// At this size the floor's file is replaced by an empty one, so that a long run neither fills
+/// the disk nor writes over pages that it has already. Units: bytes.
 const FILE_SIZE_MAX: u64 = 1 << 30;
 /// What a record holds besides its body, about. Units: bytes.
 const RECORD_HEAD_SIZE: usize = 180;
@@ -56,7 +56,9 @@ pub fn echo(addr: &str) -> Result<(), Failure> {
 pub fn floor(addr: &str, file: &Path) -> Result<(), Failure> {
     let refused =
         |e: io::Error| Failure::new(Failure::REFUSED, format!("--file {}: {e}", file.display()));
-    let log = Rc::new(RefCell::new(Log { file: File::create(file).map_err(refused)?, end: 0 }));
+    let path = file.to_path_buf();
+    let file = new_file(&path).map_err(refused)?;
+    let log = Rc::new(RefCell::new(Log { path, file, end: 0 }));
     serve(addr, move |stream| {
         let log = log.clone();
         async move {
@@ -66,7 +68,17 @@ pub fn floor(addr: &str, file: &Path) -> Result<(), Failure> {
     })
 }
 
+/// In place of the one of this name, whose space goes back.
+#[expect(clippy::disallowed_methods, reason = "the floor is measured without the product's disk")]
+fn new_file(path: &Path) -> io::Result<File> {
+    if path.exists() {
+        std::fs::remove_file(path)?;
+    }
+    File::create(path)
+}
+
 struct Log {
+    path: PathBuf,
     file: File,
     end: u64,
 }
@@ -91,7 +103,7 @@ impl Log {
         self.file.write_all(batch)?;
         self.end += batch.len() as u64;
         if self.end > FILE_SIZE_MAX {
-            io::Seek::rewind(&mut self.file)?;
+            self.file = new_file(&self.path)?;
             self.end = 0;
         }
         Ok(())

@@ -9,7 +9,7 @@ pub(super) const HOTFIRE: &[Key] = keys! {
     text bindAddress = "0.0.0.0" [used("cli")]
         "Address to listen on.";
     choice serializeType = "JSON" [one_of(&["JSON", "ROCKETMQ"]) used("cli")]
-        "Header encoding of requests that this process sends itself; as ROCKETMQ_SERIALIZE_TYPE.";
+        "What the boot line names, as ROCKETMQ_SERIALIZE_TYPE; our own requests are sent as JSON.";
     choice logLevel = "info" [one_of(&["error", "warn", "info", "debug", "trace"]) used("cli")]
         "Least severe line that is logged; HOTFIRE_LOG overrides it.";
     path logDir = "" [refused(LOG_FILES)]

@@ -132,6 +132,26 @@ impl<'a> Ext<'a> {
         (0..self.count()).filter_map(|at| self.field(at))
     }
 
+    /// Shows every field to `take`, in the order of the wire, until it refuses one. The quick way
+    /// for typed headers.
+    #[inline]
+    pub(super) fn each<'e>(
+        &'e self,
+        mut take: impl FnMut(Field<'e>) -> Result<(), HeaderError>,
+    ) -> Result<(), HeaderError> {
+        match &self.0 {
+            Fields::Absent => Ok(()),
+            Fields::Json(text, spans) => {
+                spans.as_slice().iter().try_for_each(|span| take(json(text, *span)))
+            }
+            Fields::Binary(bytes, spans) => {
+                spans.as_slice().iter().try_for_each(|span| take(binary(bytes, *span)))
+            }
+            Fields::Owned(fields) => fields.iter().try_for_each(|field| take(owned(field))),
+            Fields::Borrowed(fields) => fields.iter().try_for_each(|field| take(owned(field))),
+        }
+    }
+
     /// The value of a field.
     pub fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         self.last(name).map(Field::text)

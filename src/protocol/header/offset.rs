@@ -22,18 +22,18 @@ impl<'e> UpdateConsumerOffsetHeader<'e> {
     pub fn decode(ext: &'e Ext<'_>) -> Result<Self, HeaderError> {
         let mut header = UpdateConsumerOffsetHeader::default();
         let mut seen = 0_u32;
-        for field in ext.fields() {
-            let Some(at) = REQUIRED.iter().position(|name| name.as_bytes() == field.key()) else {
-                continue;
-            };
-            seen |= 1 << at;
+        ext.each(|field| {
+            let at = REQUIRED.iter().position(|name| name.as_bytes() == field.key());
             match at {
-                0 => header.consumer_group = field.text(),
-                1 => header.topic = field.text(),
-                2 => header.queue_id = field.i32(REQUIRED[2])?,
-                _ => header.commit_offset = field.i64(REQUIRED[3])?,
+                Some(0) => header.consumer_group = field.text(),
+                Some(1) => header.topic = field.text(),
+                Some(2) => header.queue_id = field.i32(REQUIRED[2])?,
+                Some(_) => header.commit_offset = field.i64(REQUIRED[3])?,
+                None => {}
             }
-        }
+            seen |= at.map_or(0, |at| 1 << at);
+            Ok(())
+        })?;
         match REQUIRED.get((!seen).trailing_zeros() as usize) {
             Some(field) => Err(HeaderError::Missing { field }),
             None => Ok(header),

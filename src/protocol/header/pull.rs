@@ -1,6 +1,6 @@
 //! PULL_MESSAGE (11).
 
-use super::Ext;
+use super::{Ext, Field};
 use crate::protocol::HeaderError;
 use std::borrow::Cow;
 
@@ -43,47 +43,28 @@ impl<'e> PullMessageHeader<'e> {
     pub fn decode(ext: &'e Ext<'_>) -> Result<Self, HeaderError> {
         let mut header = PullMessageHeader::default();
         let mut seen = 0_u32;
-        for field in ext.fields() {
-            let required = match field.key() {
-                b"consumerGroup" => {
-                    header.consumer_group = field.text();
-                    0
-                }
-                b"topic" => {
-                    header.topic = field.text();
-                    1
-                }
-                b"queueId" => {
-                    header.queue_id = field.i32(REQUIRED[2])?;
-                    2
-                }
-                b"queueOffset" => {
-                    header.queue_offset = field.i64(REQUIRED[3])?;
-                    3
-                }
-                b"maxMsgNums" => {
-                    header.max_msg_nums = field.i32(REQUIRED[4])?;
-                    4
-                }
-                b"sysFlag" => {
-                    header.sys_flag = field.i32(REQUIRED[5])?;
-                    5
-                }
-                other => {
-                    header.set_optional(other, field)?;
-                    continue;
-                }
-            };
-            seen |= 1 << required;
-        }
+        ext.each(|field| {
+            let at = REQUIRED.iter().position(|name| name.as_bytes() == field.key());
+            match at {
+                Some(0) => header.consumer_group = field.text(),
+                Some(1) => header.topic = field.text(),
+                Some(2) => header.queue_id = field.i32(REQUIRED[2])?,
+                Some(3) => header.queue_offset = field.i64(REQUIRED[3])?,
+                Some(4) => header.max_msg_nums = field.i32(REQUIRED[4])?,
+                Some(_) => header.sys_flag = field.i32(REQUIRED[5])?,
+                None => header.set_optional(field)?,
+            }
+            seen |= at.map_or(0, |at| 1 << at);
+            Ok(())
+        })?;
         match REQUIRED.get((!seen).trailing_zeros() as usize) {
             Some(field) => Err(HeaderError::Missing { field }),
             None => Ok(header),
         }
     }
 
-    fn set_optional(&mut self, key: &[u8], field: super::Field<'e>) -> Result<(), HeaderError> {
-        match key {
+    fn set_optional(&mut self, field: Field<'e>) -> Result<(), HeaderError> {
+        match field.key() {
             b"commitOffset" => self.commit_offset = field.i64("commitOffset")?,
             b"suspendTimeoutMillis" => {
                 self.suspend_timeout_millis = field.i64("suspendTimeoutMillis")?;

@@ -1,6 +1,6 @@
 //! Sending: 10, 310, 320.
 
-use super::Ext;
+use super::{Ext, Field};
 use crate::protocol::HeaderError;
 use crate::protocol::code::request_code;
 use std::borrow::Cow;
@@ -77,35 +77,40 @@ impl<'e> SendMessageHeader<'e> {
         let is_long = is_long(code);
         let mut header = SendMessageHeader::default();
         let mut seen = 0_u32;
-        for field in ext.fields() {
+        ext.each(|field| {
             let letter = letter(field.key(), is_long);
-            let at = usize::from(letter.wrapping_sub(b'a'));
-            if at >= NAMES.len() {
-                continue;
+            let at = letter.wrapping_sub(b'a');
+            if usize::from(at) < NAMES.len() {
+                seen |= 1 << at;
+                header.set(letter, name(usize::from(at), is_long), field)?;
             }
-            seen |= 1 << at;
-            let name = name(at, is_long);
-            match letter {
-                b'a' => header.producer_group = field.text(),
-                b'b' => header.topic = field.text(),
-                b'c' => header.default_topic = field.text(),
-                b'd' => header.default_topic_queue_nums = field.i32(name)?,
-                b'e' => header.queue_id = field.i32(name)?,
-                b'f' => header.sys_flag = field.i32(name)?,
-                b'g' => header.born_timestamp = field.i64(name)?,
-                b'h' => header.flag = field.i32(name)?,
-                b'i' => header.properties = Some(field.text()),
-                b'j' => header.reconsume_times = Some(field.i32(name)?),
-                b'k' => header.is_unit_mode = field.bool(),
-                b'l' => header.max_reconsume_times = Some(field.i32(name)?),
-                _ => header.is_batch = field.bool(),
-            }
-        }
+            Ok(())
+        })?;
         let missing = (!seen).trailing_zeros();
         if missing < REQUIRED_COUNT {
             return Err(HeaderError::Missing { field: name(missing as usize, is_long) });
         }
         Ok(header)
+    }
+
+    #[inline]
+    fn set(&mut self, letter: u8, name: &'static str, field: Field<'e>) -> Result<(), HeaderError> {
+        match letter {
+            b'a' => self.producer_group = field.text(),
+            b'b' => self.topic = field.text(),
+            b'c' => self.default_topic = field.text(),
+            b'd' => self.default_topic_queue_nums = field.i32(name)?,
+            b'e' => self.queue_id = field.i32(name)?,
+            b'f' => self.sys_flag = field.i32(name)?,
+            b'g' => self.born_timestamp = field.i64(name)?,
+            b'h' => self.flag = field.i32(name)?,
+            b'i' => self.properties = Some(field.text()),
+            b'j' => self.reconsume_times = Some(field.i32(name)?),
+            b'k' => self.is_unit_mode = field.bool(),
+            b'l' => self.max_reconsume_times = Some(field.i32(name)?),
+            _ => self.is_batch = field.bool(),
+        }
+        Ok(())
     }
 
     /// The fields as the wire carries them under `code`.

@@ -200,7 +200,10 @@ async fn make_dirs(disk: &dyn Disk, options: &Options) -> io::Result<()> {
     for entry in disk.list(&staging)? {
         disk.remove(&format!("{staging}/{}", entry.name))?;
     }
-    for dir in [parent(&options.root), &options.root, parent(&options.commit_log_dir)] {
+    // A name that a killed process made may not be durable yet: the next record may not be acked
+    // in such a file.
+    let log = &options.commit_log_dir;
+    for dir in [parent(&options.root), &options.root, parent(log), log] {
         disk.sync_dir(dir).await?;
     }
     disk.sync_dir(&options.own_dir()).await
@@ -311,11 +314,8 @@ async fn scan(
             Ok((Found::Nothing, _)) if at >= trusted => break,
             Ok((Found::Nothing, _)) => Some("nothing is written here".to_owned()),
             Ok((Found::Bad(what), _)) => Some(what),
-            Err(error) if at >= trusted => {
-                let what = format!("{path}: read at offset {at}");
-                return Err(Error::io(what)(error));
-            }
-            Err(error) => Some(error.to_string()),
+            // It may be readable another time: nothing is decided about it.
+            Err(error) => return Err(Error::io(format!("{path}: read at offset {at}"))(error)),
         };
         if let Some(what) = bad {
             if at >= trusted {
@@ -325,6 +325,7 @@ async fn scan(
                 break;
             }
             let next = log.find_next(at + 1, trusted).await;
+            let next = next.map_err(Error::io(format!("{path}: read past offset {at}")))?;
             crate::rt::probe!("store: recovery skipped rot");
             tracing::error!("{path}: bad record at offset {at}, the next is at {next}: {what}");
             found.queues.rot.push(at..next);

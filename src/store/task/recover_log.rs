@@ -9,9 +9,6 @@ use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
 
-/// What an unreadable place costs: the search goes on behind it. Units: bytes.
-const SECTOR_SIZE: u64 = 4096;
-
 /// The log's files and a window into them.
 pub struct LogFiles {
     disk: Arc<dyn Disk>,
@@ -124,40 +121,36 @@ impl LogFiles {
 
     /// Where the next good unit begins in `from..until`; `until` when there is none. For bad
     /// places below the durable floor.
-    pub async fn find_next(&mut self, from: u64, until: u64) -> u64 {
+    pub async fn find_next(&mut self, from: u64, until: u64) -> io::Result<u64> {
         let mut at = from;
         while at < until {
-            let (candidate, next) = self.scan_window(at, until).await;
-            let Some(candidate) = candidate else {
-                at = next;
-                continue;
-            };
-            match self.look(candidate).await {
-                Ok((Found::Record { .. } | Found::Blank, _)) => return candidate,
-                _ => at = candidate + 1,
+            let (candidate, next) = self.scan_window(at).await?;
+            at = next;
+            if let Some(candidate) = candidate.filter(|candidate| *candidate < until)
+                && let (Found::Record { .. } | Found::Blank, _) = self.look(candidate).await?
+            {
+                return Ok(candidate);
             }
         }
-        until
+        Ok(until)
     }
 
-    /// The first place in the next window where a magic stands, or where to look then.
-    async fn scan_window(&mut self, at: u64, until: u64) -> (Option<u64>, u64) {
+    /// The first place in the next window where a magic stands, and where to look after it.
+    async fn scan_window(&mut self, at: u64) -> io::Result<(Option<u64>, u64)> {
         let segment_end = self.base_of(at) + self.size;
         if segment_end - at < BLANK_SIZE as u64 {
-            return (None, segment_end);
+            return Ok((None, segment_end));
         }
-        let Ok(bytes) = self.bytes(at, BLANK_SIZE).await else {
-            return (None, (at / SECTOR_SIZE + 1) * SECTOR_SIZE);
-        };
+        let bytes = self.bytes(at, BLANK_SIZE).await?;
         let last = bytes.len() - BLANK_SIZE;
         for skip in 0..=last {
             let magic = bytes[skip + 4..].first_chunk::<4>().map_or(0, |m| u32::from_be_bytes(*m));
             if magic == MAGIC || magic == BLANK_MAGIC {
                 let found = at + skip as u64;
-                return (Some(found).filter(|found| *found < until), found.max(until.min(found)));
+                return Ok((Some(found), found + 1));
             }
         }
-        (None, at + last as u64 + 1)
+        Ok((None, at + last as u64 + 1))
     }
 
     /// Whether it can be believed that the log was as far as `end`: the record at `last_at` is
