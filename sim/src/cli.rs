@@ -1,8 +1,9 @@
 //! The commands of `sim`. Their last lines and exit codes are relied on by scripts.
 
+use crate::mutants::{self, Asked};
 use crate::plan::{self, Plan};
 use crate::runner::{self, How, Report};
-use crate::{corpus, mutants, scenario, shrink, story, sweep};
+use crate::{corpus, scenario, shrink, story, sweep};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
@@ -60,6 +61,9 @@ enum Command {
         /// Seeds of the control run, without a bug
         #[arg(long, default_value_t = 500)]
         control: u64,
+        /// Writes the figures into the table of docs/PROOF.md
+        #[arg(long, conflicts_with = "names")]
+        proof: bool,
     },
     /// Replays the seeds that once found a bug
     Corpus,
@@ -110,7 +114,9 @@ pub fn main() -> ExitCode {
         Command::Sweep { count, start, which, jobs } => sweep::sweep(start, count, &which, jobs),
         Command::Meta { count, start, which } => sweep::meta(start, count, &which),
         Command::Shrink { seed } => shrink_one(&seed),
-        Command::Mutants { names, seeds, control } => mutants::mutants(&names, seeds, control),
+        Command::Mutants { names, seeds, control, proof } => {
+            mutants::mutants(&Asked { only: names, seeds_max: seeds, control, proof })
+        }
         Command::Corpus => corpus::replay(),
         Command::List => list(),
         Command::Conformance => conformance(),

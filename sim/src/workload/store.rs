@@ -1,20 +1,21 @@
 //! One machine, one store: producers and a reader in the store's own process.
 
-use crate::history::{self, Fate, Grade, History, Id, Place, Seen};
+mod reader;
+
+use crate::history::{self, Fate, Grade, Id, Place};
 use crate::oracle::court::{Court, ROOT};
-use crate::oracle::{files, judge};
 use crate::plan::{Load, Plan};
 use crate::trace;
 use crate::world::{Boot, Program};
-use hotfire::model::{QueueId, QueueKey, QueueOffset, TopicName};
+use hotfire::model::{PhysicalOffset, QueueId, TopicName};
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
 use hotfire::rt::sync::{Mutex, Notify};
 use hotfire::rt::task::TaskGroup;
 use hotfire::rt::time::{Clock, Duration};
 use hotfire::store::{
-    Append, AppendError, Arrival, FlushMode, Options, Outcome, Read, ReadLimits, ReadStatus,
-    Rejection, Store, StoreEvents, Ticket,
+    Append, AppendError, Appended, Arrival, BatchMember, FlushMode, Options, Outcome, Rejection,
+    Store, StoreEvents, Ticket,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -50,6 +51,9 @@ pub struct StoreHouse(Arc<Shared>);
 
 /// Sends per producer that must be acked after the heal.
 const SETTLE_SENDS: u64 = 3;
+
+/// How often an append is a batch.
+const BATCH_CHANCE: f64 = 0.15;
 
 impl StoreHouse {
     pub fn new(plan: &Plan) -> Self {
@@ -87,7 +91,7 @@ impl StoreHouse {
             house: self.clone(),
             machine: boot.machine,
             generation: boot.generation,
-            places: Mutex::default(),
+            waiting: Mutex::default(),
             moved: Notify::new(),
             poisoned: Mutex::new(false),
         });
@@ -124,12 +128,21 @@ impl StoreHouse {
             };
             group.spawn(producer.run());
         }
-        group.spawn(read_all(self.clone(), store.clone(), listener.clone(), boot.clock.clone()));
+        group.spawn(reader::read_all(
+            self.clone(),
+            store.clone(),
+            listener.clone(),
+            boot.clock.clone(),
+        ));
         let poisoned = listener.until_poisoned();
         hotfire::rt::select! {
             _ = boot.stop.until(|stop| *stop) => {
                 *self.0.store.lock() = None;
-                match store.shutdown().await {
+                let closed = store.shutdown().await;
+                if closed.is_ok() {
+                    listener.all_answered("an orderly stop");
+                }
+                match closed {
                     Ok(()) => trace::tell(&boot.name, format_args!("store closed in order")),
                     Err(e) => trace::tell(&boot.name, format_args!("failed to close: {e}")),
                 }
@@ -191,13 +204,20 @@ impl StoreHouse {
     }
 }
 
+/// An append that was accepted: all its messages share one outcome.
+struct Waiting {
+    members: Vec<(Id, Place)>,
+    grade: Grade,
+    settling: bool,
+}
+
 /// Hears what became of appends.
 struct Listener {
     house: StoreHouse,
     machine: usize,
     generation: u64,
-    /// Accepted, without an outcome yet.
-    places: Mutex<BTreeMap<Id, (Place, Grade, bool)>>,
+    /// Accepted, without an outcome yet, by ticket.
+    waiting: Mutex<BTreeMap<Id, Waiting>>,
     moved: Notify,
     poisoned: Mutex<bool>,
 }
@@ -206,27 +226,18 @@ impl StoreEvents for Listener {
     fn on_outcomes(&self, outcomes: &mut Vec<(Ticket, Outcome)>) {
         let power_losses = self.house.0.court.world().power_losses(self.machine);
         for (Ticket(id), outcome) in outcomes.drain(..) {
-            let known = self.places.lock().remove(&id);
-            let Some((place, grade, settling)) = known else {
+            let known = self.waiting.lock().remove(&id);
+            let Some(Waiting { members, grade, settling }) = known else {
                 let what = format!("an outcome {outcome:?} for {id}, which waits for none");
                 self.house.0.court.world().violate("outcomes", what);
                 continue;
             };
-            let fate = match outcome {
-                Outcome::Durable => {
-                    self.house.0.court.world().note_ack(self.machine);
-                    let generation = self.generation;
-                    Fate::Acked { grade, place, power_losses, generation }
-                }
-                Outcome::Rejected(Rejection::NoSpace | Rejection::SegmentLate) => Fate::Refused,
-                Outcome::FlushTimeout | Outcome::Rejected(Rejection::Poisoned) => Fate::Unknown,
-            };
-            trace::event(
-                &self.house.0.plan.machines[self.machine].name,
-                format_args!("message {id} at {}: {outcome:?}", place.physical),
-            );
-            let told = self.house.0.court.history(|h| h.on_fate(id, fate));
-            self.house.0.court.check("outcomes", told);
+            if outcome == Outcome::Durable {
+                self.house.0.court.world().note_ack(self.machine);
+            }
+            for (id, place) in members {
+                self.told(id, outcome, place, grade, power_losses);
+            }
             if settling && matches!(outcome, Outcome::Durable | Outcome::FlushTimeout) {
                 *self.house.0.settled.lock() += 1;
             }
@@ -245,12 +256,39 @@ impl StoreEvents for Listener {
             &self.house.0.plan.machines[self.machine].name,
             format_args!("poisoned: {reason}"),
         );
+        self.all_answered("the poison");
         *self.poisoned.lock() = true;
         self.moved.notify_waiters();
     }
 }
 
 impl Listener {
+    fn told(&self, id: Id, outcome: Outcome, place: Place, grade: Grade, power_losses: u64) {
+        let fate = match outcome {
+            Outcome::Durable => {
+                Fate::Acked { grade, place, power_losses, generation: self.generation }
+            }
+            Outcome::Rejected(Rejection::NoSpace | Rejection::SegmentLate) => Fate::Refused,
+            Outcome::FlushTimeout | Outcome::Rejected(Rejection::Poisoned) => Fate::Unknown,
+        };
+        trace::event(
+            &self.house.0.plan.machines[self.machine].name,
+            format_args!("message {id} at {}: {outcome:?}", place.physical),
+        );
+        let told = self.house.0.court.history(|h| h.on_fate(id, fate));
+        self.house.0.court.check("outcomes", told);
+    }
+
+    /// Of all accepted appends one outcome each has come by now.
+    fn all_answered(&self, when: &str) {
+        let waiting = self.waiting.lock();
+        if let Some(id) = waiting.keys().next() {
+            let what =
+                format!("{} appends have no outcome after {when}, first {id}", waiting.len());
+            self.house.0.court.world().violate("outcomes", what);
+        }
+    }
+
     async fn until_poisoned(&self) {
         loop {
             let moved = self.moved.notified();
@@ -316,18 +354,27 @@ impl Producer {
         }
     }
 
+    /// Appends a message, or now and then a batch; true when it was accepted.
     fn send(&mut self, load: &Load, settling: bool) -> bool {
-        let plan = &self.house.0.plan;
         let topic = topic_name(self.dice.below(load.topics));
         let queue = self.dice.below(load.queues) as u32;
+        let batch = !settling && self.dice.chance(BATCH_CHANCE);
+        let count = if batch { self.dice.between(1, 6) } else { 1 };
+        // The batch must fit where one record does.
+        let room = (self.max / count as usize).saturating_sub(300);
         let (from, to) = load.body_bytes;
-        let size = self.dice.between(from, to) as usize;
-        let size = size.min(self.max.saturating_sub(300));
+        let court = &self.house.0.court;
+        let members: Vec<(Id, Vec<u8>, Vec<u8>)> = (0..count)
+            .map(|_| {
+                let size = (self.dice.between(from, to) as usize).min(room);
+                let id = court.history(|h| h.on_send(&topic, Some(queue), size));
+                (id, history::body(id, size), history::properties(id))
+            })
+            .collect();
+        let ids: Vec<Id> = members.iter().map(|member| member.0).collect();
         let wait = settling || !self.dice.chance(load.no_wait);
-        let id = self.house.0.court.history(|h| h.on_send(&topic, Some(queue), size));
         let host: SocketAddr = ([10, 0, 0, 1], 10911).into();
         let name = TopicName::new(&topic);
-        let (body, properties) = (history::body(id, size), history::properties(id));
         let append = Append {
             topic: &name,
             queue: QueueId(queue),
@@ -338,44 +385,82 @@ impl Producer {
             store_host: host,
             reconsume_times: 0,
             prepared_transaction_offset: 0,
-            body: &body,
-            properties: &properties,
+            body: &members[0].1,
+            properties: &members[0].2,
             tags_code: None,
             wait,
-            ticket: Ticket(id),
+            ticket: Ticket(ids[0]),
         };
-        let sync = plan.machines[self.listener.machine].sync_flush;
-        let grade = if sync && wait { Grade::Synced } else { Grade::Written };
-        match self.store.append(&append) {
+        let mut places = Vec::new();
+        let taken = if batch {
+            let member = |member| {
+                let (_, body, properties): &(Id, Vec<u8>, Vec<u8>) = member;
+                BatchMember { flag: 0, body, properties, tags_code: None }
+            };
+            let members: Vec<BatchMember<'_>> = members.iter().map(member).collect();
+            self.store.append_batch(&append, &members, &mut places)
+        } else {
+            self.store.append(&append).inspect(|at| places.push(at.physical))
+        };
+        match taken {
             Ok(at) => {
-                let place = Place {
-                    machine: self.listener.machine,
-                    queue,
-                    queue_offset: at.queue_offset.0,
-                    physical: at.physical.0,
-                };
-                self.listener.places.lock().insert(id, (place, grade, settling));
+                let sync = self.house.0.plan.machines[self.listener.machine].sync_flush;
+                let grade = if sync && wait { Grade::Synced } else { Grade::Written };
+                self.accepted(&ids, &at, &places, queue, grade, settling);
                 true
             }
             Err(e) => {
-                let noted = self.house.0.court.history(|h| h.on_fate(id, Fate::Refused));
-                self.house.0.court.check("outcomes", noted);
-                match e {
-                    AppendError::NoSpace { .. } => mark("store: append refused, no space"),
-                    AppendError::Busy { .. } => mark("store: append refused, busy"),
-                    AppendError::Poisoned(_) | AppendError::Stopped => {}
-                    AppendError::EmptyBatch
-                    | AppendError::Illegal(_)
-                    | AppendError::Queues(..)
-                    | AppendError::Size { .. } => {
-                        self.house
-                            .0
-                            .court
-                            .world()
-                            .violate("outcomes", format!("a legal append: {e}"));
-                    }
-                }
+                self.refused(&ids, &e);
                 false
+            }
+        }
+    }
+
+    fn accepted(
+        &self,
+        ids: &[Id],
+        at: &Appended,
+        places: &[PhysicalOffset],
+        queue: u32,
+        grade: Grade,
+        settling: bool,
+    ) {
+        let fits =
+            |p: &PhysicalOffset| (at.physical.0..at.physical.0 + at.size as u64).contains(&p.0);
+        if places.len() != ids.len()
+            || places.first() != Some(&at.physical)
+            || !places.iter().all(fits)
+        {
+            let what = format!("a batch of {} lies at {places:?}, from {at:?}", ids.len());
+            self.house.0.court.world().violate("outcomes", what);
+        }
+        let machine = self.listener.machine;
+        let place = |(n, physical): (usize, &PhysicalOffset)| Place {
+            machine,
+            queue,
+            queue_offset: at.queue_offset.0 + n as u64,
+            physical: physical.0,
+        };
+        let members = ids.iter().copied().zip(places.iter().enumerate().map(place)).collect();
+        let waiting = Waiting { members, grade, settling };
+        self.listener.waiting.lock().insert(ids[0], waiting);
+    }
+
+    fn refused(&self, ids: &[Id], error: &AppendError) {
+        let court = &self.house.0.court;
+        for id in ids {
+            let noted = court.history(|h| h.on_fate(*id, Fate::Refused));
+            court.check("outcomes", noted);
+        }
+        match error {
+            AppendError::NoSpace { .. } => mark("store: append refused, no space"),
+            AppendError::Busy { .. } => mark("store: append refused, busy"),
+            AppendError::Poisoned(_) | AppendError::Stopped => {}
+            AppendError::EmptyBatch
+            | AppendError::Illegal(_)
+            | AppendError::Queues(..)
+            | AppendError::Size { .. } => {
+                court.world().violate("outcomes", format!("a legal append: {error}"));
             }
         }
     }
@@ -386,108 +471,10 @@ impl Producer {
             let moved = self.listener.moved.notified();
             let mut moved = std::pin::pin!(moved);
             moved.as_mut().enable();
-            if self.listener.places.lock().len() < window {
+            if self.listener.waiting.lock().len() < window {
                 return;
             }
             moved.await;
         }
-    }
-}
-
-/// Reads every queue to its end, again and again, and now and then something old.
-async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, clock: Clock) {
-    let load = house.0.plan.load.clone();
-    let sync = house.0.plan.machines[listener.machine].sync_flush;
-    let grade = if sync { Grade::Synced } else { Grade::Written };
-    let mut dice = Rng::from_seed(house.0.plan.seed ^ listener.generation);
-    let mut next: BTreeMap<(u64, u32), u64> = BTreeMap::new();
-    loop {
-        let mut found = false;
-        for topic in 0..load.topics {
-            for queue in 0..load.queues as u32 {
-                let at = next.entry((topic, queue)).or_default();
-                let from = if *at > 0 && dice.chance(0.1) { dice.below(*at) } else { *at };
-                let name = topic_name(topic);
-                let key = QueueKey { topic: TopicName::new(&name), queue: QueueId(queue) };
-                let limits = ReadLimits { count: dice.between(1, 40) as usize };
-                let read = match store.read(&key, QueueOffset(from), &limits, &|_| true) {
-                    Read::Ready(result) => result,
-                    Read::Cold(cold) => match cold.run(&|_| true).await {
-                        Ok(result) => result,
-                        Err(_) => {
-                            mark("store: cold read failed");
-                            continue;
-                        }
-                    },
-                };
-                if read.status != ReadStatus::Found {
-                    continue;
-                }
-                let reader =
-                    Reader { house: &house, listener: &listener, grade, topic: &name, queue };
-                let got = match reader.take(from, &read.messages) {
-                    Ok(got) => got,
-                    Err(what) => {
-                        house.0.court.world().violate("reading", what);
-                        return;
-                    }
-                };
-                if from + got > *at {
-                    *at = from + got;
-                    found = true;
-                    house.0.read_to.lock().insert((name, queue), *at);
-                }
-            }
-        }
-        house.0.court.moved();
-        if !found {
-            // A read that failed is tried again even when nothing arrives.
-            let until = clock.mono() + Duration::from_millis(700);
-            clock.before(until, listener.moved.notified()).await;
-        }
-    }
-}
-
-struct Reader<'a> {
-    house: &'a StoreHouse,
-    listener: &'a Listener,
-    grade: Grade,
-    topic: &'a str,
-    queue: u32,
-}
-
-impl Reader<'_> {
-    /// Checks what a read returned; says how many messages it was.
-    fn take(&self, from: u64, messages: &[bytes::Bytes]) -> Result<u64, String> {
-        self.house.0.court.history(|history| self.take_into(history, from, messages))
-    }
-
-    fn take_into(
-        &self,
-        history: &mut History,
-        from: u64,
-        messages: &[bytes::Bytes],
-    ) -> Result<u64, String> {
-        let mut at = from;
-        let power_losses = self.house.0.court.world().power_losses(self.listener.machine);
-        for bytes in messages {
-            for record in files::split(bytes)? {
-                let id = history::id_in(&record.properties)
-                    .ok_or_else(|| format!("a record without a number at {}", record.physical))?;
-                judge::is_what_was_sent(&record, id, history)?;
-                if record.queue_offset != at {
-                    return Err(format!(
-                        "{}/{}: asked for {at}, got offset {}",
-                        self.topic, self.queue, record.queue_offset
-                    ));
-                }
-                let generation = self.listener.generation;
-                let seen = Seen { id, grade: self.grade, power_losses, generation };
-                let slot = (self.listener.machine, self.topic.to_owned(), self.queue, at);
-                history.on_read(slot, seen)?;
-                at += 1;
-            }
-        }
-        Ok(at - from)
     }
 }

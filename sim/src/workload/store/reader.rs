@@ -1,0 +1,110 @@
+//! The reader of the store workload, and what it checks of every read.
+
+use super::{Listener, StoreHouse, topic_name};
+use crate::history::{self, Grade, History, Seen};
+use crate::oracle::{files, judge};
+use hotfire::model::{QueueId, QueueKey, QueueOffset, TopicName};
+use hotfire::rt::rng::Rng;
+use hotfire::rt::sim::mark;
+use hotfire::rt::time::{Clock, Duration};
+use hotfire::store::{Read, ReadLimits, ReadStatus, Store};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Reads every queue to its end, again and again, and now and then something old.
+pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, clock: Clock) {
+    let load = house.0.plan.load.clone();
+    let sync = house.0.plan.machines[listener.machine].sync_flush;
+    let grade = if sync { Grade::Synced } else { Grade::Written };
+    let mut dice = Rng::from_seed(house.0.plan.seed ^ listener.generation);
+    let mut next: BTreeMap<(u64, u32), u64> = BTreeMap::new();
+    loop {
+        let mut found = false;
+        for topic in 0..load.topics {
+            for queue in 0..load.queues as u32 {
+                let at = next.entry((topic, queue)).or_default();
+                let from = if *at > 0 && dice.chance(0.1) { dice.below(*at) } else { *at };
+                let name = topic_name(topic);
+                let key = QueueKey { topic: TopicName::new(&name), queue: QueueId(queue) };
+                let limits = ReadLimits { count: dice.between(1, 40) as usize };
+                let read = match store.read(&key, QueueOffset(from), &limits, &|_| true) {
+                    Read::Ready(result) => result,
+                    Read::Cold(cold) => match cold.run(&|_| true).await {
+                        Ok(result) => result,
+                        Err(_) => {
+                            mark("store: cold read failed");
+                            continue;
+                        }
+                    },
+                };
+                if read.status != ReadStatus::Found {
+                    continue;
+                }
+                let reader =
+                    Reader { house: &house, listener: &listener, grade, topic: &name, queue };
+                let got = match reader.take(from, &read.messages) {
+                    Ok(got) => got,
+                    Err(what) => {
+                        house.0.court.world().violate("reading", what);
+                        return;
+                    }
+                };
+                if from + got > *at {
+                    *at = from + got;
+                    found = true;
+                    house.0.read_to.lock().insert((name, queue), *at);
+                }
+            }
+        }
+        house.0.court.moved();
+        if !found {
+            // A read that failed is tried again even when nothing arrives.
+            let until = clock.mono() + Duration::from_millis(700);
+            clock.before(until, listener.moved.notified()).await;
+        }
+    }
+}
+
+struct Reader<'a> {
+    house: &'a StoreHouse,
+    listener: &'a Listener,
+    grade: Grade,
+    topic: &'a str,
+    queue: u32,
+}
+
+impl Reader<'_> {
+    /// Checks what a read returned; says how many messages it was.
+    fn take(&self, from: u64, messages: &[bytes::Bytes]) -> Result<u64, String> {
+        self.house.0.court.history(|history| self.take_into(history, from, messages))
+    }
+
+    fn take_into(
+        &self,
+        history: &mut History,
+        from: u64,
+        messages: &[bytes::Bytes],
+    ) -> Result<u64, String> {
+        let mut at = from;
+        let power_losses = self.house.0.court.world().power_losses(self.listener.machine);
+        for bytes in messages {
+            for record in files::split(bytes)? {
+                let id = history::id_in(&record.properties)
+                    .ok_or_else(|| format!("a record without a number at {}", record.physical))?;
+                judge::is_what_was_sent(&record, id, history)?;
+                if record.queue_offset != at {
+                    return Err(format!(
+                        "{}/{}: asked for {at}, got offset {}",
+                        self.topic, self.queue, record.queue_offset
+                    ));
+                }
+                let generation = self.listener.generation;
+                let seen = Seen { id, grade: self.grade, power_losses, generation };
+                let slot = (self.listener.machine, self.topic.to_owned(), self.queue, at);
+                history.on_read(slot, seen)?;
+                at += 1;
+            }
+        }
+        Ok(at - from)
+    }
+}
