@@ -67,7 +67,7 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
     let n = plan.faults.len();
     let mut widths = vec![n, n / 2, n / 4, 1];
     widths.dedup();
-    for width in widths.into_iter().filter(|w| *w > 0) {
+    for width in widths.into_iter().filter(|w| (1..=n).contains(w)) {
         for from in (0..=n - width).step_by(width.max(1)) {
             with(&|p| drop(p.faults.drain(from..from + width)));
         }

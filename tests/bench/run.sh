@@ -37,7 +37,7 @@ start_broker() { # KIND PORT FLUSH
 stop_broker() { bash "$servers" stop "$dir/$1-$2" >&2; rm -rf "${dir:?}/$1-$2/store"; }
 
 start_limit() { # KIND PORT
-  "$HOTFIRE" bench "$1" --listen "127.0.0.1:$2" --file "$dir/floor.log" > "$dir/$1.log" 2>&1 &
+  "$HOTFIRE" bench "$1" --listen "127.0.0.1:$2" --file "$dir/floor.data" > "$dir/$1.log" 2>&1 &
   limits+=($!)
   for _ in $(seq 100); do grep -q listening "$dir/$1.log" && return; sleep 0.05; done
   cat "$dir/$1.log" >&2; exit 1
