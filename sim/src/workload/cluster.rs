@@ -209,7 +209,13 @@ impl ClusterHouse {
     fn behind(&self) -> String {
         match self.first_unread() {
             Some((client, id)) => format!(", client {client} has not read message {id}"),
-            None => ", all is read".to_owned(),
+            None => match self.first_unanswered() {
+                Some((client, broker, topic, queue)) => format!(
+                    ", all is read, but client {client} got no answer for {topic}/{queue} from \
+                     machine {broker}"
+                ),
+                None => ", all is read".to_owned(),
+            },
         }
     }
 
@@ -237,5 +243,12 @@ impl ClusterHouse {
     fn all_answered(&self, phase: Phase) -> bool {
         let progress = self.0.progress.lock();
         progress.answered.values().all(|p| *p >= phase)
+    }
+
+    /// A reader without an answer since the heal.
+    fn first_unanswered(&self) -> Option<Reading> {
+        let progress = self.0.progress.lock();
+        let mut all = progress.answered.iter();
+        all.find(|(_, phase)| **phase < Phase::Settle).map(|(reading, _)| reading.clone())
     }
 }
