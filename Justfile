@@ -54,6 +54,10 @@ sweep N *ARGS: sim-build
 meta N *ARGS: sim-build
     @{{sim_bin}} meta {{N}} {{ARGS}}
 
+# The seeds of sim/seeds once more
+corpus: sim-build
+    @{{sim_bin}} corpus
+
 # The smallest plan that still fails: just shrink --seed N
 shrink *ARGS: sim-build
     @{{sim_bin}} shrink {{ARGS}}

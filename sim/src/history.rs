@@ -192,7 +192,7 @@ pub fn body(id: Id, size: usize) -> Vec<u8> {
 
 /// The properties of a message, as it is stored.
 pub fn properties(id: Id) -> Vec<u8> {
-    format!("TAGS\u{1}t{}\u{2}SIM\u{1}{id}", id % 3).into_bytes()
+    format!("TAGS\u{1}t{}\u{2}SIM\u{1}{id:05}", id % 3).into_bytes()
 }
 
 /// The number in a stored message's properties.

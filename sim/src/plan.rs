@@ -200,12 +200,14 @@ fn draw_machines(scenario: &Scenario, rng: &mut Rng) -> Vec<MachinePlan> {
 fn draw_load(scenario: &Scenario, rng: &mut Rng) -> Load {
     let wanted = &scenario.load;
     let body_max = range(rng, wanted.body_bytes).max(wanted.body_bytes.0);
+    // Records of one size: what a crash left behind then fits where new ones end.
+    let body_min = if rng.chance(0.3) { body_max } else { wanted.body_bytes.0 };
     Load {
         messages: range(rng, wanted.messages),
         producers: range(rng, wanted.producers),
         topics: range(rng, wanted.topics),
         queues: range(rng, wanted.queues),
-        body_bytes: (wanted.body_bytes.0, body_max),
+        body_bytes: (body_min, body_max),
         window: *rng.pick(&[1, 1, 4, 16]),
         no_wait: if rng.chance(0.2) { 0.3 } else { 0.0 },
     }

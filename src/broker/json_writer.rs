@@ -1,4 +1,5 @@
 //! JSON text as fastjson's pretty printer writes it: the shape of Apache's state files.
+//! Layout: docs/formats/state_files.md.
 
 use super::data_version::DataVersion;
 

@@ -93,6 +93,8 @@ impl SubscriptionGroups {
             self.table.insert(name, config);
         }
         self.version = file.data_version;
+        // Built-in groups are made at every boot: that a file lacks them does not matter.
+        self.saved = self.changes;
     }
 
     pub fn get(&self, name: &str) -> Option<&GroupConfig> {

@@ -184,16 +184,19 @@ impl Topics {
         Topics { options: options.clone(), table, reserved, version, changes: 1, saved: 0 }
     }
 
-    /// Puts what a state file holds over the boot topics, row by row.
+    /// Puts what a state file holds over the boot topics, row by row. Those rows are durable.
     pub fn restore(&mut self, file: TopicFile) {
         for (name, mut config) in file.topic_config_table {
             if config.topic_name.is_empty() {
                 config.topic_name.clone_from(&name);
             }
             let name = TopicName::new(&name);
-            self.table.insert(name.clone(), Topic { name, config, change: self.changes });
+            self.table.insert(name.clone(), Topic { name, config, change: 0 });
         }
         self.version = file.data_version;
+        if self.table.values().all(|topic| topic.change == 0) {
+            self.saved = self.changes;
+        }
     }
 
     pub fn get(&self, name: &str) -> Option<&Topic> {
@@ -515,6 +518,7 @@ mod tests {
         let mut again = Topics::new(&TopicOptions::default(), WallMillis(5));
         again.restore(file);
         assert_eq!(again.to_json(), topics.to_json());
+        assert_eq!(again.unsaved(), None, "the file holds every boot topic");
         assert_eq!(again.get(TEMPLATE_TOPIC).unwrap().config.write_queue_nums, 3);
     }
 

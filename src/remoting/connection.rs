@@ -147,7 +147,7 @@ impl Connection {
             self.drain(now, self.quiet_at == Some(now + QUIET));
         }
         let (is_left, pending_deadline) = self.finish(cx, now)?;
-        self.arm(cx, pending_deadline, start.is_new_waker);
+        self.arm(cx, now, pending_deadline, start.is_new_waker);
         more |= is_left;
         if more {
             // The others first: one busy peer must not keep the thread.
@@ -240,8 +240,9 @@ impl Connection {
     }
 
     /// Re-arms the timer only when it would ring too late; one that rings early costs a look.
-    fn arm(&mut self, cx: &mut Context<'_>, pending: Option<Mono>, is_new_waker: bool) {
-        let drained = self.drain.map(|(may_end, _)| may_end);
+    fn arm(&mut self, cx: &mut Context<'_>, now: Mono, pending: Option<Mono>, is_new_waker: bool) {
+        // Once it has passed, only what is owed keeps the connection, and that wakes the task.
+        let drained = self.drain.map(|(may_end, _)| may_end).filter(|at| *at > now);
         let wanted = [pending, self.quiet_at, drained].into_iter().flatten();
         let wanted = wanted.fold(self.limits.next_deadline(), Mono::min);
         let is_late = self.armed.is_none_or(|armed| wanted < armed);

@@ -10,3 +10,4 @@ mod namesrv;
 mod net;
 mod remoting;
 mod store;
+mod under_load;

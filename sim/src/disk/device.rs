@@ -284,11 +284,14 @@ impl Process {
         let done = async {
             file.sync_data().await?;
             self.call(|p| if p.exists(path) { Err(taken()) } else { p.rename(&staged, path) })?;
-            if let Err(e) = sync_dir(&self.shared, self.epoch, parent(path)).await {
-                self.call(|p| p.remove(path))?;
-                return Err(e);
+            let mut synced = sync_dir(&self.shared, self.epoch, parent(path)).await;
+            if synced.is_ok() {
+                synced = sync_dir(&self.shared, self.epoch, staging).await;
             }
-            sync_dir(&self.shared, self.epoch, staging).await
+            if synced.is_err() {
+                self.call(|p| p.remove(path))?;
+            }
+            synced
         };
         match done.await {
             Ok(()) => {

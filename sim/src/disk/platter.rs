@@ -99,7 +99,6 @@ pub(super) enum Name {
 pub(super) struct Snapshot {
     sectors: Vec<(u32, u64, Vec<u8>)>,
     length: usize,
-    cut_at: Option<usize>,
     length_is_dirty: bool,
 }
 
@@ -148,12 +147,20 @@ impl Node {
     }
 
     fn store(&mut self, sector: u32, bytes: &[u8]) {
+        self.apply_cut();
         let from = sector as usize * SECTOR;
         let to = from + bytes.len();
         if self.disk.len() < to {
             self.disk.resize(to, 0);
         }
         self.disk[from..to].copy_from_slice(bytes);
+    }
+
+    /// What was cut off is gone from the disk before anything newer reaches it.
+    fn apply_cut(&mut self) {
+        if let Some(cut) = self.cut_at.take() {
+            self.disk.truncate(cut);
+        }
     }
 
     fn sector(&self, sector: u32) -> &[u8] {
@@ -166,12 +173,11 @@ impl Node {
         self.store(sector, &bytes);
     }
 
-    /// Makes the length durable: what was cut in between is gone from the disk too.
-    fn settle_length(&mut self, length: usize, cut_at: Option<usize>) {
-        if let Some(cut) = cut_at {
-            self.disk.truncate(cut);
-        }
-        self.disk.resize(length, 0);
+    /// Makes the length durable.
+    fn settle_length(&mut self) {
+        self.apply_cut();
+        self.disk.resize(self.cache.len(), 0);
+        self.length_is_dirty = false;
     }
 }
 
@@ -547,12 +553,7 @@ impl Platter {
     pub fn start_sync(&mut self, node: Inode) -> Snapshot {
         let n = self.node(node);
         let sectors = n.dirty.iter().map(|(s, v)| (*s, *v, n.sector(*s).to_vec())).collect();
-        Snapshot {
-            sectors,
-            length: n.cache.len(),
-            cut_at: n.cut_at,
-            length_is_dirty: n.length_is_dirty,
-        }
+        Snapshot { sectors, length: n.cache.len(), length_is_dirty: n.length_is_dirty }
     }
 
     pub fn finish_sync(&mut self, path: &str, node: Inode, taken: Snapshot) -> io::Result<()> {
@@ -585,10 +586,12 @@ impl Platter {
         }
         let n = self.node_mut(node);
         if taken.length_is_dirty {
-            n.settle_length(taken.length, taken.cut_at);
-            if n.cache.len() == taken.length && n.cut_at == taken.cut_at {
-                n.length_is_dirty = false;
-                n.cut_at = None;
+            // A length that changed while the sync ran is durable only by a later one.
+            if n.cache.len() == taken.length {
+                n.settle_length();
+            } else if n.disk.len() < taken.length {
+                n.apply_cut();
+                n.disk.resize(taken.length, 0);
             }
         }
         Ok(())
@@ -682,8 +685,7 @@ impl Platter {
         let mut rng = self.rng.clone();
         let n = self.node_mut(node);
         if n.length_is_dirty && new_length {
-            let (length, cut_at) = (n.cache.len(), n.cut_at);
-            n.settle_length(length, cut_at);
+            n.settle_length();
         }
         let old_length = n.disk.len();
         // Per page: how many sectors were kept and how many dropped.

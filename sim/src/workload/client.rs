@@ -32,6 +32,8 @@ pub async fn run(house: ClusterHouse, mut boot: Boot) {
     let mut rng = Rng::from_seed(plan.swarm ^ (boot.generation << 20));
     let mut options = Options::swarm(&mut rng);
     options.name_servers = house.name_servers();
+    // Brokers forget silent clients after 5 s and more here.
+    options.heartbeat_interval = options.heartbeat_interval.min(Duration::from_secs(3));
     let tries = options.send_tries_max;
     let identity = Identity::new(ip(boot.machine), boot.generation as u32, &mut rng);
     let group = TaskGroup::new();
@@ -127,7 +129,7 @@ impl Producer {
         });
         let message = Message::new(&topic, history::body(id, size))
             .with_tag(&format!("t{}", id % 3))
-            .with_property("SIM", &id.to_string())
+            .with_property("SIM", &format!("{id:05}"))
             .with_wait(wait);
         let brokers = house.machines(crate::plan::Role::Broker);
         let since: Vec<_> = brokers.iter().map(|b| (*b, Since::now(&house, *b))).collect();

@@ -183,9 +183,6 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
         request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => admin::all_groups(core),
         request::DELETE_SUBSCRIPTIONGROUP => admin::delete_group(shared, core, request),
         request::GET_CONSUME_STATS => admin::consume_stats(shared, core, request),
-        request::GET_ALL_DELAY_OFFSET => {
-            Ok(Done::Body(Bytes::from_static(b"{\"offsetTable\":{}}")))
-        }
         request::QUERY_TOPIC_CONSUME_BY_WHO => admin::groups_of_topic(core, request),
         request::GET_ALL_CONSUMER_OFFSET => admin::all_offsets(core),
         request::VIEW_MESSAGE_BY_ID => admin::view_message(shared, request),

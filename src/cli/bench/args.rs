@@ -43,15 +43,19 @@ pub struct Load {
     #[arg(short = 't', long, default_value = "BenchmarkTest")]
     pub topic: String,
     /// Queues of the topic that are used, from 0
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=8))]
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=8))]
     pub queues: u32,
-    #[arg(short = 'c', long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(short = 'c', long, value_name = "N", default_value_t = 8)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub connections: u32,
     /// Requests in flight on each connection
-    #[arg(short = 'i', long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(short = 'i', long, value_name = "N", default_value_t = 8)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub in_flight: u32,
     /// Bytes of a body
-    #[arg(short = 's', long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(..=4_000_000))]
+    #[arg(short = 's', long, value_name = "BYTES", default_value_t = 1024)]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=4_000_000))]
     pub size: u32,
     /// How long to measure
     #[arg(long, value_name = "S", default_value_t = 10.0)]

@@ -62,7 +62,9 @@ final class StoreSuite {
         if (running != null) {
             servers.kill(running);
         }
-        servers.kill("store-ns");
+        if (nameServer != null) {
+            servers.kill("store-ns");
+        }
     }
 
     /** The chapter's file as it stands, its Windows paths replaced and, when the default ports are taken, its ports. */
