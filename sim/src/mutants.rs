@@ -114,7 +114,6 @@ fn borrow_build(root: &Path, work: &Path) -> Result<()> {
 }
 
 /// Applies every patch and builds once. Gives the binary.
-#[expect(clippy::disallowed_methods, reason = "files of the host")]
 fn build(root: &Path, bugs: &[Bug]) -> Result<PathBuf> {
     let work = root.join("target/mutants");
     let (copy, tree) = (work.join("patched"), work.join("tree"));
