@@ -3,6 +3,8 @@
 //! Provenance of each is said where it stands. "Observed" means: taken from the wire of a 4.9.3
 //! name server or broker, built from its tag and run on JDK 17 with fastjson 1.2.76.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on may stop here
+
 use bytes::BytesMut;
 use hotfire::protocol::body::client::{ConsumeType, HeartbeatData, MessageModel};
 use hotfire::protocol::body::cluster::ClusterInfo;

@@ -61,8 +61,7 @@ fn bugs(root: &Path) -> Result<Vec<Bug>> {
     Ok(bugs)
 }
 
-/// Copies the tracked files as they are now into `copy`; a file that did not change keeps its
-/// time, so that a second build is short.
+/// Copies the tracked files as they are now into `copy`.
 #[expect(clippy::disallowed_methods, reason = "files of the host")]
 fn copy_tree(root: &Path, copy: &Path) -> Result<()> {
     let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output()?;
@@ -80,6 +79,31 @@ fn copy_tree(root: &Path, copy: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes `to` what `from` is. A file that did not change keeps its time: the next build is short.
+#[expect(clippy::disallowed_methods, reason = "files of the host")]
+fn mirror(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(to)? {
+        let entry = entry?;
+        let (old, new) = (entry.path(), from.join(entry.file_name()));
+        if old.is_dir() && !new.is_dir() {
+            std::fs::remove_dir_all(&old)?;
+        } else if old.is_file() && !new.is_file() {
+            std::fs::remove_file(&old)?;
+        }
+    }
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (new, old) = (entry.path(), to.join(entry.file_name()));
+        if new.is_dir() {
+            mirror(&new, &old)?;
+        } else if !old.is_file() || std::fs::read(&old)? != std::fs::read(&new)? {
+            std::fs::copy(&new, &old)?;
+        }
+    }
+    Ok(())
+}
+
 /// The simulator's own build has compiled what both need.
 fn borrow_build(root: &Path, work: &Path) -> Result<()> {
     let (from, to) = (root.join("target/sim"), work.join("build"));
@@ -90,10 +114,9 @@ fn borrow_build(root: &Path, work: &Path) -> Result<()> {
 }
 
 /// Applies every patch and builds once. Gives the binary.
-#[expect(clippy::disallowed_methods, reason = "files of the host")]
 fn build(root: &Path, bugs: &[Bug]) -> Result<PathBuf> {
     let work = root.join("target/mutants");
-    let copy = work.join("tree");
+    let (copy, tree) = (work.join("patched"), work.join("tree"));
     // What a patch left behind last time must not be in the way.
     if copy.exists() {
         std::fs::remove_dir_all(&copy)?;
@@ -112,13 +135,14 @@ fn build(root: &Path, bugs: &[Bug]) -> Result<PathBuf> {
             bail!("{} no longer applies:\n{what}", bug.patch.display());
         }
     }
+    mirror(&copy, &tree)?;
     println!("{} patches applied, building", bugs.len());
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let built = Command::new(cargo)
         .args(["build", "-q", "-p", "hotfire-sim", "--profile", "sim"])
         .args(["--config", "target.'cfg(all())'.rustflags=['--cfg','madsim']", "--target-dir"])
         .arg(work.join("build"))
-        .current_dir(&copy)
+        .current_dir(&tree)
         .output()?;
     if !built.status.success() {
         bail!("the planted tree does not build:\n{}", String::from_utf8_lossy(&built.stderr));
@@ -139,7 +163,7 @@ fn hunt(exe: &Path, bug: &Bug, seeds_max: u64) -> Result<Took> {
     }
     let shown = seeds(&took);
     let by = took.iter().flatten().next().map_or("", |(_, what)| what.as_str());
-    let by: String = by.chars().take(60).collect();
+    let by: String = by.lines().next().unwrap_or_default().chars().take(60).collect();
     println!(
         "{:<32} {:<9} {:>6} {:>6} {:>6}   {by}",
         bug.name, bug.scenario, shown[0], shown[1], shown[2]

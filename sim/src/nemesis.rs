@@ -1,5 +1,7 @@
 //! What is done to the machines while the load runs, and how it is undone.
 
+#![expect(clippy::disallowed_methods, reason = "inside a simulation the clock is virtual")]
+
 use crate::disk::Rates;
 use crate::oracle::court::Court;
 use crate::plan::{Fault, Plan};

@@ -99,7 +99,7 @@ pub struct CrashPoint {
 pub const BUCKETS: u64 = 8;
 
 /// The stream of the plan is not the stream of the run.
-const PLAN_STREAM: u64 = 0x5eed_0f_91a2_77;
+const PLAN_STREAM: u64 = 0x5eed_0f91_a277;
 
 /// Draws the whole plan. Without a name the seed draws the scenario too.
 pub fn draw(seed: u64, scenario: Option<&str>) -> Result<Plan> {

@@ -73,7 +73,9 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
         }
     }
     for at in 0..plan.crash_points.len() {
-        with(&|p| drop(p.crash_points.remove(at)));
+        with(&|p| {
+            p.crash_points.remove(at);
+        });
     }
     if plan.buggify {
         with(&|p| p.buggify = false);

@@ -64,14 +64,14 @@ impl Offsets {
     /// Stores a commit. False when the table is full and this would be a new row.
     pub fn commit(&mut self, group: &str, topic: &str, queue: QueueId, offset: i64) -> bool {
         self.set_key(topic, group);
-        if let Some(queues) = self.table.get_mut(self.key.as_str()) {
-            if let Some(old) = queues.get_mut(&queue.0) {
-                if *old != offset {
-                    *old = offset;
-                    self.changes += 1;
-                }
-                return true;
+        if let Some(queues) = self.table.get_mut(self.key.as_str())
+            && let Some(old) = queues.get_mut(&queue.0)
+        {
+            if *old != offset {
+                *old = offset;
+                self.changes += 1;
             }
+            return true;
         }
         if self.rows >= self.rows_max {
             return false;

@@ -44,6 +44,7 @@ impl Clock {
 
     /// A clock whose wall time is off by `skew_ms`, which may change at any moment: the simulator's
     /// clock steps.
+    #[cfg_attr(madsim, expect(clippy::disallowed_methods, reason = "the virtual clock"))]
     pub fn with_skew(skew_ms: Arc<AtomicI64>) -> Self {
         Clock { base: tokio::time::Instant::now(), skew_ms }
     }

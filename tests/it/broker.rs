@@ -242,15 +242,15 @@ async fn both(mut a: Call<'_>, mut b: Call<'_>) -> (Command, Command) {
     let (mut first, mut second) = (None, None);
     std::future::poll_fn(|cx| {
         use std::task::Poll;
-        if first.is_none() {
-            if let Poll::Ready(answer) = a.as_mut().poll(cx) {
-                first = Some(answer.unwrap());
-            }
+        if first.is_none()
+            && let Poll::Ready(answer) = a.as_mut().poll(cx)
+        {
+            first = Some(answer.unwrap());
         }
-        if second.is_none() {
-            if let Poll::Ready(answer) = b.as_mut().poll(cx) {
-                second = Some(answer.unwrap());
-            }
+        if second.is_none()
+            && let Poll::Ready(answer) = b.as_mut().poll(cx)
+        {
+            second = Some(answer.unwrap());
         }
         if first.is_some() && second.is_some() { Poll::Ready(()) } else { Poll::Pending }
     })

@@ -1,5 +1,8 @@
 //! One binary on real tokio, real files and loopback.
 
+// These tests run on the host: its clock, threads and files. One that cannot go on may stop.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
 mod bad_input;
 mod boot;
 mod broker;

@@ -178,7 +178,7 @@ pub fn queues(disk: &SimDisk, dir: &str) -> Result<Queues, String> {
             return Err(format!("{path} is not a consume queue's file"));
         };
         let bytes = disk.peek(&path).unwrap_or_default();
-        if bytes.len() % 20 != 0 || base % 20 != 0 {
+        if !bytes.len().is_multiple_of(20) || base % 20 != 0 {
             return Err(format!("{path} has {} bytes", bytes.len()));
         }
         let slot = queues.entry((topic.to_owned(), queue)).or_insert((base / 20, Vec::new()));

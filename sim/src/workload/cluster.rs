@@ -21,6 +21,9 @@ pub const PROMPT_SENDS: u64 = 4;
 /// Once everything has settled, a message is delivered to a waiting pull within this.
 pub const PROMPT: Duration = Duration::from_millis(2_000);
 
+/// A broker has registered again this long after the heal: its largest interval, and the request.
+const REGISTERED: Duration = Duration::from_millis(11_000);
+
 /// How long writing consumer offsets may take beyond its interval.
 const OFFSETS_SLACK: Duration = Duration::from_millis(1_500);
 
@@ -165,6 +168,9 @@ impl ClusterHouse {
     /// Sends go through and everybody has read everything; then delivery is prompt.
     /// Errors: what did not come in time.
     pub async fn settle(&self, budget: Duration) -> Result<(), String> {
+        // A name server that lost its table knows a broker again when that one registers anew;
+        // until then a client that asks it may forget the broker.
+        madsim::time::sleep(REGISTERED).await;
         self.enter_phase(Phase::Settle);
         let sends = self.producers() * SETTLE_SENDS;
         let done = || {

@@ -87,12 +87,13 @@ fn accept_header(
         flag |= sys_flag::MULTI_TAGS;
     }
     let mut target = queue;
-    if header.topic.starts_with(RETRY_PREFIX) && !header.is_batch {
-        if let Some(dead) = dead_letter_topic(shared, core, request, header)? {
-            is_durable = core.topics.get(&dead).is_some_and(|row| core.topics.is_durable(row));
-            name = dead;
-            target = 0;
-        }
+    if header.topic.starts_with(RETRY_PREFIX)
+        && !header.is_batch
+        && let Some(dead) = dead_letter_topic(shared, core, request, header)?
+    {
+        is_durable = core.topics.get(&dead).is_some_and(|row| core.topics.is_durable(row));
+        name = dead;
+        target = 0;
     }
     if !is_durable {
         return wait_for_topic(shared, core);

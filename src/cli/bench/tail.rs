@@ -94,7 +94,7 @@ impl Work for Tail {
 
     /// A queue is pulled by one request at a time, whatever is in flight elsewhere.
     fn is_used(&self, line: usize, id: u32) -> bool {
-        line >= self.pullers || id % self.in_flight == 0
+        line >= self.pullers || id.is_multiple_of(self.in_flight)
     }
 
     fn latency(&mut self) -> Option<&mut Histogram<u64>> {

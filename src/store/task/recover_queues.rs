@@ -61,7 +61,7 @@ impl QueueDirs {
 
     async fn entry(&self, key: &QueueKey, offset: u64) -> io::Result<Option<QueueUnit>> {
         let (base, at) = queue_files::place(&self.options, offset);
-        if !self.files.get(key).is_some_and(|bases| bases.binary_search(&base).is_ok()) {
+        if self.files.get(key).is_none_or(|bases| bases.binary_search(&base).is_err()) {
             return Ok(None);
         }
         Ok(QueueUnit::decode(&self.open(key, base)?.read(at, SIZE).await?))
@@ -231,7 +231,7 @@ impl QueueDirs {
     /// Durable on return: everything written here.
     pub async fn sync(&mut self) -> Result<(), Error> {
         for (key, base) in std::mem::take(&mut self.dirty) {
-            if !self.files.get(&key).is_some_and(|bases| bases.binary_search(&base).is_ok()) {
+            if self.files.get(&key).is_none_or(|bases| bases.binary_search(&base).is_err()) {
                 continue;
             }
             let file = self.open(&key, base).map_err(self.io(&key))?;

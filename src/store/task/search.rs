@@ -16,7 +16,8 @@ pub async fn by_time(shared: &Shared, key: &QueueKey, at: WallMillis) -> io::Res
     let (slot, bounds) = bounds_of(&shared.state.lock(), key);
     let Some(slot) = slot.filter(|_| bounds.end > 0) else { return Ok(0) };
     let (mut low, mut high) = (bounds.min, bounds.end);
-    let (mut left, mut right): (Option<(u64, i64)>, Option<(u64, i64)>) = (None, None);
+    let mut left: Option<(u64, i64)> = None;
+    let mut right: Option<(u64, i64)> = None;
     while low < high {
         let middle = low + (high - 1 - low) / 2;
         let unit = entry(shared, key, slot, middle).await?;
