@@ -163,7 +163,7 @@ fn hunt(exe: &Path, bug: &Bug, seeds_max: u64) -> Result<Took> {
     }
     let shown = seeds(&took);
     let by = took.iter().flatten().next().map_or("", |(_, what)| what.as_str());
-    let by: String = by.chars().take(60).collect();
+    let by: String = by.lines().next().unwrap_or_default().chars().take(60).collect();
     println!(
         "{:<32} {:<9} {:>6} {:>6} {:>6}   {by}",
         bug.name, bug.scenario, shown[0], shown[1], shown[2]

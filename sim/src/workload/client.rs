@@ -48,6 +48,8 @@ pub async fn run(house: ClusterHouse, mut boot: Boot) {
         group: group.clone(),
         consumers: GroupName::new(&format!("readers-{}", boot.name)),
     };
+    // The readers of the process before are gone, and with them what they waited for.
+    house.0.progress.lock().answered.retain(|reading, _| reading.0 != boot.machine);
     for _ in 0..house.0.plan.load.producers {
         let producer = Producer { node: node.clone(), dice: Rng::from_seed(rng.next_u64()), tries };
         group.spawn(producer.run());

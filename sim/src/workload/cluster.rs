@@ -21,6 +21,9 @@ pub const PROMPT_SENDS: u64 = 4;
 /// Once everything has settled, a message is delivered to a waiting pull within this.
 pub const PROMPT: Duration = Duration::from_millis(2_000);
 
+/// A broker has registered again this long after the heal: its largest interval, and the request.
+const REGISTERED: Duration = Duration::from_millis(11_000);
+
 /// How long writing consumer offsets may take beyond its interval.
 const OFFSETS_SLACK: Duration = Duration::from_millis(1_500);
 
@@ -165,6 +168,9 @@ impl ClusterHouse {
     /// Sends go through and everybody has read everything; then delivery is prompt.
     /// Errors: what did not come in time.
     pub async fn settle(&self, budget: Duration) -> Result<(), String> {
+        // A name server that lost its table knows a broker again when that one registers anew;
+        // until then a client that asks it may forget the broker.
+        madsim::time::sleep(REGISTERED).await;
         self.enter_phase(Phase::Settle);
         let sends = self.producers() * SETTLE_SENDS;
         let done = || {
@@ -209,7 +215,13 @@ impl ClusterHouse {
     fn behind(&self) -> String {
         match self.first_unread() {
             Some((client, id)) => format!(", client {client} has not read message {id}"),
-            None => ", all is read".to_owned(),
+            None => match self.first_unanswered() {
+                Some((client, broker, topic, queue)) => format!(
+                    ", all is read, but client {client} got no answer for {topic}/{queue} from \
+                     machine {broker}"
+                ),
+                None => ", all is read".to_owned(),
+            },
         }
     }
 
@@ -237,5 +249,12 @@ impl ClusterHouse {
     fn all_answered(&self, phase: Phase) -> bool {
         let progress = self.0.progress.lock();
         progress.answered.values().all(|p| *p >= phase)
+    }
+
+    /// A reader without an answer since the heal.
+    fn first_unanswered(&self) -> Option<Reading> {
+        let progress = self.0.progress.lock();
+        let mut all = progress.answered.iter();
+        all.find(|(_, phase)| **phase < Phase::Settle).map(|(reading, _)| reading.clone())
     }
 }
