@@ -21,7 +21,7 @@ struct Found {
     /// The commit that fixed it.
     fixed_by: String,
     /// The directed test that fails without the fix.
-    test: String,
+    directed_test: String,
 }
 
 #[expect(clippy::disallowed_methods, reason = "seed files are files of the host")]

@@ -410,6 +410,72 @@ fn a_full_disk_rejects_what_needs_a_new_file_and_sending_resumes_by_itself() {
 }
 
 #[test]
+fn names_of_log_files_are_synced_before_they_are_used_again() {
+    run(async {
+        let dir = temp();
+        let options = options(&dir);
+        let mut house = open(&options).await;
+        house.sent("T", 0, b"first").await;
+        house.kill().await;
+        // The process may have died between the rename and the directory's sync.
+        let disk = FaultyDisk::new(Arc::new(RealDisk::new()));
+        let house = try_open(Arc::new(disk.clone()), &options).await.unwrap();
+        assert!(disk.count(Call::SyncDir, "commitlog") > 0, "the name may be lost again");
+        house.stop().await;
+    });
+}
+
+#[test]
+fn a_leftover_name_does_not_block_the_next_log_file() {
+    run(async {
+        let dir = temp();
+        let options =
+            Options { allocate_retry_interval: Duration::from_millis(20), ..options(&dir) };
+        let mut house = open(&options).await;
+        house.sent("T", 0, b"first").await;
+        // Made whole and renamed, and then its directory could not be synced.
+        let next = format!("{}/{:020}", options.commit_log_dir, options.segment_size_bytes);
+        std::fs::write(&next, vec![0; options.segment_size_bytes as usize]).unwrap();
+        let mut stored = 0;
+        for _ in 0..200 {
+            let body = vec![b'x'; 3000];
+            if house.send("T", 0, &body).is_ok()
+                && house.outcome(house.next).await == Outcome::Durable
+            {
+                stored += 1;
+            }
+            if stored == 12 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(stored, 12, "sending goes on in the next file");
+        house.stop().await;
+    });
+}
+
+#[test]
+fn a_read_error_while_recovering_refuses_the_start_and_costs_nothing() {
+    run(async {
+        let dir = temp();
+        let options = options(&dir);
+        let mut house = open(&options).await;
+        for n in 0..20_u8 {
+            house.sent("T", 0, &[n]).await;
+        }
+        house.kill().await;
+        let disk = FaultyDisk::new(Arc::new(RealDisk::new()));
+        disk.fail_always(Call::Read, "commitlog", Fault::Broken);
+        let refused = try_open(Arc::new(disk.clone()), &options).await.err().unwrap();
+        assert!(refused.to_string().contains("commitlog"), "{refused}");
+        disk.heal();
+        let house = try_open(Arc::new(disk), &options).await.unwrap();
+        assert_eq!(house.bodies("T", 0).await.len(), 20);
+        house.stop().await;
+    });
+}
+
+#[test]
 fn a_second_start_touches_nothing_and_says_who_holds_the_store() {
     run(async {
         let dir = temp();
