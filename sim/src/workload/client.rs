@@ -273,8 +273,11 @@ impl Reader {
 
     async fn run(mut self) {
         let mut at = self.begin().await;
-        let mut reread = 0;
+        let (mut reread, mut recoveries) = (0, self.recoveries());
         loop {
+            if self.recoveries() != recoveries {
+                (recoveries, at) = (self.recoveries(), self.not_past_recovery(at));
+            }
             let wanted = self.node.house.0.progress.lock().reread;
             if wanted != reread {
                 (reread, at) = (wanted, 0);
@@ -298,6 +301,8 @@ impl Reader {
                 self.node.house.court().history(|h| h.on_commit_asked(&key, at));
             }
             match self.node.client.pull(&request).await {
+                // The new log may already reach past `at`: what it answers may lie behind a gap.
+                Ok(_) if self.recoveries() != recoveries => {}
                 Ok(result) => {
                     if let Some(QueueOffset(at)) = commit {
                         let key = self.key();
@@ -381,6 +386,11 @@ impl Reader {
         if done.is_ok() {
             house.court().history(|h| h.on_commit_acked(&key, at, trace::now_us()));
         }
+    }
+
+    fn recoveries(&self) -> u64 {
+        let progress = self.node.house.0.progress.lock();
+        progress.recoveries.get(&self.broker).copied().unwrap_or(0)
     }
 
     /// A power loss may have taken the log's tail: what stands there now is new.

@@ -56,6 +56,8 @@ pub struct Progress {
     pub answered: BTreeMap<Reading, Phase>,
     /// The end of each queue when its broker last recovered: broker, topic, queue.
     pub recovered_end: BTreeMap<(usize, String, u32), u64>,
+    /// Per broker: how often it recovered.
+    pub recoveries: BTreeMap<usize, u64>,
     /// Per broker: how often it writes consumer offsets.
     pub save_interval: BTreeMap<usize, Duration>,
 }
