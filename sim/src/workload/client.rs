@@ -304,14 +304,8 @@ impl Reader {
                 // The new log may already reach past `at`: what it answers may lie behind a gap.
                 Ok(_) if self.recoveries() != recoveries => {}
                 Ok(result) => {
-                    if let Some(QueueOffset(at)) = commit {
-                        let key = self.key();
-                        let now_us = trace::now_us();
-                        self.node.house.court().history(|h| h.on_commit_acked(&key, at, now_us));
-                    }
-                    let answered = (self.key(), phase);
+                    self.on_answer(commit, phase);
                     let house = &self.node.house;
-                    house.0.progress.lock().answered.insert(answered.0, answered.1);
                     match result.status {
                         PullStatus::Found => match self.take(at, since, &result.body) {
                             Ok(next) => at = next,
@@ -344,6 +338,16 @@ impl Reader {
                 self.node.pause(pause_ms).await;
             }
         }
+    }
+
+    /// The broker answered a pull, and with it took the commit that it carried.
+    fn on_answer(&self, commit: Option<QueueOffset>, phase: Phase) {
+        let key = self.key();
+        if let Some(QueueOffset(at)) = commit {
+            let now_us = trace::now_us();
+            self.node.house.court().history(|h| h.on_commit_acked(&key, at, now_us));
+        }
+        self.node.house.0.progress.lock().answered.insert(key, phase);
     }
 
     /// Where the group left off, as the broker says.
