@@ -9,6 +9,7 @@ pub mod queue_writer;
 pub mod recover;
 pub mod recover_log;
 pub mod recover_queues;
+pub mod scrub;
 pub mod search;
 pub mod shutdown;
 
