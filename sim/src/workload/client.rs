@@ -276,7 +276,8 @@ impl Reader {
         let (mut reread, mut recoveries) = (0, self.recoveries());
         loop {
             if self.recoveries() != recoveries {
-                (recoveries, at) = (self.recoveries(), self.not_past_recovery(at));
+                recoveries = self.recoveries();
+                at = at.min(self.recovered_end().unwrap_or(0));
             }
             let wanted = self.node.house.0.progress.lock().reread;
             if wanted != reread {
@@ -296,19 +297,12 @@ impl Reader {
             let asked = self.node.clock.mono();
             let mut pause_ms = 0;
             let since = Since::now(&self.node.house, self.broker);
-            if let Some(QueueOffset(at)) = commit {
-                let key = self.key();
-                self.node.house.court().history(|h| h.on_commit_asked(&key, at));
-            }
+            self.note_commit(commit, false);
             match self.node.client.pull(&request).await {
                 // The new log may already reach past `at`: what it answers may lie behind a gap.
                 Ok(_) if self.recoveries() != recoveries => {}
                 Ok(result) => {
-                    if let Some(QueueOffset(at)) = commit {
-                        let key = self.key();
-                        let now_us = trace::now_us();
-                        self.node.house.court().history(|h| h.on_commit_acked(&key, at, now_us));
-                    }
+                    self.note_commit(commit, true);
                     let answered = (self.key(), phase);
                     let house = &self.node.house;
                     house.0.progress.lock().answered.insert(answered.0, answered.1);
@@ -388,6 +382,15 @@ impl Reader {
         }
     }
 
+    fn note_commit(&self, commit: Option<QueueOffset>, acked: bool) {
+        let Some(QueueOffset(at)) = commit else { return };
+        let key = self.key();
+        self.node.house.court().history(|h| match acked {
+            true => h.on_commit_acked(&key, at, trace::now_us()),
+            false => h.on_commit_asked(&key, at),
+        });
+    }
+
     fn recoveries(&self) -> u64 {
         let progress = self.node.house.0.progress.lock();
         progress.recoveries.get(&self.broker).copied().unwrap_or(0)
@@ -395,10 +398,14 @@ impl Reader {
 
     /// A power loss may have taken the log's tail: what stands there now is new.
     fn not_past_recovery(&self, at: u64) -> u64 {
+        at.min(self.recovered_end().unwrap_or(at))
+    }
+
+    /// The queue's end when its broker last recovered; `None` when it had no message then.
+    fn recovered_end(&self) -> Option<u64> {
         let (_, broker, topic, queue) = self.key();
         let progress = self.node.house.0.progress.lock();
-        let end = progress.recovered_end.get(&(broker, topic, queue)).copied();
-        at.min(end.unwrap_or(at))
+        progress.recovered_end.get(&(broker, topic, queue)).copied()
     }
 
     /// Checks what a pull returned; gives the next offset.
