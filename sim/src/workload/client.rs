@@ -297,15 +297,13 @@ impl Reader {
             let asked = self.node.clock.mono();
             let mut pause_ms = 0;
             let since = Since::now(&self.node.house, self.broker);
-            self.note_commit(commit, false);
+            self.on_asked(commit);
             match self.node.client.pull(&request).await {
                 // The new log may already reach past `at`: what it answers may lie behind a gap.
                 Ok(_) if self.recoveries() != recoveries => {}
                 Ok(result) => {
-                    self.note_commit(commit, true);
-                    let answered = (self.key(), phase);
+                    self.on_answer(commit, phase);
                     let house = &self.node.house;
-                    house.0.progress.lock().answered.insert(answered.0, answered.1);
                     match result.status {
                         PullStatus::Found => match self.take(at, since, &result.body) {
                             Ok(next) => at = next,
@@ -338,6 +336,16 @@ impl Reader {
                 self.node.pause(pause_ms).await;
             }
         }
+    }
+
+    /// The broker answered a pull, and with it took the commit that it carried.
+    fn on_answer(&self, commit: Option<QueueOffset>, phase: Phase) {
+        let key = self.key();
+        if let Some(QueueOffset(at)) = commit {
+            let now_us = trace::now_us();
+            self.node.house.court().history(|h| h.on_commit_acked(&key, at, now_us));
+        }
+        self.node.house.0.progress.lock().answered.insert(key, phase);
     }
 
     /// Where the group left off, as the broker says.
@@ -382,13 +390,11 @@ impl Reader {
         }
     }
 
-    fn note_commit(&self, commit: Option<QueueOffset>, acked: bool) {
-        let Some(QueueOffset(at)) = commit else { return };
-        let key = self.key();
-        self.node.house.court().history(|h| match acked {
-            true => h.on_commit_acked(&key, at, trace::now_us()),
-            false => h.on_commit_asked(&key, at),
-        });
+    fn on_asked(&self, commit: Option<QueueOffset>) {
+        if let Some(QueueOffset(at)) = commit {
+            let key = self.key();
+            self.node.house.court().history(|h| h.on_commit_asked(&key, at));
+        }
     }
 
     fn recoveries(&self) -> u64 {

@@ -104,7 +104,7 @@ pub async fn recover(
     if let Some(last) = &mut last {
         last.store_timestamp = found.log.stored_at(last.at).await.unwrap_or_default();
     }
-    settle_log(disk, &mut found, trusted, end.at, &mut report).await?;
+    settle_log(disk, options, &mut found, trusted, end.at, &mut report).await?;
     fault::point("store: log recovered").await;
     let queues = settle_queues(&mut found, options, rebuild, end.at, &mut report).await?;
     fault::point("store: queues recovered").await;
@@ -365,6 +365,7 @@ fn report_last(found: &Found0, scanned: Option<LastRecord>) -> Option<LastRecord
 /// Makes the log what it is read as: rewritten above the floor, zero behind its end.
 async fn settle_log(
     disk: &Arc<dyn Disk>,
+    options: &Options,
     found: &mut Found0,
     trusted: u64,
     end: u64,
@@ -380,7 +381,7 @@ async fn settle_log(
         crate::rt::probe!("store: rewrote above floor");
         report.rewritten_bytes = log.rewrite(trusted, end).await?;
     }
-    report.cut_bytes = log.zero_from(end).await?;
+    report.cut_bytes = zero_tail(disk, options, log, end).await?;
     if report.cut_bytes > 0 {
         crate::rt::probe!("store: zeroed the tail");
     }
@@ -397,6 +398,33 @@ async fn settle_log(
         disk.sync_dir(&dir).await.map_err(Error::io(format!("sync {dir}")))?;
     }
     Ok(())
+}
+
+/// Makes everything behind the log's end zero, and returns how much was not. `hotfire/zeroing` says
+/// up to where, until that is synced: a recovery that ended before its sync leaves zeros that only
+/// memory has, and they look like zeros on disk.
+async fn zero_tail(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    log: &mut LogFiles,
+    end: u64,
+) -> Result<u64, Error> {
+    let path = format!("{}/zeroing", options.own_dir());
+    let begun = read_small(&**disk, &path, 8).ok();
+    let begun = begun.and_then(|bytes| bytes.first_chunk::<8>().copied()).map(u64::from_be_bytes);
+    let used = log.used_end(end).await?;
+    let until = used.max(begun.unwrap_or(0));
+    if until > end {
+        if begun != Some(until) {
+            let written = replace_small(&**disk, &path, &until.to_be_bytes()).await;
+            written.map_err(Error::io(path.clone()))?;
+        }
+        log.zero(end, until).await?;
+    }
+    match disk.remove(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(path)(e)),
+        _ => Ok(used - end),
+    }
 }
 
 /// Makes the queue files what the scan found, and returns the queues.
