@@ -210,13 +210,18 @@ impl Since {
     }
 }
 
-/// Once all has settled, every reader has an acked message soon.
+/// Once all has settled, every reader has an acked message soon. Who has not found the queue yet,
+/// because its topic is as new as the message, has no reader.
 async fn is_prompt(house: ClusterHouse, id: u64, topic: String, place: Place) {
+    let clients = house.machines(crate::plan::Role::Client).into_iter();
+    let keys = clients.map(|client| (client, place.machine, topic.clone(), place.queue));
+    let reading =
+        |key: &(usize, usize, String, u32)| house.0.progress.lock().read_to.contains_key(key);
+    let readers: Vec<_> = keys.filter(reading).collect();
     madsim::time::sleep(PROMPT).await;
     let mut progress = house.0.progress.lock();
-    for client in house.machines(crate::plan::Role::Client) {
-        let key = (client, place.machine, topic.clone(), place.queue);
-        let to = progress.read_to.get(&key).copied().unwrap_or(0);
+    for key in readers {
+        let (to, client) = (progress.read_to.get(&key).copied().unwrap_or(0), key.0);
         if to <= place.queue_offset {
             let what = format!(
                 "message {id} was acked at {topic}/{} {} and not delivered to client {client} \
