@@ -47,8 +47,9 @@ pub mod driver;
 mod task;
 
 pub use append::{Append, AppendError, Appended, BatchMember, Outcome, Rejection, Ticket};
-pub use driver::Store;
+pub use driver::{Rehearsal, Store, rehearse};
 pub use error::{Error, RecoveryReport, Rot};
 pub use events::{Arrival, Stats, StoreEvents};
 pub use options::{FlushMode, Options, Visibility};
 pub use read::{ColdRead, Read, ReadLimits, ReadResult, ReadStatus};
+pub use segment::{base as segment_base, name as segment_name};
