@@ -45,5 +45,5 @@ mod task;
 pub use append::{Append, AppendError, Appended, BatchMember, Outcome, Rejection, Ticket};
 pub use driver::{Arrival, Stats, Store, StoreEvents};
 pub use error::{Error, RecoveryReport, Rot};
-pub use options::{FlushMode, Options, Visibility};
+pub use options::{FlushMode, Options, ReadMode, Visibility};
 pub use read::{ColdRead, Read, ReadLimits, ReadResult, ReadStatus};

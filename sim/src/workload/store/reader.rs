@@ -2,6 +2,7 @@
 
 use super::{Listener, StoreHouse, topic_name};
 use crate::history::{self, Grade, History, Seen};
+use crate::oracle::court::ROOT;
 use crate::oracle::{files, judge};
 use hotfire::model::{QueueId, QueueKey, QueueOffset, TopicName};
 use hotfire::rt::rng::Rng;
@@ -31,8 +32,10 @@ pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, 
                     Read::Ready(result) => result,
                     Read::Cold(cold) => match cold.run(&|_| true).await {
                         Ok(result) => result,
-                        Err(_) => {
+                        Err(error) => {
                             mark("store: cold read failed");
+                            let reader = (&house, listener.machine);
+                            check_error(reader, &name, queue, from, &error);
                             continue;
                         }
                     },
@@ -62,6 +65,27 @@ pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, 
             let until = clock.mono() + Duration::from_millis(700);
             clock.before(until, listener.moved.notified()).await;
         }
+    }
+}
+
+/// A read may fail only for its first record: an unreadable one further on ends it earlier.
+fn check_error(
+    (house, machine): (&StoreHouse, usize),
+    topic: &str,
+    queue: u32,
+    from: u64,
+    error: &std::io::Error,
+) {
+    let world = house.0.court.world();
+    let (disk, dir) = (&world.machines()[machine].disk, format!("{ROOT}/commitlog"));
+    let is_first =
+        |r: &&files::Record| r.topic == topic && r.queue == queue && r.queue_offset == from;
+    let log = files::log(disk, &dir);
+    let Some(first) = log.records.iter().find(is_first) else { return };
+    let Some((path, at)) = files::place(disk, &dir, first.physical) else { return };
+    if !disk.may_fail_at(&path, at..at + first.size as usize) {
+        let what = format!("{topic}/{queue}: {from} can be read, and its read failed: {error}");
+        world.violate("isolation", what);
     }
 }
 
