@@ -246,7 +246,8 @@ impl FaultyFile {
         let hit = script.unreadable.iter().any(|(part, range)| {
             self.path.contains(part.as_str()) && offset < range.end && range.start < end
         });
-        if hit { Err(Fault::Broken.error(&self.path)) } else { Ok(()) }
+        let place = || format!("{}: {len} bytes at {offset}", self.path);
+        if hit { Err(Fault::Broken.error(&place())) } else { Ok(()) }
     }
 }
 

@@ -39,12 +39,16 @@ impl Default for RealDisk {
 
 impl RealDisk {
     pub fn new() -> Self {
-        RealDisk { staged: AtomicU64::new(0), maps: mapping::is_supported() }
+        let maps = mapping::is_supported();
+        if !maps {
+            tracing::info!("this kernel cannot populate mappings: cold messages are copied");
+        }
+        RealDisk { staged: AtomicU64::new(0), maps }
     }
 
     /// One whose views are copies, as on a kernel that cannot populate mappings.
     pub fn without_mappings() -> Self {
-        RealDisk { maps: false, ..Self::new() }
+        RealDisk { staged: AtomicU64::new(0), maps: false }
     }
 }
 
@@ -172,7 +176,7 @@ impl RealFile {
             _ => {
                 let mapping = Mapping::new(&self.file, size).map_err(at(&self.path))?;
                 slot.insert(mapping).clone()
-            },
+            }
         };
         Ok((mapping, offset as usize..end as usize))
     }

@@ -1,7 +1,7 @@
 //! The disk as a running process sees it, and the levers the world pulls.
 
-use super::views::View;
 use super::platter::{Inode, Platter, Snapshot, broken};
+use super::views::View;
 use super::{Habits, PowerCut, Rates};
 use crate::trace;
 use hotfire::disk::{BoxFuture, Disk, Entry, File, Fill, LockGuard, parent};

@@ -1,8 +1,8 @@
 //! Views that processes hold: the bytes are the page cache's own, so a change below a live view
 //! reaches a reader that was told they stay. Nobody may make one.
 
-use super::platter::Inode;
 use super::device::Shared;
+use super::platter::Inode;
 use hotfire::rt::sim::mark;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -82,7 +82,6 @@ impl ColdRead {
     /// Errors: the device's. Only this read fails; another range may be readable.
     pub async fn run(self, filter: &(dyn Fn(i64) -> bool + Sync)) -> io::Result<ReadResult> {
         let mut count = self.first_count();
-        let mut readable = usize::MAX;
         loop {
             let entries = entries(&self.shared, &self.key, self.slot, self.from, count).await?;
             let (bounds, mut picked) = match self.choose(&entries, count, &|code| filter(code)) {
@@ -93,16 +92,17 @@ impl ColdRead {
                     continue;
                 }
             };
-            if picked.picked.len() > readable {
-                let limits = ReadLimits { count: readable };
-                let code = |code| filter(code);
-                picked = select(&bounds, &self.shared.options, &limits, self.from, entries.iter(), &code);
-            }
-            match records(&self.shared, &picked.picked).await {
-                Ok(parts) => return Ok(self.answer(&bounds, picked, parts)),
-                Err(error) if readable < usize::MAX => return Err(error),
-                Err(_) => readable = readable_prefix(&self.shared, &picked.picked).await?,
-            }
+            let parts = match records(&self.shared, &picked.picked).await {
+                Ok(parts) => parts,
+                Err(_) => {
+                    let (parts, readable) = one_by_one(&self.shared, &picked.picked).await?;
+                    let limits = ReadLimits { count: readable };
+                    let (options, code) = (&self.shared.options, |code| filter(code));
+                    picked = select(&bounds, options, &limits, self.from, entries.iter(), &code);
+                    parts
+                }
+            };
+            return Ok(self.answer(&bounds, picked, parts));
         }
     }
 
@@ -244,6 +244,12 @@ struct Parts {
 }
 
 impl Parts {
+    fn append(&mut self, later: Parts) {
+        self.parts.extend(later.parts);
+        self.size += later.size;
+        self.count += later.count;
+    }
+
     /// Adds the records of `run`, which `bytes` from `at` on hold. One that is not where its entry
     /// says is left out.
     fn add(&mut self, at: u64, bytes: &Bytes, run: &[QueueUnit]) {
@@ -333,16 +339,18 @@ async fn records(shared: &Shared, units: &[QueueUnit]) -> io::Result<Parts> {
     Ok(parts)
 }
 
-/// A read failed: how many of the records before the unreadable one can be had.
+/// A read over several records failed: those before the unreadable one, and how many of `units`
+/// that is.
 /// Errors: that of the first record.
-async fn readable_prefix(shared: &Shared, units: &[QueueUnit]) -> io::Result<usize> {
+async fn one_by_one(shared: &Shared, units: &[QueueUnit]) -> io::Result<(Parts, usize)> {
     crate::rt::probe!("store: a record could not be read");
+    let mut parts = Parts::default();
     for (count, unit) in units.iter().enumerate() {
         match records(shared, std::slice::from_ref(unit)).await {
+            Ok(one) => parts.append(one),
             Err(error) if count == 0 => return Err(error),
-            Err(_) => return Ok(count),
-            Ok(_) => {}
+            Err(_) => return Ok((parts, count)),
         }
     }
-    Ok(units.len())
+    Ok((parts, units.len()))
 }

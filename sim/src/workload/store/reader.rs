@@ -9,8 +9,11 @@ use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
 use hotfire::rt::time::{Clock, Duration};
 use hotfire::store::{Read, ReadLimits, ReadStatus, Store};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+
+/// Results that are kept for a while.
+const SLOW_READS: usize = 8;
 
 /// Reads every queue to its end, again and again, and now and then something old.
 pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, clock: Clock) {
@@ -19,6 +22,8 @@ pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, 
     let grade = if sync { Grade::Synced } else { Grade::Written };
     let mut dice = Rng::from_seed(house.0.plan.seed ^ listener.generation);
     let mut next: BTreeMap<(u64, u32), u64> = BTreeMap::new();
+    // What slow consumers still wait for: views must stay as they are.
+    let mut slow: VecDeque<Vec<bytes::Bytes>> = VecDeque::new();
     loop {
         let mut found = false;
         for topic in 0..load.topics {
@@ -42,6 +47,10 @@ pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, 
                 };
                 if read.status != ReadStatus::Found {
                     continue;
+                }
+                slow.push_back(read.messages.clone());
+                if slow.len() > SLOW_READS {
+                    slow.pop_front();
                 }
                 let reader =
                     Reader { house: &house, listener: &listener, grade, topic: &name, queue };
