@@ -50,6 +50,6 @@ pub use append::{Append, AppendError, Appended, BatchMember, Outcome, Rejection,
 pub use driver::{Rehearsal, Store, rehearse};
 pub use error::{Error, RecoveryReport, Rot};
 pub use events::{Arrival, Stats, StoreEvents};
-pub use options::{FlushMode, Options, Visibility};
+pub use options::{FlushMode, Options, ReadMode, Visibility};
 pub use read::{ColdRead, Read, ReadLimits, ReadResult, ReadStatus};
 pub use segment::{base as segment_base, name as segment_name};
