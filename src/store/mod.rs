@@ -50,5 +50,5 @@ pub use append::{Append, AppendError, Appended, BatchMember, Outcome, Rejection,
 pub use driver::Store;
 pub use error::{Error, RecoveryReport, Rot};
 pub use events::{Arrival, Stats, StoreEvents};
-pub use options::{FlushMode, Options, Visibility};
+pub use options::{FlushMode, Options, ReadMode, Visibility};
 pub use read::{ColdRead, Read, ReadLimits, ReadResult, ReadStatus};
