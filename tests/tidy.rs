@@ -318,3 +318,61 @@ fn every_seed_file_names_an_existing_test() {
     }
     report("seed files", &found);
 }
+
+/// Every function of the tree that has `#[test]` above it, or stands in `proptest!`.
+fn test_names() -> BTreeSet<String> {
+    let mut tests = BTreeSet::new();
+    for under in ["src", "sim", "tests"] {
+        for source in files(under, "rs") {
+            for rest in source.text.split("#[test]").skip(1) {
+                let name = rest.split_once("fn ").map(|(_, name)| name);
+                let name = name.and_then(|name| name.split('(').next());
+                tests.extend(name.map(str::to_owned));
+            }
+        }
+    }
+    tests
+}
+
+#[test]
+fn every_weakness_has_its_row_and_names_what_exists() {
+    let tests = test_names();
+    let recipes = fs::read_to_string("Justfile").unwrap();
+    let text = fs::read_to_string("docs/COMPATIBILITY.md").unwrap();
+    let mut found = Vec::new();
+    let mut rows = text.lines().filter(|line| line.starts_with("| W-"));
+    for n in 1..=39 {
+        let Some(row) = rows.next() else {
+            found.push(format!("docs/COMPATIBILITY.md: there is no row W-{n:02}"));
+            break;
+        };
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [id, _, _, guards, planted] = cells[..] else {
+            found.push(format!("{row}: five cells are expected"));
+            continue;
+        };
+        if id != format!("W-{n:02}") {
+            found.push(format!("row {id} stands where W-{n:02} is expected"));
+        }
+        for name in guards.split('`').skip(1).step_by(2) {
+            let exists = match name.split_once(' ') {
+                Some(("sim", scenario)) => {
+                    Path::new(&format!("sim/scenarios/{scenario}.toml")).is_file()
+                }
+                Some(("just", recipe)) => recipes
+                    .lines()
+                    .any(|line| line.split([' ', ':']).next() == recipe.split(' ').next()),
+                _ => tests.contains(name),
+            };
+            if !exists {
+                found.push(format!("{id}: neither test, scenario nor recipe is called {name}"));
+            }
+        }
+        for name in planted.split('`').skip(1).step_by(2) {
+            if !Path::new(&format!("sim/planted/{name}.patch")).is_file() {
+                found.push(format!("{id}: no planted bug is called {name}"));
+            }
+        }
+    }
+    report("weaknesses", &found);
+}

@@ -6,7 +6,7 @@
 //! is read only by recovery.
 
 use super::consume_queue::{Queues, Slot};
-use super::driver::Arrival;
+use super::events::Arrival;
 use crate::format::consume_queue_unit::QueueUnit;
 use crate::format::message_unit::Dispatch;
 use crate::format::properties;

@@ -1,17 +1,18 @@
 //! The handle of a store, and how one is opened.
 
-use super::append::{Append, AppendError, Appended, BatchMember, Outcome, Ticket};
+use super::append::{Append, AppendError, Appended, BatchMember};
 use super::error::{Error, RecoveryReport};
+use super::events::{Stats, StoreEvents};
 use super::open_files::OpenFiles;
 use super::options::Options;
 use super::read::{ColdRead, Read, ReadLimits};
-use super::select::{Bounds, select};
-use super::state::State;
+use super::select::select;
+use super::shared::{Shared, bounds_of};
 use super::tail_cache::Joined;
 use super::task::log_writer::LogWriter;
 use super::task::queue_writer::QueueWriter;
 use super::task::{StoreStop, cold_read, delete, floor_writer, recover, search, shutdown};
-use crate::disk::{Disk, LockGuard};
+use crate::disk::Disk;
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, WallMillis};
 use crate::rt::sync::{Mutex, Notify, Semaphore, watch};
 use crate::rt::task::TaskGroup;
@@ -19,66 +20,6 @@ use crate::rt::time::Clock;
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
-
-/// Told what happened, on the store's own task and without any lock of the store held.
-pub trait StoreEvents: Send + Sync {
-    /// The listener empties the vector.
-    fn on_outcomes(&self, outcomes: &mut Vec<(Ticket, Outcome)>);
-    /// New messages may be read. Called after the outcomes of the same messages.
-    fn on_arrivals(&self, arrivals: &[Arrival]);
-    /// The log is poisoned. Nothing is acknowledged any more; the process should end.
-    fn on_poison(&self, reason: &str);
-}
-
-/// A message became visible.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    pub key: QueueKey,
-    /// The queue's new end: the message's offset + 1.
-    pub end: QueueOffset,
-    pub tags_code: i64,
-}
-
-/// What a monitor sees.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    pub min: PhysicalOffset,
-    /// Appended, perhaps not yet written.
-    pub end: PhysicalOffset,
-    pub written: PhysicalOffset,
-    pub synced: PhysicalOffset,
-    pub visible: PhysicalOffset,
-    pub queues: usize,
-    pub no_space: bool,
-    pub poisoned: bool,
-    /// Units: entries of consume queues that are not yet in files.
-    pub entries_unwritten: usize,
-    /// Errors on derived files since the start.
-    pub derived_errors: u64,
-}
-
-/// What the handle and the store's tasks share.
-pub struct Shared {
-    pub disk: Arc<dyn Disk>,
-    pub clock: Clock,
-    pub options: Options,
-    pub events: Arc<dyn StoreEvents>,
-    pub state: Mutex<State>,
-    /// Open consume queue files: (slot, start of the file in bytes).
-    pub queue_files: Mutex<OpenFiles<(u32, u64)>>,
-    /// Wakes the log writer.
-    pub log_work: Notify,
-    /// Wakes the queue writer.
-    pub queue_work: Notify,
-    /// Wakes the floor writer.
-    pub floor_work: Notify,
-    /// One permit: whoever changes which queue files exist holds it.
-    pub queue_dirs: Semaphore,
-    /// How many of the tasks have ended.
-    pub ended: watch::Sender<usize>,
-    /// Given back at the end of an orderly stop.
-    pub lock: Mutex<Option<Box<dyn LockGuard>>>,
-}
 
 /// The message store of one broker. Cloning is cheap.
 #[derive(Clone)]
@@ -252,16 +193,4 @@ const TASK_COUNT: usize = 3;
 async fn ending(shared: Arc<Shared>, work: impl Future<Output = ()> + Send) {
     work.await;
     shared.ended.send(shared.ended.get() + 1);
-}
-
-/// The queue and its bounds; all zero for an unknown queue.
-pub(super) fn bounds_of(
-    state: &State,
-    key: &QueueKey,
-) -> (Option<super::consume_queue::Slot>, Bounds) {
-    let slot = state.queues.find(key);
-    let queue = slot.and_then(|slot| state.queues.get(slot));
-    let (log_min, visible) = (state.segments.first(), state.flush.visible());
-    let (min, end) = queue.map_or((0, 0), |queue| (queue.min, queue.end));
-    (slot, Bounds { min, end, log_min, visible })
 }

@@ -5,7 +5,7 @@ use super::append::{Append, AppendError, Appended, BatchMember, Outcome, Rejecti
 use super::commit_log::{CommitLog, LastRecord, Piece};
 use super::consume_queue::{Queue, Queues, Slot};
 use super::dispatch::{self, Entry};
-use super::driver::{Arrival, Stats};
+use super::events::{Arrival, Stats};
 use super::flush::Flush;
 use super::options::Options;
 use super::segment::Segments;

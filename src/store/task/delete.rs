@@ -3,9 +3,9 @@
 use crate::disk::replace_small;
 use crate::model::TopicName;
 use crate::rt::fault;
-use crate::store::driver::Shared;
 use crate::store::error::Error;
 use crate::store::queue_files;
+use crate::store::shared::Shared;
 use crate::store::snapshot::TopicFloors;
 use std::io;
 

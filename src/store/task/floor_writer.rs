@@ -4,7 +4,7 @@ use super::{StoreStop, search};
 use crate::format::floor::{self, Floor};
 use crate::model::PhysicalOffset;
 use crate::rt::fault;
-use crate::store::driver::Shared;
+use crate::store::shared::Shared;
 use std::io;
 use std::sync::Arc;
 

@@ -9,8 +9,9 @@ use crate::rt::time::{Alarm, Mono};
 use crate::store::allocate::{Allocation, Need};
 use crate::store::append::{Outcome, Rejection, Ticket};
 use crate::store::commit_log::Piece;
-use crate::store::driver::{Arrival, Shared};
+use crate::store::events::Arrival;
 use crate::store::options::FlushMode;
+use crate::store::shared::Shared;
 use std::io;
 use std::sync::Arc;
 

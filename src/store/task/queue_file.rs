@@ -3,9 +3,9 @@
 use crate::disk::{Disk, File, Fill, parent};
 use crate::model::QueueKey;
 use crate::store::consume_queue::Slot;
-use crate::store::driver::Shared;
 use crate::store::options::Options;
 use crate::store::queue_files;
+use crate::store::shared::Shared;
 use std::io;
 use std::sync::Arc;
 

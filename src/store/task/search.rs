@@ -6,7 +6,7 @@ use crate::format::message_unit::{self, Unit};
 use crate::model::{PhysicalOffset, QueueKey, WallMillis};
 use crate::store::commit_log::LastRecord;
 use crate::store::consume_queue::Slot;
-use crate::store::driver::{Shared, bounds_of};
+use crate::store::shared::{Shared, bounds_of};
 use bytes::Bytes;
 use std::io;
 

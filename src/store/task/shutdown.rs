@@ -5,8 +5,8 @@
 
 use super::{floor_writer, queue_writer};
 use crate::rt::fault;
-use crate::store::driver::Shared;
 use crate::store::error::Error;
+use crate::store::shared::Shared;
 use std::io;
 
 /// The tasks were told to stop; waits for all `task_count` of them, then finishes.
