@@ -3,15 +3,18 @@
 use super::append::{Append, AppendError, Appended, BatchMember};
 use super::error::{Error, RecoveryReport};
 use super::events::{Stats, StoreEvents};
+use super::index::Index;
 use super::open_files::OpenFiles;
 use super::options::Options;
 use super::read::{ColdRead, Read, ReadLimits};
 use super::select::select;
 use super::shared::{Shared, bounds_of};
 use super::tail_cache::Joined;
+use super::query::{Queried, Query};
+use super::task::index_writer::{IndexWriter, Recovered};
 use super::task::log_writer::LogWriter;
 use super::task::queue_writer::QueueWriter;
-use super::task::{StoreStop, cold_read, delete, floor_writer, recover, search, shutdown};
+use super::task::{StoreStop, cold_read, delete, floor_writer, query, recover, search, shutdown};
 use crate::disk::Disk;
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, WallMillis};
 use crate::rt::sync::{Mutex, Notify, Semaphore, watch};
@@ -47,6 +50,8 @@ impl Store {
         let (state, report) = recover::recover(&disk, &clock, &options).await?;
         let end = state.log.end();
         let open_files_max = options.open_files_max;
+        let index = Mutex::new(Index::new(options.index_shape()));
+        let recovered = Recovered { unclean: report.unclean, end };
         let shared = Arc::new(Shared {
             disk,
             clock,
@@ -57,6 +62,11 @@ impl Store {
             log_work: Notify::new(),
             queue_work: Notify::new(),
             floor_work: Notify::new(),
+            index,
+            index_files: Mutex::new(OpenFiles::new(open_files_max)),
+            index_work: Notify::new(),
+            index_moved: Notify::new(),
+            log_synced: Notify::new(),
             queue_dirs: Semaphore::new(1),
             ended: watch::channel(0).0,
             lock: Mutex::new(Some(lock)),
@@ -65,6 +75,7 @@ impl Store {
         let stop = || StoreStop { own: store.own.stop_signal(), group: group.stop_signal() };
         group.spawn(ending(shared.clone(), LogWriter::new(shared.clone(), end).run(stop())));
         group.spawn(ending(shared.clone(), QueueWriter::new(shared.clone()).run(stop())));
+        group.spawn(ending(shared.clone(), IndexWriter::new(shared.clone(), recovered).run(stop())));
         group.spawn(ending(shared.clone(), floor_writer::run(shared.clone(), stop())));
         Ok((store, report))
     }
@@ -164,6 +175,11 @@ impl Store {
     pub async fn record_at(&self, at: PhysicalOffset) -> io::Result<Option<Bytes>> {
         search::record_at(&self.shared, at.0).await
     }
+    /// The newest messages that carry a key. What is visible now is indexed first, if that does not
+    /// take long.
+    pub async fn query(&self, query: &Query<'_>) -> io::Result<Queried> {
+        query::by_key(&self.shared, query).await
+    }
     /// Every queue with its min and max offset, in order of topic and queue.
     pub fn queues(&self) -> Vec<(QueueKey, QueueOffset, QueueOffset)> {
         let state = self.shared.state.lock();
@@ -187,8 +203,8 @@ impl Store {
     }
 }
 
-/// Log writer, queue writer, floor writer.
-const TASK_COUNT: usize = 3;
+/// Log writer, queue writer, index writer, floor writer.
+const TASK_COUNT: usize = 4;
 
 async fn ending(shared: Arc<Shared>, work: impl Future<Output = ()> + Send) {
     work.await;

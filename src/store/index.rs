@@ -178,10 +178,14 @@ impl Index {
 
     /// Whether disk and mark differ from what is known here.
     pub fn is_dirty(&self) -> bool {
-        let active = self.active.as_ref();
-        let header = active.map_or(Header::FIRST, |active| active.file.header);
-        let name = active.map_or(0, |active| active.file.name);
-        self.ready && self.mark != Mark { name, header, cursor: self.cursor, writing: None }
+        self.ready && self.mark != self.settled()
+    }
+
+    /// The mark of everything that is known here.
+    pub fn settled(&self) -> Mark {
+        let last = self.files().next();
+        let (name, header) = last.map_or((0, Header::FIRST), |file| (file.name, file.header));
+        Mark { name, header, cursor: self.cursor, writing: None }
     }
 
     /// Takes the leading files out whose records all lie below `physical`, never the last one.
@@ -201,6 +205,21 @@ pub fn hashes<'a>(record: &View<'a>) -> impl Iterator<Item = u32> + use<'a> {
     let topic = TopicHash::new(record.topic());
     let keys = tokens(seen.keys.unwrap_or_default());
     seen.unique_key.into_iter().chain(keys).map(move |key| topic.key(key))
+}
+
+/// Where the next record may begin, after `at`, where `bytes` lie and no record begins. Without a
+/// trace of one it is near the end of `bytes`.
+pub fn next_record(bytes: &[u8], at: u64) -> u64 {
+    const AT_PHYSICAL: usize = 28;
+    const NEEDED: usize = AT_PHYSICAL + 8;
+    let is_record = |skip: &usize| {
+        let magic = bytes[skip + 4..].first_chunk().map(|magic| u32::from_be_bytes(*magic));
+        let own = bytes[skip + AT_PHYSICAL..].first_chunk().map(|own| u64::from_be_bytes(*own));
+        magic == Some(message_unit::MAGIC) && own == Some(at + *skip as u64)
+    };
+    let end = (bytes.len() + 1).saturating_sub(NEEDED);
+    let next = (1..end).find(is_record).unwrap_or(end.max(bytes.len().min(NEEDED)).max(1));
+    at + next as u64
 }
 
 /// Whether a record has the key: what an entry only says by a hash.

@@ -23,6 +23,7 @@
 pub mod append;
 pub mod error;
 pub mod options;
+pub mod query;
 pub mod read;
 
 mod allocate;
@@ -31,6 +32,7 @@ mod consume_queue;
 mod dispatch;
 mod events;
 mod flush;
+mod index;
 mod open_files;
 mod queue_files;
 mod recovery;
@@ -48,5 +50,6 @@ pub use append::{Append, AppendError, Appended, BatchMember, Outcome, Rejection,
 pub use driver::Store;
 pub use error::{Error, RecoveryReport, Rot};
 pub use events::{Arrival, Stats, StoreEvents};
+pub use query::{Queried, Query};
 pub use options::{FlushMode, Options, Visibility};
 pub use read::{ColdRead, Read, ReadLimits, ReadResult, ReadStatus};

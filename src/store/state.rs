@@ -36,6 +36,10 @@ pub struct State {
     pub segment_asked: bool,
     pub poison: Option<Arc<str>>,
     pub stopping: bool,
+    /// The log shall be synced now, whatever the interval.
+    pub sync_asked: bool,
+    /// The index is told when this becomes visible.
+    pub index_wake: u64,
     pub derived_errors: u64,
     /// The floor that was last written.
     pub floor: Floor,
@@ -72,6 +76,8 @@ impl State {
             segment_asked: false,
             poison: None,
             stopping: false,
+            sync_asked: false,
+            index_wake: 0,
             derived_errors: 0,
             floor: Floor::default(),
             snapshot_at: None,
@@ -233,6 +239,15 @@ impl State {
     pub fn dispatch(&mut self, now: Mono, out: &mut Vec<Arrival>) -> bool {
         let visible = self.flush.visible();
         dispatch::dispatch(&mut self.entries, visible, &mut self.queues, now, out)
+    }
+
+    /// Whether the index has waited for what is visible now; says so once.
+    pub fn index_due(&mut self) -> bool {
+        let due = self.flush.visible() >= self.index_wake;
+        if due {
+            self.index_wake = u64::MAX;
+        }
+        due
     }
 
     /// Takes back what was appended from `at`, the start of a missing segment, on.
