@@ -11,8 +11,6 @@ pub mod queue_file;
 pub mod queue_writer;
 pub mod recover;
 pub mod recover_index;
-pub mod recover_log;
-pub mod recover_queues;
 pub mod search;
 pub mod shutdown;
 
