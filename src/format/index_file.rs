@@ -228,7 +228,10 @@ mod tests {
         assert_eq!(seconds(i64::MAX), i32::MAX);
         assert_eq!(seconds(i64::MIN), i32::MAX); // Java's subtraction wraps
         let next = header.next_file();
-        assert_eq!((next.begin_timestamp, next.begin_physical.0, next.count), (WallMillis(10_000), 7, 1));
+        assert_eq!(
+            (next.begin_timestamp, next.begin_physical.0, next.count),
+            (WallMillis(10_000), 7, 1)
+        );
     }
 
     #[test]

@@ -6,11 +6,11 @@ use super::events::{Stats, StoreEvents};
 use super::index::Index;
 use super::open_files::OpenFiles;
 use super::options::Options;
+use super::query::{Queried, Query};
 use super::read::{ColdRead, Read, ReadLimits};
 use super::select::select;
 use super::shared::{Shared, bounds_of};
 use super::tail_cache::Joined;
-use super::query::{Queried, Query};
 use super::task::index_writer::{IndexWriter, Recovered};
 use super::task::log_writer::LogWriter;
 use super::task::queue_writer::QueueWriter;
@@ -75,7 +75,8 @@ impl Store {
         let stop = || StoreStop { own: store.own.stop_signal(), group: group.stop_signal() };
         group.spawn(ending(shared.clone(), LogWriter::new(shared.clone(), end).run(stop())));
         group.spawn(ending(shared.clone(), QueueWriter::new(shared.clone()).run(stop())));
-        group.spawn(ending(shared.clone(), IndexWriter::new(shared.clone(), recovered).run(stop())));
+        group
+            .spawn(ending(shared.clone(), IndexWriter::new(shared.clone(), recovered).run(stop())));
         group.spawn(ending(shared.clone(), floor_writer::run(shared.clone(), stop())));
         Ok((store, report))
     }
@@ -193,7 +194,8 @@ impl Store {
         delete::topic(&self.shared, topic).await
     }
     pub fn stats(&self) -> Stats {
-        self.shared.state.lock().stats()
+        let indexed = PhysicalOffset(self.shared.index.lock().cursor.at);
+        Stats { indexed, ..self.shared.state.lock().stats() }
     }
     /// Stops in order: what was accepted is written and synced, queues and checkpoint too, then
     /// `abort` is removed. Durable on return: everything.

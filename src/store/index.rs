@@ -228,7 +228,8 @@ pub fn has_key(record: &View<'_>, topic: &str, key: &str) -> bool {
     let seen = properties::look_at(record.properties());
     let is_key = |found: &[u8]| found == key.as_bytes() || String::from_utf8_lossy(found) == key;
     record.topic() == topic
-        && (seen.unique_key.is_some_and(is_key) || tokens(seen.keys.unwrap_or_default()).any(is_key))
+        && (seen.unique_key.is_some_and(is_key)
+            || tokens(seen.keys.unwrap_or_default()).any(is_key))
 }
 
 /// Where an entry's record lies in time, as far as the entry tells: whole seconds since the file's

@@ -204,7 +204,9 @@ impl Options {
         let shape = self.index_shape();
         if shape.slots == 0 || shape.entries < 2 || shape.file_size() > max {
             let Shape { slots, entries } = shape;
-            return Err(format!("an index file of {slots} slots and {entries} entries: at most {max} bytes"));
+            return Err(format!(
+                "an index file of {slots} slots and {entries} entries: at most {max} bytes"
+            ));
         }
         if self.queue_run_entries == 0 || self.read_scan_max == 0 || self.block_size_bytes == 0 {
             return Err("a run, a scan and a block have at least one element".into());

@@ -1,8 +1,8 @@
 //! What the handle and the store's tasks hold together.
 
 use super::consume_queue::Slot;
-use super::index::Index;
 use super::events::StoreEvents;
+use super::index::Index;
 use super::open_files::OpenFiles;
 use super::options::Options;
 use super::select::Bounds;

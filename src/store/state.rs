@@ -315,6 +315,7 @@ impl State {
             no_space: self.no_space,
             poisoned: self.poison.is_some(),
             entries_unwritten: self.queues.unwritten(),
+            indexed: PhysicalOffset(0),
             derived_errors: self.derived_errors,
         }
     }

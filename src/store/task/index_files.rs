@@ -48,12 +48,8 @@ pub async fn create(shared: &Shared) -> io::Result<()> {
     let local_ms = now.0.saturating_add(shared.clock.local_offset_ms(now));
     let name = name::next(last_name, local_ms);
     let path = path(options, name);
-    let made = shared.disk.create_whole(
-        &path,
-        &options.staging_dir(),
-        shape.file_size(),
-        Fill::Sparse,
-    );
+    let made =
+        shared.disk.create_whole(&path, &options.staging_dir(), shape.file_size(), Fill::Sparse);
     let file = made.await.inspect_err(|_| {
         // The name may be there although its directory could not be synced. Nothing is in it.
         let _ = shared.disk.remove(&path);

@@ -240,7 +240,9 @@ async fn take(shared: &Shared, base: u64, bytes: &Bytes, visible: u64) -> io::Re
                 crate::rt::probe!("store: the index met a bad record");
                 let rest = &bytes[(at - base) as usize..];
                 let next = next_record(rest, at).min(segment_end);
-                tracing::warn!("no keys are indexed from offset {at} to {next}: no record is there");
+                tracing::warn!(
+                    "no keys are indexed from offset {at} to {next}: no record is there"
+                );
                 shared.index.lock().cursor = Cursor { at: next, keys_done: 0 };
                 return Ok(0);
             }
@@ -258,7 +260,8 @@ async fn load_page(shared: &Shared, page: u32) -> io::Result<()> {
         (active.file.name, index.shape)
     };
     let slots = slots_of(page, &shape);
-    let (at, len) = (shape.slot_at(slots.start), slots.len() * crate::format::index_file::SLOT_SIZE);
+    let (at, len) =
+        (shape.slot_at(slots.start), slots.len() * crate::format::index_file::SLOT_SIZE);
     let bytes = index_files::open(shared, name)?.read(at, len).await?;
     if let Some(active) = &mut shared.index.lock().active {
         active.slots.load(page, &shape, &bytes);

@@ -119,7 +119,7 @@ async fn list(shared: &Shared, shape: &Shape, give_up: bool) -> io::Result<Vec<I
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         listed => listed?,
     };
-    let mut files = Vec::new();
+    let (mut files, mut broken) = (Vec::new(), None);
     for entry in entries {
         let Some(name) = name::parse(&entry.name).filter(|_| !entry.is_dir) else {
             tracing::warn!("{dir}/{}: not an index file, it is left alone", entry.name);
@@ -128,20 +128,33 @@ async fn list(shared: &Shared, shape: &Shape, give_up: bool) -> io::Result<Vec<I
         if entry.size != shape.file_size() {
             let what = format!("{} bytes, {} were expected", entry.size, shape.file_size());
             set_aside(shared, name, &what).await?;
+            broken = broken.or(Some(name));
             continue;
         }
         let read = match index_files::open(shared, name) {
             Ok(file) => index_files::read_header(&file).await,
             Err(error) => Err(error),
         };
-        match read {
+        let why = match read {
             Ok(bytes) => match Header::decode(&bytes, shape) {
-                Some(header) => files.push(IndexFile { name, header }),
-                None => set_aside(shared, name, "its header is impossible").await?,
+                Some(header) => {
+                    files.push(IndexFile { name, header });
+                    continue;
+                }
+                None => "its header is impossible".to_owned(),
             },
-            Err(error) if give_up => set_aside(shared, name, &error.to_string()).await?,
+            Err(error) if give_up => error.to_string(),
             Err(error) => return Err(error),
-        }
+        };
+        set_aside(shared, name, &why).await?;
+        broken = broken.or(Some(name));
+    }
+    // The index is made again from there on, or it would have a hole.
+    let (kept, later) =
+        files.into_iter().partition(|f: &IndexFile| broken.is_none_or(|b| f.name < b));
+    let (mut files, mut later): (Vec<_>, Vec<_>) = (kept, later);
+    while !later.is_empty() {
+        remove_last(shared, &mut later)?;
     }
     files.sort_by_key(|file| (file.header.end_physical, file.name));
     Ok(files)
@@ -223,12 +236,7 @@ async fn entries(
 /// Makes the slots anew from the entries, up to the first that does not fit: entries lie in log
 /// order, below `end`, and each names the one before it in its slot. Slots that differ are
 /// written. Durable on return. Returns the header of what is right.
-async fn check(
-    shared: &Shared,
-    shape: &Shape,
-    file: &IndexFile,
-    end: u64,
-) -> io::Result<Header> {
+async fn check(shared: &Shared, shape: &Shape, file: &IndexFile, end: u64) -> io::Result<Header> {
     let handle = index_files::open(shared, file.name)?;
     let mut right = vec![0_u32; shape.slots as usize];
     let (mut count, mut used, mut last) = (1, 0, IndexEntry::default());
@@ -276,11 +284,7 @@ async fn check(
 }
 
 /// The store time of an entry's record; what the entry knows when the record is not there.
-async fn time_of(
-    shared: &Shared,
-    header: &Header,
-    entry: &IndexEntry,
-) -> io::Result<WallMillis> {
+async fn time_of(shared: &Shared, header: &Header, entry: &IndexEntry) -> io::Result<WallMillis> {
     let seconds = i64::from(entry.seconds) * 1000;
     let about = WallMillis(header.begin_timestamp.0.saturating_add(seconds));
     let record = record_at(shared, entry.physical.0).await?;
@@ -348,7 +352,11 @@ async fn cut(
     while low < high {
         let middle = low + (high - low) / 2;
         let entry = entries(&handle, shape, middle, 1).await?.first().copied().flatten();
-        if entry.is_some_and(|entry| entry.physical.0 < end) { low = middle + 1 } else { high = middle }
+        if entry.is_some_and(|entry| entry.physical.0 < end) {
+            low = middle + 1
+        } else {
+            high = middle
+        }
     }
     if low < target.header.count {
         crate::rt::probe!("store: index entries past the log's end were cut");
@@ -374,7 +382,8 @@ async fn cut(
                 dirty = true;
                 let newer = *slot;
                 let known = newer < shape.entries;
-                let entry = if known { entries(&handle, shape, newer, 1).await? } else { Vec::new() };
+                let entry =
+                    if known { entries(&handle, shape, newer, 1).await? } else { Vec::new() };
                 let before = entry.first().copied().flatten().map(|entry| entry.previous);
                 *slot = before.filter(|before| *before < newer).unwrap_or(0);
             }
