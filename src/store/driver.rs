@@ -8,13 +8,18 @@ use super::open_files::OpenFiles;
 use super::options::Options;
 use super::query::{Queried, Query};
 use super::read::{ColdRead, Read, ReadLimits};
+use super::scrub::FoundRot;
 use super::select::select;
 use super::shared::{Shared, bounds_of};
 use super::tail_cache::Joined;
 use super::task::index_writer::{IndexWriter, Recovered};
 use super::task::log_writer::LogWriter;
 use super::task::queue_writer::QueueWriter;
+<<<<<<< HEAD
 use super::task::{StoreStop, cold_read, delete, floor_writer, query, recover, search, shutdown};
+=======
+use super::task::{StoreStop, cold_read, delete, floor_writer, recover, scrub, search, shutdown};
+>>>>>>> main
 use crate::disk::Disk;
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, WallMillis};
 use crate::rt::sync::{Mutex, Notify, Semaphore, watch};
@@ -78,6 +83,7 @@ impl Store {
         group
             .spawn(ending(shared.clone(), IndexWriter::new(shared.clone(), recovered).run(stop())));
         group.spawn(ending(shared.clone(), floor_writer::run(shared.clone(), stop())));
+        group.spawn(ending(shared.clone(), scrub::run(shared.clone(), stop())));
         Ok((store, report))
     }
 
@@ -193,6 +199,10 @@ impl Store {
     pub async fn delete_topic(&self, topic: &str) -> Result<(), Error> {
         delete::topic(&self.shared, topic).await
     }
+    /// Rot in sealed commit log files, as far as the scrub has found it.
+    pub fn rot(&self) -> Vec<FoundRot> {
+        self.shared.state.lock().rot.clone()
+    }
     pub fn stats(&self) -> Stats {
         let indexed = PhysicalOffset(self.shared.index.lock().cursor.at);
         Stats { indexed, ..self.shared.state.lock().stats() }
@@ -205,7 +215,11 @@ impl Store {
     }
 }
 
+<<<<<<< HEAD
 /// Log writer, queue writer, index writer, floor writer.
+=======
+/// Log writer, queue writer, floor writer, scrub.
+>>>>>>> main
 const TASK_COUNT: usize = 4;
 
 async fn ending(shared: Arc<Shared>, work: impl Future<Output = ()> + Send) {

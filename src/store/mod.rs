@@ -36,12 +36,14 @@ mod index;
 mod open_files;
 mod queue_files;
 mod recovery;
+pub mod scrub;
 mod segment;
 mod select;
 mod shared;
 mod snapshot;
 mod state;
 mod tail_cache;
+pub mod walk;
 
 pub mod driver;
 mod task;

@@ -103,6 +103,12 @@ pub struct Options {
     /// `checkCRCOnRecover` cannot be switched off here; this bounds one read of the scan.
     /// Units: bytes.
     pub recovery_read_size_bytes: usize,
+    /// `scrubRateBytesPerSecond`: how fast sealed segments are read again; 0 is never.
+    pub scrub_rate_bytes: u64,
+    /// `scrubInterval`: a sealed segment is compared with its checksums this often.
+    pub scrub_interval: Duration,
+    /// How often the scrub looks for new sealed segments.
+    pub scrub_look_interval: Duration,
 }
 
 impl Options {
@@ -153,6 +159,9 @@ impl Options {
             query_steps_max: 64 << 10,
             query_size_max_bytes: 8 << 20,
             recovery_read_size_bytes: 1 << 20,
+            scrub_rate_bytes: 4 << 20,
+            scrub_interval: Duration::from_secs(14 * 86_400),
+            scrub_look_interval: Duration::from_secs(10),
         }
     }
 
@@ -167,8 +176,13 @@ impl Options {
             queue_run_interval: ms(5, 300),
             checkpoint_interval: ms(50, 20_000),
             floor_interval: ms(5, 1000),
+<<<<<<< HEAD
             index_run_interval: ms(1, 300),
             index_retry_interval: ms(10, 1000),
+=======
+            scrub_interval: ms(200, 4000),
+            scrub_look_interval: ms(20, 1000),
+>>>>>>> main
             ..Options::new(root)
         };
         options.flush = *rng.pick(&[FlushMode::Async, FlushMode::Sync]);
@@ -188,6 +202,7 @@ impl Options {
         options.index_slots = rng.between(1, 60) as u32;
         options.index_entries = rng.between(2, 200) as u32;
         options.recovery_read_size_bytes = rng.between(512, 16 << 10) as usize;
+        options.scrub_rate_bytes = rng.between(256 << 10, 8 << 20);
         options
     }
 

@@ -12,5 +12,6 @@ mod disk;
 mod namesrv;
 mod net;
 mod remoting;
+mod scrub;
 mod store;
 mod under_load;

@@ -28,6 +28,10 @@ pub(super) const HOTFIRE: &[Key] = keys! {
         "Who may send requests that change the broker.";
     text haAllowedPeers = "" [later(HA)]
         "Addresses that may open an HA connection; unset: registered for this name, and loopback.";
+    long scrubRateBytesPerSecond = "4194304" [unit("B") used("store")]
+        "How fast finished commit log files are read again to find rot; 0 is never.";
+    int scrubInterval = "14" [range(1, 3650) unit("d") used("store")]
+        "Every finished commit log file is compared with its checksums this often.";
     long requestBytesMax = "268435456" [at_least(1048576) unit("B") used("remoting")]
         "Bytes of requests in flight over all connections.";
     int connectionsMax = "50000" [at_least(1) used("remoting")]

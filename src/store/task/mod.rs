@@ -11,6 +11,7 @@ pub mod queue_file;
 pub mod queue_writer;
 pub mod recover;
 pub mod recover_index;
+pub mod scrub;
 pub mod search;
 pub mod shutdown;
 
