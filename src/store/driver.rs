@@ -15,11 +15,8 @@ use super::tail_cache::Joined;
 use super::task::index_writer::{IndexWriter, Recovered};
 use super::task::log_writer::LogWriter;
 use super::task::queue_writer::QueueWriter;
-<<<<<<< HEAD
 use super::task::{StoreStop, cold_read, delete, floor_writer, query, recover, search, shutdown};
-=======
 use super::task::{StoreStop, cold_read, delete, floor_writer, recover, scrub, search, shutdown};
->>>>>>> main
 use crate::disk::Disk;
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, WallMillis};
 use crate::rt::sync::{Mutex, Notify, Semaphore, watch};
@@ -215,11 +212,8 @@ impl Store {
     }
 }
 
-<<<<<<< HEAD
 /// Log writer, queue writer, index writer, floor writer.
-=======
 /// Log writer, queue writer, floor writer, scrub.
->>>>>>> main
 const TASK_COUNT: usize = 4;
 
 async fn ending(shared: Arc<Shared>, work: impl Future<Output = ()> + Send) {

@@ -176,13 +176,10 @@ impl Options {
             queue_run_interval: ms(5, 300),
             checkpoint_interval: ms(50, 20_000),
             floor_interval: ms(5, 1000),
-<<<<<<< HEAD
             index_run_interval: ms(1, 300),
             index_retry_interval: ms(10, 1000),
-=======
             scrub_interval: ms(200, 4000),
             scrub_look_interval: ms(20, 1000),
->>>>>>> main
             ..Options::new(root)
         };
         options.flush = *rng.pick(&[FlushMode::Async, FlushMode::Sync]);
