@@ -15,8 +15,9 @@ use super::tail_cache::Joined;
 use super::task::index_writer::{IndexWriter, Recovered};
 use super::task::log_writer::LogWriter;
 use super::task::queue_writer::QueueWriter;
-use super::task::{StoreStop, cold_read, delete, floor_writer, query, recover, search, shutdown};
-use super::task::{StoreStop, cold_read, delete, floor_writer, recover, scrub, search, shutdown};
+use super::task::{
+    StoreStop, cold_read, delete, floor_writer, query, recover, scrub, search, shutdown,
+};
 use crate::disk::Disk;
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, WallMillis};
 use crate::rt::sync::{Mutex, Notify, Semaphore, watch};
@@ -212,9 +213,8 @@ impl Store {
     }
 }
 
-/// Log writer, queue writer, index writer, floor writer.
-/// Log writer, queue writer, floor writer, scrub.
-const TASK_COUNT: usize = 4;
+/// Log writer, queue writer, index writer, floor writer, scrub.
+const TASK_COUNT: usize = 5;
 
 async fn ending(shared: Arc<Shared>, work: impl Future<Output = ()> + Send) {
     work.await;

@@ -126,7 +126,7 @@ fn leading_files_are_dropped_but_never_the_last() {
 #[test]
 fn an_entry_s_time_excludes_only_what_it_can() {
     let mut header = Header { begin_timestamp: WallMillis(10_000), ..Header::FIRST };
-    let mut is = |seconds, begin, end| {
+    let is = |seconds, begin, end| {
         let entry = IndexEntry { seconds, ..IndexEntry::default() };
         is_in_time(&header, &entry, WallMillis(begin), WallMillis(end))
     };
