@@ -116,6 +116,10 @@ pub fn store_options(
         Some("written") => store::Visibility::Written,
         _ => store::Visibility::Ackable,
     };
+    options.read_mode = match raw.text("readMode") {
+        Some("pread") => store::ReadMode::Pread,
+        _ => store::ReadMode::Map,
+    };
     options.segment_size_bytes = raw.number("mappedFileSizeCommitLog").unsigned_abs();
     // Source: MessageStoreConfig#getMappedFileSizeConsumeQueue rounds up to whole entries.
     options.queue_file_entries =

@@ -19,6 +19,7 @@ use super::task::{
     StoreStop, cold_read, delete, floor_writer, query, recover, scrub, search, shutdown,
 };
 use crate::disk::Disk;
+use crate::format::consume_queue_unit::QueueUnit;
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, WallMillis};
 use crate::rt::sync::{Mutex, Notify, Semaphore, watch};
 use crate::rt::task::TaskGroup;
@@ -135,19 +136,23 @@ impl Store {
         let Some((slot, queue)) = queue else {
             return Read::Ready(bounds.empty(super::ReadStatus::NoMessageInQueue, 0));
         };
-        let cold = || ColdRead::new(self.shared.clone(), key.clone(), slot, from.0, *limits);
-        if from.0 < queue.base() {
-            return Read::Cold(cold());
-        }
-        let entries = queue.entries(from.0);
-        let selected = select(&bounds, &self.shared.options, limits, from.0, entries, filter);
-        let mut joined = Joined::default();
-        for unit in &selected.picked {
-            if !joined.add(&state.cache, unit.physical_offset.0, unit.size as usize) {
-                return Read::Cold(cold());
+        if from.0 >= queue.base() {
+            let entries = queue.entries(from.0);
+            let selected = select(&bounds, &self.shared.options, limits, from.0, entries, filter);
+            let mut joined = Joined::default();
+            let is_held = |unit: &QueueUnit| {
+                joined.add(&state.cache, unit.physical_offset.0, unit.size as usize)
+            };
+            if selected.picked.iter().all(is_held) {
+                return Read::Ready(cold_read::answer(&bounds, selected, joined.finish()));
             }
         }
-        Read::Ready(cold_read::answer(&bounds, selected, joined.finish()))
+        drop(guard);
+        let cold = ColdRead::new(self.shared.clone(), key.clone(), slot, from.0, *limits);
+        match cold.now(filter) {
+            Some(answer) => Read::Ready(answer),
+            None => Read::Cold(cold),
+        }
     }
 
     /// The oldest offset that can be read; 0 for an unknown queue.

@@ -20,6 +20,15 @@ pub enum Visibility {
     Written,
 }
 
+/// How records that left the tail cache are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadMode {
+    /// As views of the page cache, where the disk has them.
+    Map,
+    /// As copies.
+    Pread,
+}
+
 /// Every bound of the store, with its unit.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -31,6 +40,8 @@ pub struct Options {
     pub owner: String,
     pub flush: FlushMode,
     pub visibility: Visibility,
+    /// `readMode`.
+    pub read_mode: ReadMode,
     /// `mappedFileSizeCommitLog`. Units: bytes.
     pub segment_size_bytes: u64,
     /// `mappedFileSizeConsumeQueue`, in entries of 20 bytes. Units: entries of one file.
@@ -123,6 +134,7 @@ impl Options {
             owner: String::new(),
             flush: FlushMode::Async,
             visibility: Visibility::Ackable,
+            read_mode: ReadMode::Map,
             segment_size_bytes: 1 << 30,
             queue_file_entries: 300_000,
             record_size_max_bytes: 4 << 20,
@@ -183,6 +195,7 @@ impl Options {
             ..Options::new(root)
         };
         options.flush = *rng.pick(&[FlushMode::Async, FlushMode::Sync]);
+        options.read_mode = *rng.pick(&[ReadMode::Map, ReadMode::Map, ReadMode::Pread]);
         options.segment_size_bytes = 512 * rng.between(16, 256);
         options.queue_file_entries = rng.between(4, 400);
         options.record_size_max_bytes = (options.segment_size_bytes as usize - 8).min(64 << 10);
