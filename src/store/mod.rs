@@ -53,6 +53,5 @@ pub use driver::Store;
 pub use error::{Error, RecoveryReport, Rot};
 pub use events::{Arrival, Stats, StoreEvents};
 pub use options::{FlushMode, Options, ReadMode, Visibility};
-pub use options::{FlushMode, Options, Visibility};
 pub use query::{Queried, Query};
 pub use read::{ColdRead, Read, ReadLimits, ReadResult, ReadStatus};
