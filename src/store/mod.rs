@@ -31,6 +31,7 @@ mod consume_queue;
 mod dispatch;
 mod events;
 mod flush;
+mod log_paths;
 mod open_files;
 mod queue_files;
 mod recovery;
@@ -48,5 +49,6 @@ pub use append::{Append, AppendError, Appended, BatchMember, Outcome, Rejection,
 pub use driver::Store;
 pub use error::{Error, RecoveryReport, Rot};
 pub use events::{Arrival, Stats, StoreEvents};
+pub use log_paths::LogPaths;
 pub use options::{FlushMode, Options, Visibility};
 pub use read::{ColdRead, Read, ReadLimits, ReadResult, ReadStatus};

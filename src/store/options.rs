@@ -1,5 +1,6 @@
 //! What the store can be told.
 
+use super::log_paths::LogPaths;
 use crate::rt::rng::Rng;
 use crate::rt::time::Duration;
 
@@ -24,8 +25,11 @@ pub enum Visibility {
 pub struct Options {
     /// `storePathRootDir`.
     pub root: String,
-    /// `storePathCommitLog`; `<root>/commitlog` by default.
-    pub commit_log_dir: String,
+    /// `storePathCommitLog` and `readOnlyCommitLogStorePaths`; `<root>/commitlog` by default.
+    pub commit_log: LogPaths,
+    /// A directory whose disk is fuller than this gets no new log file while another is left.
+    /// Source: DefaultMessageStore#diskSpaceCleanForciblyRatio. Units: percent.
+    pub path_full_percent: u64,
     /// Says who holds the store, for the error that a second start prints.
     pub owner: String,
     pub flush: FlushMode,
@@ -96,7 +100,8 @@ impl Options {
         let minutes = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30, 60, 120].map(|m| (m * MINUTE) as i64);
         Options {
             root: root.to_owned(),
-            commit_log_dir: format!("{root}/commitlog"),
+            commit_log: LogPaths::one(&format!("{root}/commitlog")),
+            path_full_percent: 85,
             owner: String::new(),
             flush: FlushMode::Async,
             visibility: Visibility::Ackable,
@@ -159,6 +164,10 @@ impl Options {
         options.read_scan_max = rng.between(8, 800) as usize;
         options.memory_size_bytes = rng.between(8 << 10, 1 << 20);
         options.recovery_read_size_bytes = rng.between(512, 16 << 10) as usize;
+        let dirs = [format!("{root}/commitlog-b"), format!("{root}/commitlog-a")];
+        let more = &dirs[..*rng.pick(&[0, 0, 1, 2])];
+        let paths = [&[format!("{root}/commitlog")], more].concat().join(",");
+        options.commit_log = LogPaths::parse(&paths, "").expect("one is writable");
         options
     }
 
