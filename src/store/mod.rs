@@ -23,6 +23,7 @@
 pub mod append;
 pub mod error;
 pub mod options;
+pub mod query;
 pub mod read;
 
 mod allocate;
@@ -31,6 +32,7 @@ mod consume_queue;
 mod dispatch;
 mod events;
 mod flush;
+mod index;
 mod log_paths;
 mod open_files;
 mod queue_files;
@@ -53,4 +55,5 @@ pub use error::{Error, RecoveryReport, Rot};
 pub use events::{Arrival, Stats, StoreEvents};
 pub use log_paths::LogPaths;
 pub use options::{FlushMode, Options, ReadMode, Visibility};
+pub use query::{Queried, Query};
 pub use read::{ColdRead, Read, ReadLimits, ReadResult, ReadStatus};

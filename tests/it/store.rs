@@ -1,5 +1,6 @@
 //! The store on real files: what an outcome promises, and what a restart finds.
 
+mod index;
 mod recovery;
 
 use bytes::Bytes;
