@@ -254,7 +254,7 @@ impl Broker {
         let ports = Ports::of(&options)?;
         let mut back = TaskGroup::new();
         let ear = Arc::new(Ear::default());
-        let commit_log_dir = store_options.commit_log_dir.clone();
+        let commit_log_dir = store_options.commit_log.all()[0].clone();
         // The store locks the directory before anyone reads in it.
         let (store, report) =
             Store::open(deps.disk.clone(), deps.clock.clone(), &back, store_options, ear.clone())

@@ -33,6 +33,7 @@ mod dispatch;
 mod events;
 mod flush;
 mod index;
+mod log_paths;
 mod open_files;
 mod queue_files;
 mod recovery;
@@ -52,6 +53,7 @@ pub use append::{Append, AppendError, Appended, BatchMember, Outcome, Rejection,
 pub use driver::{Rehearsal, Store, rehearse};
 pub use error::{Error, RecoveryReport, Rot};
 pub use events::{Arrival, Stats, StoreEvents};
+pub use log_paths::LogPaths;
 pub use options::{FlushMode, Options, ReadMode, Visibility};
 pub use query::{Queried, Query};
 pub use read::{ColdRead, Read, ReadLimits, ReadResult, ReadStatus};

@@ -1,5 +1,6 @@
 //! What the store can be told.
 
+use super::log_paths::LogPaths;
 use crate::format::index_file::Shape;
 use crate::rt::rng::Rng;
 use crate::rt::time::Duration;
@@ -34,8 +35,11 @@ pub enum ReadMode {
 pub struct Options {
     /// `storePathRootDir`.
     pub root: String,
-    /// `storePathCommitLog`; `<root>/commitlog` by default.
-    pub commit_log_dir: String,
+    /// `storePathCommitLog` and `readOnlyCommitLogStorePaths`; `<root>/commitlog` by default.
+    pub commit_log: LogPaths,
+    /// A directory whose disk is fuller than this gets no new log file while another is left.
+    /// Source: DefaultMessageStore#diskSpaceCleanForciblyRatio. Units: percent.
+    pub path_full_percent: u64,
     /// Says who holds the store, for the error that a second start prints.
     pub owner: String,
     pub flush: FlushMode,
@@ -130,7 +134,8 @@ impl Options {
         let minutes = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30, 60, 120].map(|m| (m * MINUTE) as i64);
         Options {
             root: root.to_owned(),
-            commit_log_dir: format!("{root}/commitlog"),
+            commit_log: LogPaths::one(&format!("{root}/commitlog")),
+            path_full_percent: 85,
             owner: String::new(),
             flush: FlushMode::Async,
             visibility: Visibility::Ackable,
@@ -213,6 +218,10 @@ impl Options {
         options.index_entries = rng.between(2, 200) as u32;
         options.recovery_read_size_bytes = rng.between(512, 16 << 10) as usize;
         options.scrub_rate_bytes = rng.between(256 << 10, 8 << 20);
+        let dirs = [format!("{root}/commitlog-b"), format!("{root}/commitlog-a")];
+        let more = &dirs[..*rng.pick(&[0, 0, 1, 2])];
+        let paths = [&[format!("{root}/commitlog")], more].concat().join(",");
+        options.commit_log = LogPaths::parse(&paths, "").expect("one is writable");
         options
     }
 

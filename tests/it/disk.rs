@@ -137,3 +137,19 @@ fn an_unreadable_range_fails_only_reads_that_touch_it() {
     disk.heal();
     file.read_at(0, 100).unwrap();
 }
+
+#[test]
+fn a_whole_file_is_made_on_another_file_system_than_its_staging_directory() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap());
+    let (staging, dir) = (here.path().to_str().unwrap(), there.path().to_str().unwrap());
+    let (disk, path) = (RealDisk::new(), format!("{dir}/00000000000000000000"));
+    for fill in [Fill::Zeroed, Fill::Sparse] {
+        let file = block_on(disk.create_whole(&path, staging, 10_000, fill)).unwrap();
+        assert_eq!(file.read_at(0, 10_000).unwrap(), vec![0; 10_000]);
+        let again = block_on(disk.create_whole(&path, staging, 10_000, fill)).err().unwrap();
+        assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(disk.list(dir).unwrap().len(), 1);
+        disk.remove(&path).unwrap();
+    }
+    assert!(disk.list(staging).unwrap().is_empty());
+}

@@ -90,7 +90,7 @@ pub fn flip(path: &Path, at: u64) {
 }
 
 pub fn segment(options: &Options, n: u64) -> PathBuf {
-    Path::new(&options.commit_log_dir).join(format!("{:020}", n * SEGMENT))
+    Path::new(&options.commit_log.all()[0]).join(format!("{:020}", n * SEGMENT))
 }
 fn checksums(options: &Options, n: u64) -> PathBuf {
     Path::new(&options.root).join("hotfire/checksum").join(format!("{:020}", n * SEGMENT))

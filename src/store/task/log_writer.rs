@@ -2,7 +2,7 @@
 //! tells who may be answered. The only task that writes commit log files.
 
 use super::StoreStop;
-use crate::disk::{BoxFuture, File, Fill};
+use crate::disk::{BoxFuture, Disk, File, Fill};
 use crate::rt::fault;
 use crate::rt::task::yield_now;
 use crate::rt::time::{Alarm, Mono};
@@ -256,6 +256,10 @@ impl LogWriter {
             FlushMode::Sync if end > state.segments.first() => Fill::Zeroed,
             _ => Fill::Allocated,
         };
+        if state.segments.writable_dirs() > 1 {
+            let percent = shared.options.path_full_percent;
+            state.segments.choose_next(|dir| is_full(&*shared.disk, dir, percent));
+        }
         let (path, staging) = (state.segments.path(end), shared.options.staging_dir());
         self.segment = Some(shared.disk.create_whole(&path, &staging, size, fill));
     }
@@ -342,6 +346,12 @@ impl LogWriter {
         self.shared.events.on_outcomes(&mut self.outcomes);
         self.shared.events.on_poison(reason);
     }
+}
+
+/// Whether the disk that holds `dir` is fuller than `percent`; not, when it cannot be asked.
+fn is_full(disk: &dyn Disk, dir: &str, percent: u64) -> bool {
+    let space = disk.free_space(dir).ok().filter(|(_, all)| *all > 0);
+    space.is_some_and(|(free, all)| (all - free.min(all)).saturating_mul(100) / all > percent)
 }
 
 /// The value of a call that is under way; never, when none is.

@@ -1,7 +1,7 @@
 //! Writes queue entries in runs, and from time to time syncs the files and says how far they are.
 //! The only task that writes consume queue files while the store runs.
 
-use super::{StoreStop, queue_file, search};
+use super::{StoreStop, queue_file, recover, search};
 use crate::disk::replace_small;
 use crate::format::checkpoint::{self, Checkpoint};
 use crate::format::consume_queue_unit::QueueUnit;
@@ -210,6 +210,9 @@ fn suspect(shared: &Shared, error: io::Error) -> io::Error {
     crate::rt::probe!("store: a sync of queue files failed");
     tracing::error!("queue files may have lost entries, recovery will write them again: {error}");
     shared.state.lock().queues_suspect = true;
+    if let Err(e) = shared.disk.open_or_create(&recover::rewrite_path(&shared.options)) {
+        tracing::warn!("recovery will not know of it: {e}");
+    }
     error
 }
 
