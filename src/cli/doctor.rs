@@ -10,6 +10,7 @@ use crate::disk::{Disk, read_small};
 use crate::doctor::{Options, Progress, Report, examine};
 use crate::rt;
 use crate::rt::time::Clock;
+use crate::store::LogPaths;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::Arc;
@@ -19,8 +20,8 @@ pub struct Doctor {
     /// The store's directory (storePathRootDir), of Hotfire or RocketMQ; it may be in use
     #[arg(long, value_name = "DIR")]
     pub store: String,
-    /// Directory of the commit log, when it is not DIR/commitlog
-    #[arg(long, value_name = "DIR")]
+    /// storePathCommitLog, when it is not DIR/commitlog
+    #[arg(long, value_name = "DIRS")]
     pub commit_log: Option<String>,
     /// Look at every record, checksum and queue entry, not at a sample
     #[arg(long)]
@@ -37,8 +38,9 @@ pub struct Doctor {
 pub fn run(args: &Doctor) -> Result<(), Failure> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::read_only());
     let mut options = Options::new(&args.store);
-    if let Some(dir) = &args.commit_log {
-        options.commit_log_dir = dir.trim_end_matches('/').to_owned();
+    if let Some(dirs) = &args.commit_log {
+        let wrong = |why| Failure::new(Failure::USAGE, format!("--commit-log: {why}"));
+        options.commit_log = LogPaths::parse(dirs, "").map_err(wrong)?;
     }
     options.deep = args.deep;
     options.memory_size_max = args.memory.saturating_mul(1 << 20);

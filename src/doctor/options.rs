@@ -1,12 +1,14 @@
 //! What an examination is told.
 
+use crate::store::LogPaths;
+
 /// How to look, and at what.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// `storePathRootDir`.
     pub root: String,
     /// `storePathCommitLog`.
-    pub commit_log_dir: String,
+    pub commit_log: LogPaths,
     /// Every record, checksum and queue entry instead of a sample.
     pub deep: bool,
     /// Somebody runs on the directory: what they are called, as far as known.
@@ -23,7 +25,7 @@ impl Options {
     pub fn new(root: &str) -> Self {
         let root = root.trim_end_matches('/').to_owned();
         Options {
-            commit_log_dir: format!("{root}/commitlog"),
+            commit_log: LogPaths::one(&format!("{root}/commitlog")),
             root,
             deep: false,
             live: None,

@@ -39,7 +39,7 @@ pub fn look(disk: &dyn Disk, options: &Options, report: &mut Report) {
             report.warn("machine", "vm.max_map_count", what, "sysctl -w vm.max_map_count=655360");
         }
     }
-    for dir in [&options.root, &options.commit_log_dir] {
+    for dir in std::iter::once(&options.root).chain(options.commit_log.all()) {
         space(disk, dir, report);
     }
 }

@@ -7,7 +7,7 @@ use crate::disk::{Disk, Entry};
 use crate::doctor::options::Options;
 use crate::doctor::report::{Area, Report};
 use crate::model::{QueueId, QueueKey, TopicName};
-use crate::store::segment_base;
+use crate::store::{segment_base, segment_name};
 use std::collections::BTreeMap;
 use std::io;
 
@@ -18,8 +18,8 @@ const WRONG: &str = "move it away; RocketMQ refuses to start with it too";
 pub struct Shape {
     /// Units: bytes; 0 when there is no segment.
     pub segment_size: u64,
-    /// Starts of the segments, ascending.
-    pub segments: Vec<u64>,
+    /// The path of each segment, by its start.
+    pub segments: BTreeMap<u64, String>,
     /// Units: bytes of a consume queue file; 0 when there is none.
     pub queue_file_size: u64,
     /// Starts of the files of each queue in bytes, ascending.
@@ -138,23 +138,31 @@ fn holes(dir: &str, starts: &[u64], size: u64, level: &str, report: &mut Report)
 }
 
 fn segments(disk: &dyn Disk, options: &Options, report: &mut Report, shape: &mut Shape) {
-    let dir = &options.commit_log_dir;
-    let Ok(entries) = disk.list(dir) else {
-        report.note(dir, "there is no commit log");
-        return;
-    };
-    shape.segment_size = usual_size(entries.iter());
-    shape.segments = starts(dir, &entries, shape.segment_size, report);
-    holes(dir, &shape.segments, shape.segment_size, "log", report);
-    report.log.segments = shape.segments.len() as u64;
+    let listed = options.commit_log.all().iter().map(|dir| (dir, disk.list(dir)));
+    let listed: Vec<_> = listed.filter_map(|(dir, entries)| Some((dir, entries.ok()?))).collect();
+    if listed.is_empty() {
+        report.note(&*options.root, "there is no commit log");
+    }
+    shape.segment_size = usual_size(listed.iter().flat_map(|(_, entries)| entries));
+    for (dir, entries) in &listed {
+        for base in starts(dir, entries, shape.segment_size, report) {
+            let path = format!("{dir}/{}", segment_name(base));
+            if let Some(other) = shape.segments.insert(base, path.clone()) {
+                report.error("layout", &path, format!("the same file as {other}"), WRONG);
+            }
+        }
+        report.areas.push(Area {
+            name: "commitlog".to_owned(),
+            path: (*dir).clone(),
+            files: entries.len() as u64,
+            size: entries.iter().map(|entry| entry.size).sum(),
+            format: format!("RocketMQ 4.x, files of {} bytes", shape.segment_size),
+        });
+    }
+    let bases: Vec<u64> = shape.segments.keys().copied().collect();
+    holes(&options.root, &bases, shape.segment_size, "log", report);
+    report.log.segments = bases.len() as u64;
     report.log.segment_size = shape.segment_size;
-    report.areas.push(Area {
-        name: "commitlog".to_owned(),
-        path: dir.clone(),
-        files: entries.len() as u64,
-        size: entries.iter().map(|entry| entry.size).sum(),
-        format: format!("RocketMQ 4.x, files of {} bytes", shape.segment_size),
-    });
 }
 
 fn queues(disk: &dyn Disk, options: &Options, report: &mut Report, shape: &mut Shape) {

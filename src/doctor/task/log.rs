@@ -25,20 +25,19 @@ pub async fn look(
     progress: &dyn Progress,
 ) {
     let (size, end) = (shape.segment_size, report.log.end);
-    for base in &shape.segments {
+    for base in shape.segments.keys() {
         let path = format!("{}/hotfire/checksum/{}", options.root, segment_name(*base));
         report.log.segments_with_checksums += u64::from(disk.open(&path).is_ok());
     }
-    let used: Vec<u64> = shape.segments.iter().copied().filter(|base| *base < end).collect();
+    let used: Vec<(&u64, &String)> = shape.segments.range(..end).collect();
     let skip = if options.deep { 0 } else { used.len().saturating_sub(1) };
     let used = &used[skip..];
     progress.begin("checking records", used.len() as u64 * size);
-    for (n, base) in used.iter().enumerate() {
-        let path = format!("{}/{}", options.commit_log_dir, segment_name(*base));
+    for (n, (base, path)) in used.iter().copied().enumerate() {
         let began = n as u64 * size;
-        let looked = match disk.open(&path) {
+        let looked = match disk.open(path) {
             Ok(file) => {
-                segment(disk, options, (*base, size, end), &file, report, &|at| {
+                segment(disk, options, (*base, size, end), (path, &file), report, &|at| {
                     progress.at(began + at);
                 })
                 .await
@@ -46,7 +45,7 @@ pub async fn look(
             Err(error) => Err(error),
         };
         if let Err(error) = looked {
-            report.error("unreadable", &path, error.to_string(), ADVICE);
+            report.error("unreadable", path, error.to_string(), ADVICE);
         }
     }
 }
@@ -55,11 +54,10 @@ async fn segment(
     disk: &dyn Disk,
     options: &Options,
     (base, size, end): (u64, u64, u64),
-    file: &Arc<dyn File>,
+    (path, file): (&str, &Arc<dyn File>),
     report: &mut Report,
     did: &dyn Fn(u64),
 ) -> io::Result<()> {
-    let path = format!("{}/{}", options.commit_log_dir, segment_name(base));
     let known = known(disk, options, base, size, file)?;
     report.log.segments_compared += u64::from(known.is_some());
     let mut walk = Walk::new(base, size);
@@ -74,7 +72,7 @@ async fn segment(
             differ =
                 Some(differ.map_or((at, at + len as u64), |(from, _)| (from, at + len as u64)));
         } else if let Some(run) = differ.take() {
-            differs(&path, run, report);
+            differs(path, run, report);
         }
         walk.feed(&bytes, &mut bad, &mut |_, is_good| records += u64::from(is_good));
         at += len as u64;
@@ -82,14 +80,14 @@ async fn segment(
         yield_now().await;
     }
     if let Some(run) = differ {
-        differs(&path, run, report);
+        differs(path, run, report);
     }
     walk.finish(&mut bad);
     report.log.records_checked += records;
     for place in bad.into_iter().filter(|place| place.range.start < end) {
         let (from, to) = (place.range.start, place.range.end);
         let what = format!("no good record from offset {from} to {to}: {}", place.what);
-        report.error("rot", &path, what, ADVICE);
+        report.error("rot", path, what, ADVICE);
     }
     Ok(())
 }

@@ -133,8 +133,8 @@ impl Looker<'_> {
         {
             return Ok(file.clone());
         }
-        let path = format!("{}/{}", self.options.commit_log_dir, segment_name(base));
-        let file = self.disk.open(&path)?;
+        let path = self.shape.segments.get(&base).ok_or(io::ErrorKind::NotFound)?;
+        let file = self.disk.open(path)?;
         self.open = Some((base, file.clone()));
         Ok(file)
     }

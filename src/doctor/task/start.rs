@@ -61,7 +61,7 @@ fn advice_for(error: &store::Error) -> &'static str {
 
 fn store_options(options: &Options, shape: &Shape) -> store::Options {
     let mut told = store::Options::new(&options.root);
-    told.commit_log_dir = options.commit_log_dir.clone();
+    told.commit_log = options.commit_log.clone();
     if shape.segment_size > 0 {
         told.segment_size_bytes = shape.segment_size;
     }
@@ -96,11 +96,11 @@ fn tell(rehearsed: &Rehearsal, options: &Options, report: &mut Report) {
         } else {
             let advice =
                 "a start cuts the log there; copy the directory first if you want the rest";
-            report.warn("tail", &options.commit_log_dir, what, advice);
+            report.warn("tail", &options.root, what, advice);
         }
     } else if found.cut_bytes > 0 && !live {
         let what = format!("{} bytes behind the log's end are not zero", found.cut_bytes);
-        report.note(&*options.commit_log_dir, format!("{what}; a start makes them zero"));
+        report.note(&*options.root, format!("{what}; a start makes them zero"));
     }
     for rot in &found.rot {
         let what = format!("rot from offset {} to {}: {}", rot.at, rot.next, rot.what);
