@@ -16,7 +16,7 @@ use super::task::index_writer::{IndexWriter, Recovered};
 use super::task::log_writer::LogWriter;
 use super::task::queue_writer::QueueWriter;
 use super::task::{
-    StoreStop, cold_read, delete, floor_writer, query, recover, scrub, search, shutdown,
+    StoreStop, cold_read, delete, floor_writer, query, recover, scrub, search, shutdown, zero_fill,
 };
 use crate::disk::Disk;
 use crate::format::consume_queue_unit::QueueUnit;
@@ -54,6 +54,7 @@ impl Store {
         let (state, report) = recover::recover(&disk, &clock, &options).await?;
         let end = state.log.end();
         let open_files_max = options.open_files_max;
+        let is_new = state.segments.end() == 0;
         let index = Mutex::new(Index::new(options.index_shape()));
         let recovered = Recovered { unclean: report.unclean, end };
         let shared = Arc::new(Shared {
@@ -83,6 +84,7 @@ impl Store {
             .spawn(ending(shared.clone(), IndexWriter::new(shared.clone(), recovered).run(stop())));
         group.spawn(ending(shared.clone(), floor_writer::run(shared.clone(), stop())));
         group.spawn(ending(shared.clone(), scrub::run(shared.clone(), stop())));
+        group.spawn(ending(shared.clone(), zero_fill::run(shared.clone(), stop(), is_new)));
         Ok((store, report))
     }
 
@@ -219,7 +221,7 @@ impl Store {
 }
 
 /// Log writer, queue writer, index writer, floor writer, scrub.
-const TASK_COUNT: usize = 5;
+const TASK_COUNT: usize = 6;
 
 async fn ending(shared: Arc<Shared>, work: impl Future<Output = ()> + Send) {
     work.await;

@@ -14,6 +14,7 @@ pub mod recover_index;
 pub mod scrub;
 pub mod search;
 pub mod shutdown;
+pub mod zero_fill;
 
 use crate::rt::task::Stop;
 
