@@ -1,12 +1,14 @@
 //! Files as positional reads, writes and explicit syncs; nothing is durable until a sync returns.
 //!
 //! `Disk` is a value (`Arc<dyn Disk>`) passed in at the composition root: `real::RealDisk` in
-//! production, `faulty::FaultyDisk` over it in tests, `SimDisk` in the simulator. One conformance
+//! production, `faulty::FaultyDisk` over it in tests, `SimDisk` in the simulator;
+//! `overlay::Overlay` keeps the writes of a rehearsal in memory. One conformance
 //! suite (`conformance`) runs on every implementation. Paths are absolute or relative to the
 //! process, with `/` between names. We never write through a mapping.
 
 pub mod conformance;
 pub mod faulty;
+pub mod overlay;
 #[cfg(not(madsim))]
 pub mod real;
 

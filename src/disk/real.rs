@@ -27,6 +27,7 @@ const ZERO_CHUNK_SIZE: usize = 1024 * 1024;
 pub struct RealDisk {
     /// Makes staging names unique within this process.
     staged: AtomicU64,
+    read_only: bool,
     /// Views are of mappings; otherwise they are copies.
     maps: bool,
 }
@@ -43,18 +44,32 @@ impl RealDisk {
         if !maps {
             tracing::info!("this kernel cannot populate mappings: cold messages are copied");
         }
-        RealDisk { staged: AtomicU64::new(0), maps }
+        RealDisk { staged: AtomicU64::new(0), read_only: false, maps }
     }
 
     /// One whose views are copies, as on a kernel that cannot populate mappings.
     pub fn without_mappings() -> Self {
-        RealDisk { staged: AtomicU64::new(0), maps: false }
+        RealDisk { staged: AtomicU64::new(0), read_only: false, maps: false }
     }
+
+    /// Opens existing files for reading alone, so that a person who may not write can look. It is
+    /// meant to lie under an `Overlay`, which writes nothing down.
+    pub fn read_only() -> Self {
+        RealDisk { read_only: true, ..Self::without_mappings() }
+    }
+}
+
+/// Whether somebody holds the lock on byte 0 of `path`, asked without taking it.
+/// Errors: the file cannot be opened for reading.
+pub fn is_locked(path: &str) -> io::Result<bool> {
+    let file = OpenOptions::new().read(true).open(path).map_err(at(path))?;
+    first_byte_is_locked(&file).map_err(at(path))
 }
 
 impl Disk for RealDisk {
     fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(at(path))?;
+        let writes = !self.read_only;
+        let file = OpenOptions::new().read(true).write(writes).open(path).map_err(at(path))?;
         Ok(RealFile::shared(file, path, self.maps))
     }
 
@@ -422,6 +437,23 @@ fn lock_first_byte(file: &fs::File) -> io::Result<()> {
         }
         _ => Err(e),
     }
+}
+
+/// `F_OFD_GETLK`: sees Java's lock and ours.
+#[expect(unsafe_code, reason = "no safe crate in the tree offers open-file-description locks")]
+fn first_byte_is_locked(file: &fs::File) -> io::Result<bool> {
+    // SAFETY: `flock` is plain integers, for which all zero bits are a value.
+    let mut range: libc::flock = unsafe { std::mem::zeroed() };
+    range.l_type = libc::F_WRLCK as _;
+    range.l_whence = libc::SEEK_SET as _;
+    range.l_start = 0;
+    range.l_len = 1;
+    // SAFETY: the descriptor is open for the whole call and `range` outlives it.
+    let rc = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut range) };
+    if rc != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(range.l_type != libc::F_UNLCK as libc::c_short)
 }
 
 /// Only a hint, so its outcome is not looked at.

@@ -194,11 +194,7 @@ impl Store {
     }
     /// Every queue with its min and max offset, in order of topic and queue.
     pub fn queues(&self) -> Vec<(QueueKey, QueueOffset, QueueOffset)> {
-        let state = self.shared.state.lock();
-        let row = |queue: &super::consume_queue::Queue| {
-            (queue.key.clone(), QueueOffset(queue.min), QueueOffset(queue.end))
-        };
-        state.queues.iter().map(|(_, queue)| row(queue)).collect()
+        self.shared.state.lock().queue_rows()
     }
     /// Forgets the queues of a topic, for good: recovery will not bring them back.
     pub async fn delete_topic(&self, topic: &str) -> Result<(), Error> {
@@ -218,6 +214,27 @@ impl Store {
         self.own.stop();
         shutdown::run(&self.shared, TASK_COUNT).await
     }
+}
+
+/// What a start found and did, on a disk that may keep its writes in memory.
+#[derive(Debug)]
+pub struct Rehearsal {
+    pub report: RecoveryReport,
+    /// Every queue with its min and max offset, in order of topic and queue.
+    pub queues: Vec<(QueueKey, QueueOffset, QueueOffset)>,
+}
+
+/// Makes the directory right as `Store::open` does, and stops there: no lock is taken and nothing
+/// runs. On a disk that writes through, the owner must hold the lock.
+pub async fn rehearse(
+    disk: &Arc<dyn Disk>,
+    clock: &Clock,
+    options: &Options,
+) -> Result<Rehearsal, Error> {
+    options.check().map_err(Error::Options)?;
+    let (state, report) = recover::recover(disk, clock, options).await?;
+    let queues = state.queue_rows();
+    Ok(Rehearsal { report, queues })
 }
 
 /// Log writer, queue writer, index writer, floor writer, scrub.

@@ -287,6 +287,13 @@ impl State {
         self.cache.base().min(self.flush.synced()).min(self.flush.visible())
     }
 
+    /// Every queue with its min and max offset, in order of topic and queue.
+    pub fn queue_rows(&self) -> Vec<(QueueKey, QueueOffset, QueueOffset)> {
+        let row =
+            |queue: &Queue| (queue.key.clone(), QueueOffset(queue.min), QueueOffset(queue.end));
+        self.queues.iter().map(|(_, queue)| row(queue)).collect()
+    }
+
     /// Every queue as it was when the log ended at `at`, which is not above what is visible.
     pub fn rows_at(&self, at: u64) -> Vec<Row> {
         let row = |queue: &Queue| {
