@@ -97,7 +97,7 @@ pub trait Disk: Send + Sync {
     /// Errors: `WouldBlock` when another process, or this one, holds it.
     fn lock(&self, path: &str) -> io::Result<Box<dyn LockGuard>>;
 
-    /// Units: bytes that an unprivileged writer may still allocate, and bytes in all.
+    /// Units: bytes that an unprivileged writer may still allocate, and those with what is used.
     fn free_space(&self, dir: &str) -> io::Result<(u64, u64)>;
 }
 

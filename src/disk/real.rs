@@ -150,8 +150,10 @@ impl Disk for RealDisk {
 
     fn free_space(&self, dir: &str) -> io::Result<(u64, u64)> {
         let stat = rustix::fs::statvfs(dir).map_err(io::Error::from).map_err(at(dir))?;
-        let block = stat.f_frsize;
-        Ok((stat.f_bavail.saturating_mul(block), stat.f_blocks.saturating_mul(block)))
+        // What is reserved for the superuser is neither free nor used.
+        let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+        let (block, all) = (stat.f_frsize, used.saturating_add(stat.f_bavail));
+        Ok((stat.f_bavail.saturating_mul(block), all.saturating_mul(block)))
     }
 }
 
