@@ -139,6 +139,7 @@ pub fn store_options(
     options.read_hot_size_max_bytes = size(raw, "maxTransferBytesOnMessageInMemory");
     options.read_cold_count_max = size(raw, "maxTransferCountOnMessageInDisk");
     options.read_cold_size_max_bytes = size(raw, "maxTransferBytesOnMessageInDisk");
+    options.cut_size_max_bytes = raw.number("cutBytesMax").unsigned_abs();
     options.scrub_rate_bytes = raw.number("scrubRateBytesPerSecond").unsigned_abs();
     options.scrub_interval =
         Duration::from_secs(raw.number("scrubInterval").unsigned_abs() * 86_400);

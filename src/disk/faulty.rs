@@ -340,6 +340,10 @@ impl File for FaultyFile {
         self.inner.view_now(offset, len)
     }
 
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        self.inner.next_data(offset)
+    }
+
     fn set_size(&self, size: u64) -> io::Result<()> {
         self.script.lock().visit(Call::Write, &self.path)?;
         self.inner.set_size(size)

@@ -142,6 +142,12 @@ pub trait File: Send + Sync {
         self.read_now(offset, len)
     }
 
+    /// Where the next byte at or after `offset` may lie that is not zero; `None` when all up to
+    /// the end read as zero. A disk that does not know where its holes are says `offset`.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok(Some(offset))
+    }
+
     /// Sets the length; new bytes read as zero.
     fn set_size(&self, size: u64) -> io::Result<()>;
 

@@ -17,7 +17,7 @@ use super::task::log_writer::LogWriter;
 use super::task::queue_writer::QueueWriter;
 use super::task::retention::Retainer;
 use super::task::{
-    StoreStop, cold_read, delete, floor_writer, query, recover, scrub, search, shutdown,
+    StoreStop, cold_read, delete, floor_writer, query, recover, scrub, search, shutdown, zero_fill,
 };
 use crate::disk::Disk;
 use crate::format::consume_queue_unit::QueueUnit;
@@ -55,6 +55,7 @@ impl Store {
         let (state, report) = recover::recover(&disk, &clock, &options).await?;
         let end = state.log.end();
         let open_files_max = options.open_files_max;
+        let is_new = state.segments.end() == 0;
         let index = Mutex::new(Index::new(options.index_shape()));
         let recovered = Recovered { unclean: report.unclean, end };
         let shared = Arc::new(Shared {
@@ -86,6 +87,7 @@ impl Store {
         group.spawn(ending(shared.clone(), floor_writer::run(shared.clone(), stop())));
         group.spawn(ending(shared.clone(), Retainer::new(shared.clone()).run(stop())));
         group.spawn(ending(shared.clone(), scrub::run(shared.clone(), stop())));
+        group.spawn(ending(shared.clone(), zero_fill::run(shared.clone(), stop(), is_new)));
         Ok((store, report))
     }
 
@@ -249,8 +251,8 @@ pub async fn rehearse(
     Ok(Rehearsal { report, queues })
 }
 
-/// Log writer, queue writer, index writer, floor writer, retainer, scrub.
-const TASK_COUNT: usize = 6;
+/// Log writer, queue writer, index writer, floor writer, retainer, scrub, zero fill.
+const TASK_COUNT: usize = 7;
 
 async fn ending(shared: Arc<Shared>, work: impl Future<Output = ()> + Send) {
     work.await;

@@ -126,6 +126,12 @@ pub struct Options {
     /// `checkCRCOnRecover` cannot be switched off here; this bounds one read of the scan.
     /// Units: bytes.
     pub recovery_read_size_bytes: usize,
+    /// Pause between two steps that fill the first segment of a new store with zeros: 25 MiB a
+    /// second.
+    pub zero_fill_pause: Duration,
+    /// What recovery cuts off behind the log's end is kept in `hotfire/cut/`, so much of it; 0 is
+    /// nothing. Units: bytes.
+    pub cut_size_max_bytes: u64,
     /// `scrubRateBytesPerSecond`: how fast sealed segments are read again; 0 is never.
     pub scrub_rate_bytes: u64,
     /// `scrubInterval`: a sealed segment is compared with its checksums this often.
@@ -187,6 +193,8 @@ impl Options {
             query_steps_max: 64 << 10,
             query_size_max_bytes: 8 << 20,
             recovery_read_size_bytes: 1 << 20,
+            zero_fill_pause: Duration::from_millis(10),
+            cut_size_max_bytes: 64 << 20,
             scrub_rate_bytes: 4 << 20,
             scrub_interval: Duration::from_secs(14 * 86_400),
             scrub_look_interval: Duration::from_secs(10),
@@ -231,6 +239,7 @@ impl Options {
         options.recovery_read_size_bytes = rng.between(512, 16 << 10) as usize;
         options.retention = Rules::never();
         options.scrub_rate_bytes = rng.between(256 << 10, 8 << 20);
+        options.cut_size_max_bytes = rng.below(16 << 10);
         let dirs = [format!("{root}/commitlog-b"), format!("{root}/commitlog-a")];
         let more = &dirs[..*rng.pick(&[0, 0, 1, 2])];
         let paths = [&[format!("{root}/commitlog")], more].concat().join(",");

@@ -125,6 +125,11 @@ impl SimDisk {
         self.0.platter.lock().peek(path)
     }
 
+    /// A file as a power loss of everything unsynced would leave it; for oracles.
+    pub fn peek_durable(&self, path: &str) -> Option<Vec<u8>> {
+        self.0.platter.lock().peek_durable(path)
+    }
+
     /// Every file of the machine, sorted; for oracles.
     pub fn files(&self) -> Vec<String> {
         self.0.platter.lock().files()

@@ -775,6 +775,10 @@ impl Platter {
         true
     }
 
+    pub fn peek_durable(&self, path: &str) -> Option<Vec<u8>> {
+        Some(self.nodes.get(&self.lookup(path).ok()?)?.disk.clone())
+    }
+
     pub fn peek(&self, path: &str) -> Option<Vec<u8>> {
         let node = self.lookup(path).ok()?;
         Some(self.node(node).cache.clone())

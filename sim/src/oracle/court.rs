@@ -107,6 +107,7 @@ impl Court {
         if let Some(why) = &log.why {
             self.check("clean_tail", Err(format!("the log ends badly after recovery: {why}")));
         }
+        self.check("durable_open", judge::durable_open(disk, &format!("{ROOT}/commitlog")));
         self.judge_log(machine, &log);
         let mut opened = self.0.opened.lock();
         opened.entry(machine).or_default().push(generation);

@@ -97,6 +97,20 @@ pub fn dense_order(log: &Log) -> Verdict {
     Ok(())
 }
 
+/// An opened store's log is on disk as memory shows it: the records, and the zeros behind them.
+pub fn durable_open(disk: &SimDisk, dir: &str) -> Verdict {
+    for path in disk.files().into_iter().filter(|path| path.starts_with(dir)) {
+        let (seen, durable) = (disk.peek(&path), disk.peek_durable(&path));
+        let (seen, durable) = (seen.unwrap_or_default(), durable.unwrap_or_default());
+        let zero = 0;
+        let differs = |n: &usize| seen.get(*n) != Some(durable.get(*n).unwrap_or(&zero));
+        if let Some(n) = (0..seen.len()).find(differs) {
+            return Err(format!("byte {n} of {path} is not on disk as the opened store shows it"));
+        }
+    }
+    Ok(())
+}
+
 /// After recovery nothing but zeros follows the log's end.
 pub fn clean_tail(log: &Log) -> Verdict {
     match log.dirt {

@@ -38,6 +38,8 @@ pub(super) const HOTFIRE: &[Key] = keys! {
         "Addresses that may open an HA connection; unset: registered for this name, and loopback.";
     long scrubRateBytesPerSecond = "4194304" [unit("B") used("store")]
         "How fast finished commit log files are read again to find rot; 0 is never.";
+    long cutBytesMax = "67108864" [unit("B") used("store")]
+        "Of what recovery cuts off behind the log's end so much is kept in hotfire/cut/.";
     int scrubInterval = "14" [range(1, 3650) unit("d") used("store")]
         "Every finished commit log file is compared with its checksums this often.";
     long requestBytesMax = "268435456" [at_least(1048576) unit("B") used("remoting")]

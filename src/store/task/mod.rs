@@ -15,6 +15,7 @@ pub mod retention;
 pub mod scrub;
 pub mod search;
 pub mod shutdown;
+pub mod zero_fill;
 
 use crate::rt::task::Stop;
 
