@@ -380,7 +380,10 @@ impl World {
         let bucket = site_hash(site, 0) % crate::plan::BUCKETS + 1;
         let due = {
             let mut points = self.0.crash_points.lock();
-            let mine = |p: &CrashPoint| p.machine == machine && [0, bucket].contains(&p.bucket);
+            let mine = |p: &CrashPoint| {
+                let counts = [0, bucket].contains(&p.bucket) && site.starts_with(&p.sites);
+                p.machine == machine && counts
+            };
             for point in points.iter_mut().filter(|p| mine(p)) {
                 point.visit = point.visit.saturating_sub(1);
             }
