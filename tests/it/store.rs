@@ -1,5 +1,7 @@
 //! The store on real files: what an outcome promises, and what a restart finds.
 
+mod recovery;
+
 use bytes::Bytes;
 use hotfire::disk::faulty::{Call, Fault, FaultyDisk};
 use hotfire::disk::real::RealDisk;

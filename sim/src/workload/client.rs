@@ -210,13 +210,18 @@ impl Since {
     }
 }
 
-/// Once all has settled, every reader has an acked message soon.
+/// Once all has settled, every reader has an acked message soon. Who has not found the queue yet,
+/// because its topic is as new as the message, has no reader.
 async fn is_prompt(house: ClusterHouse, id: u64, topic: String, place: Place) {
+    let clients = house.machines(crate::plan::Role::Client).into_iter();
+    let keys = clients.map(|client| (client, place.machine, topic.clone(), place.queue));
+    let reading =
+        |key: &(usize, usize, String, u32)| house.0.progress.lock().read_to.contains_key(key);
+    let readers: Vec<_> = keys.filter(reading).collect();
     madsim::time::sleep(PROMPT).await;
     let mut progress = house.0.progress.lock();
-    for client in house.machines(crate::plan::Role::Client) {
-        let key = (client, place.machine, topic.clone(), place.queue);
-        let to = progress.read_to.get(&key).copied().unwrap_or(0);
+    for key in readers {
+        let (to, client) = (progress.read_to.get(&key).copied().unwrap_or(0), key.0);
         if to <= place.queue_offset {
             let what = format!(
                 "message {id} was acked at {topic}/{} {} and not delivered to client {client} \
@@ -276,7 +281,8 @@ impl Reader {
         let (mut reread, mut recoveries) = (0, self.recoveries());
         loop {
             if self.recoveries() != recoveries {
-                (recoveries, at) = (self.recoveries(), self.not_past_recovery(at));
+                recoveries = self.recoveries();
+                at = at.min(self.recovered_end().unwrap_or(0));
             }
             let wanted = self.node.house.0.progress.lock().reread;
             if wanted != reread {
@@ -296,10 +302,7 @@ impl Reader {
             let asked = self.node.clock.mono();
             let mut pause_ms = 0;
             let since = Since::now(&self.node.house, self.broker);
-            if let Some(QueueOffset(at)) = commit {
-                let key = self.key();
-                self.node.house.court().history(|h| h.on_commit_asked(&key, at));
-            }
+            self.on_asked(commit);
             match self.node.client.pull(&request).await {
                 // The new log may already reach past `at`: what it answers may lie behind a gap.
                 Ok(_) if self.recoveries() != recoveries => {}
@@ -392,6 +395,13 @@ impl Reader {
         }
     }
 
+    fn on_asked(&self, commit: Option<QueueOffset>) {
+        if let Some(QueueOffset(at)) = commit {
+            let key = self.key();
+            self.node.house.court().history(|h| h.on_commit_asked(&key, at));
+        }
+    }
+
     fn recoveries(&self) -> u64 {
         let progress = self.node.house.0.progress.lock();
         progress.recoveries.get(&self.broker).copied().unwrap_or(0)
@@ -399,10 +409,14 @@ impl Reader {
 
     /// A power loss may have taken the log's tail: what stands there now is new.
     fn not_past_recovery(&self, at: u64) -> u64 {
+        at.min(self.recovered_end().unwrap_or(at))
+    }
+
+    /// The queue's end when its broker last recovered; `None` when it had no message then.
+    fn recovered_end(&self) -> Option<u64> {
         let (_, broker, topic, queue) = self.key();
         let progress = self.node.house.0.progress.lock();
-        let end = progress.recovered_end.get(&(broker, topic, queue)).copied();
-        at.min(end.unwrap_or(at))
+        progress.recovered_end.get(&(broker, topic, queue)).copied()
     }
 
     /// Checks what a pull returned; gives the next offset.

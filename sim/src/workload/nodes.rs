@@ -108,6 +108,7 @@ impl Net for JudgedNet {
             let ends = court.on_open(self.machine, self.generation);
             let mut progress = self.house.0.progress.lock();
             *progress.recoveries.entry(self.machine).or_default() += 1;
+            progress.recovered_end.retain(|(machine, ..), _| *machine != self.machine);
             for ((topic, queue), end) in &ends {
                 progress.recovered_end.insert((self.machine, topic.clone(), *queue), *end);
             }

@@ -7,8 +7,6 @@ pub mod log_writer;
 pub mod queue_file;
 pub mod queue_writer;
 pub mod recover;
-pub mod recover_log;
-pub mod recover_queues;
 pub mod search;
 pub mod shutdown;
 

@@ -1,6 +1,5 @@
 //! Queue files at the start: which there are, runs that are missing, and what is too much.
 
-use super::queue_file;
 use crate::disk::{Disk, File};
 use crate::format::consume_queue_unit::{QueueUnit, SIZE};
 use crate::model::{QueueId, QueueKey, TopicName};
@@ -10,6 +9,7 @@ use crate::store::queue_files::{self, Part};
 use crate::store::recovery::{self, Run};
 use crate::store::segment;
 use crate::store::snapshot::Row;
+use crate::store::task::queue_file;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
@@ -224,7 +224,10 @@ impl QueueDirs {
     /// Removes the directories of deleted topics that a crash left.
     pub async fn remove_topic(&mut self, topic: &str) -> io::Result<()> {
         self.files.retain(|key, _| &*key.topic != topic);
-        super::delete::remove_tree(&*self.disk, &queue_files::topic_dir(&self.options, topic))?;
+        crate::store::task::delete::remove_tree(
+            &*self.disk,
+            &queue_files::topic_dir(&self.options, topic),
+        )?;
         self.disk.sync_dir(&self.options.consume_queue_dir()).await
     }
 

@@ -215,34 +215,43 @@ impl LogFiles {
         Ok(to.saturating_sub(from))
     }
 
-    /// Makes everything from `at` to the end of its file zero. Returns how many bytes from `at` to
-    /// the last that was not. Durable on return.
-    pub async fn zero_from(&mut self, at: u64) -> Result<u64, Error> {
+    /// Behind the last byte from `at` on, in its file, that is not zero; `at` when all are. What
+    /// cannot be read counts as used: to be written may be what the device needs.
+    pub async fn used_end(&mut self, at: u64) -> Result<u64, Error> {
         if !self.holds(at) {
-            return Ok(0);
+            return Ok(at);
         }
         let (base, path) = (self.base_of(at), self.path(at));
-        let file = self.file(at).map_err(Error::io(path.clone()))?;
-        let (mut position, mut dirty_end) = (at, at);
+        let file = self.file(at).map_err(Error::io(path))?;
+        let (mut position, mut used_end) = (at, at);
         while position < base + self.size {
             let len = (base + self.size - position).min(self.chunk.max(4096) as u64) as usize;
-            // What cannot be read is made zero too: that may be what the device needs.
-            let read = file.read(position - base, len).await;
-            let used = match &read {
+            let used = match file.read(position - base, len).await {
                 Ok(bytes) => bytes.iter().rposition(|byte| *byte != 0).map(|last| last + 1),
                 Err(_) => Some(len),
             };
-            if let Some(used) = used {
-                let zeros = vec![0; len];
-                file.write_at(position - base, &zeros).map_err(Error::io(path.clone()))?;
-                dirty_end = position + used as u64;
-            }
+            used_end = used.map_or(used_end, |used| position + used as u64);
             position += len as u64;
         }
-        if dirty_end > at {
-            sync(&file, &path).await?;
+        Ok(used_end)
+    }
+
+    /// Makes `at..until` zero, as far as it lies in the file of `at`, up to the end of a sector.
+    /// Durable on return.
+    pub async fn zero(&mut self, at: u64, until: u64) -> Result<(), Error> {
+        if !self.holds(at) {
+            return Ok(());
         }
-        Ok(dirty_end - at)
+        let (base, path) = (self.base_of(at), self.path(at));
+        let file = self.file(at).map_err(Error::io(path.clone()))?;
+        let until = until.next_multiple_of(4096).min(base + self.size);
+        let mut position = at;
+        while position < until {
+            let len = (until - position).min(self.chunk.max(4096) as u64) as usize;
+            file.write_at(position - base, &vec![0; len]).map_err(Error::io(path.clone()))?;
+            position += len as u64;
+        }
+        sync(&file, &path).await
     }
 }
 

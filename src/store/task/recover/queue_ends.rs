@@ -1,0 +1,45 @@
+//! The queue files become what the scan found.
+
+use super::evidence::Evidence;
+use crate::store::consume_queue::{Queue, Queues};
+use crate::store::error::{Error, RecoveryReport};
+use crate::store::options::Options;
+use crate::store::recovery::{Rebuild, unseen};
+
+/// Makes the queue files what the scan found, and returns the queues.
+pub async fn settle_queues(
+    found: &mut Evidence,
+    options: &Options,
+    rebuild: Rebuild,
+    end: u64,
+    report: &mut RecoveryReport,
+) -> Result<Queues, Error> {
+    report.repaired_entries = rebuild.entries;
+    let log_min = found.log.first;
+    let as_left = !found.unclean && report.scanned_records == 0 && found.snapshot.is_some();
+    let same_min = found.snapshot.as_ref().is_some_and(|s| s.log_min == log_min);
+    let mut rebuilt = rebuild.finish();
+    let scanned_from = if found.log.first == found.log.end { 0 } else { report.scanned_from.0 };
+    for key in found.queues.files.keys() {
+        if !rebuilt.contains_key(key) {
+            let (end, last_physical) = found.queues.own_end(key, scanned_from.min(end)).await?;
+            rebuilt.insert(key.clone(), unseen(end, last_physical));
+        }
+    }
+    let mut queues = Queues::new(options.queue_run_entries);
+    for (key, mut queue) in rebuilt {
+        queue.end = found.queues.end_with_rot(&key, queue.end).await;
+        if !as_left {
+            found.queues.cut(&key, queue.end).await?;
+        }
+        let min = match (queue.seen, same_min) {
+            (true, _) if found.snapshot.is_none() => queue.first,
+            (_, true) => queue.first,
+            _ => found.queues.min(&key, queue.end, log_min).await?,
+        };
+        queues.add(Queue::new(key, min, queue.end, queue.last_physical));
+    }
+    found.queues.sync().await?;
+    report.queues = queues.count();
+    Ok(queues)
+}
