@@ -5,7 +5,7 @@
 //! log only what no sync had covered when the power failed is touched: a bit that arrived flipped,
 //! or garbage where the log ends.
 
-use crate::disk::{PAGE, SimDisk};
+use crate::disk::{SECTOR, SimDisk};
 use crate::oracle::court::ROOT;
 use crate::oracle::files::{self, Record};
 use crate::scenario::FaultKind;
@@ -36,6 +36,15 @@ pub fn strike(world: &World, machine: usize, kind: FaultKind, seed: u64) {
             let durable = strike.durable_heads();
             world.crash(machine, true);
             strike.tail_flip(&durable, &mut dice);
+        }
+        FaultKind::OwnGone => {
+            world.crash(machine, false);
+            // `abort` and Hotfire's own files say the same thing twice: losing both at once makes
+            // an unclean stop look like Java's clean one, which nobody can tell apart.
+            if strike.has("abort") && world.may_lose_own_files(machine) {
+                strike.disk.erase_tree(&format!("{ROOT}/hotfire"));
+                mark("damage: Hotfire's own files are gone");
+            }
         }
         _ => {
             world.crash(machine, dice.chance(0.3));
@@ -146,14 +155,7 @@ impl Strike {
 
     fn derived(&self, kind: FaultKind, dice: &mut Rng) {
         match kind {
-            // `abort` and Hotfire's own files say the same thing twice: losing both at once makes
-            // an unclean stop look like Java's clean one, which nobody can tell apart.
-            FaultKind::OwnGone if self.has("abort") => {
-                self.disk.erase_tree(&format!("{ROOT}/hotfire"));
-                mark("damage: Hotfire's own files are gone");
-            }
-            FaultKind::AbortGone if self.has("hotfire/queues") => self.lose_abort(),
-            FaultKind::OwnGone | FaultKind::AbortGone => {}
+            FaultKind::AbortGone => self.lose_abort(),
             FaultKind::QueuesGone => {
                 self.disk.erase_tree(&format!("{ROOT}/consumequeue"));
                 mark("damage: all queue files are gone (W-29)");
@@ -165,9 +167,7 @@ impl Strike {
                     }
                 }
                 mark("damage: queues of different progress (W-26)");
-                if self.has("hotfire/queues") {
-                    self.lose_abort();
-                }
+                self.lose_abort();
             }
             _ => self.one_queue(kind, dice),
         }
@@ -178,6 +178,9 @@ impl Strike {
     }
 
     fn lose_abort(&self) {
+        if !self.has("hotfire/running") {
+            return;
+        }
         self.disk.erase_tree(&format!("{ROOT}/abort"));
         mark("damage: abort is lost (W-13)");
     }
@@ -205,9 +208,10 @@ impl Strike {
         match kind {
             FaultKind::QueuePages => {
                 for file in &files[files.len().saturating_sub(4)..] {
-                    let pages = file.bytes.len().div_ceil(PAGE) as u64;
-                    let from = dice.below(pages) as usize * PAGE;
-                    self.disk.deface(&file.path, from, &[0; PAGE]);
+                    // Files are small here, and so is what counts as a page.
+                    let pages = (file.used() * ENTRY).div_ceil(SECTOR).max(1) as u64;
+                    let from = dice.below(pages) as usize * SECTOR;
+                    self.disk.deface(&file.path, from, &[0; SECTOR]);
                 }
                 mark("damage: a zeroed page in each of a queue's last files (W-23)");
             }

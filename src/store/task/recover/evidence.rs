@@ -59,7 +59,11 @@ pub async fn look(disk: &Arc<dyn Disk>, options: &Options) -> Result<Evidence, E
         }
     }
     let names = disk.list(&options.root).map_err(Error::io("list the root"))?;
-    let unclean = names.iter().any(|entry| entry.name == "abort");
+    let was_running = match disk.open(&options.running_path()) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+        opened => opened.map_err(Error::io(options.running_path())).map(|_| true)?,
+    };
+    let unclean = was_running || names.iter().any(|entry| entry.name == "abort");
     Ok(Evidence { log, queues, unclean, floor, snapshot, topic_floors })
 }
 

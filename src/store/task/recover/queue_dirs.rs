@@ -79,7 +79,10 @@ impl QueueDirs {
         let size = queue_files::file_size(&self.options);
         let gap = (low..=high).step_by(size as usize).any(|b| bases.binary_search(&b).is_err());
         let last = self.entry(&row.key, row.end - 1).await;
-        !gap && matches!(last, Ok(Some(unit)) if unit.physical_offset.0 == row.last_physical)
+        // A lost entry is zeros, and zeros would be an entry for the record at 0 (W-28).
+        let is_there = |unit: QueueUnit| !unit.is_empty() && !unit.is_blank();
+        !gap && matches!(last, Ok(Some(unit)) if is_there(unit)
+            && unit.physical_offset.0 == row.last_physical)
     }
 
     pub async fn write_run(&mut self, run: &Run) -> Result<(), Error> {
