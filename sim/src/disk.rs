@@ -9,11 +9,15 @@
 //! * Power loss keeps or drops each dirty sector (or whole page, per seed), each pending directory
 //!   operation (any subset, or a prefix, per seed), and the old or the new length.
 //!
+//! * A view is the page cache's own memory (in some seeds): whoever changes bytes below a live view
+//!   breaks a promise.
+//!
 //! Its dice are its own, drawn from the seed: other choices of a run do not move them.
 
 mod device;
 mod platter;
 pub mod suite;
+mod views;
 
 pub use device::SimDisk;
 pub use platter::{Habits, PowerCut, Rates};

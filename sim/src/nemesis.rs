@@ -3,8 +3,9 @@
 #![expect(clippy::disallowed_methods, reason = "inside a simulation the clock is virtual")]
 
 use crate::damage;
-use crate::disk::Rates;
-use crate::oracle::court::Court;
+use crate::disk::{Rates, SECTOR};
+use crate::oracle::court::{Court, ROOT};
+use crate::oracle::files;
 use crate::plan::{Fault, Plan};
 use crate::scenario::FaultKind;
 use crate::trace;
@@ -64,6 +65,7 @@ fn begin(court: &Court, fault: &Fault) {
         FaultKind::SyncErrors => machine.disk.set_rates(Rates { sync: rate, ..Rates::default() }),
         FaultKind::WriteErrors => machine.disk.set_rates(Rates { write: rate, ..Rates::default() }),
         FaultKind::ReadErrors => machine.disk.set_rates(Rates { read: rate, ..Rates::default() }),
+        FaultKind::BadSector => machine.disk.set_bad(bad_sector(court, fault)),
         FaultKind::NoSpace => machine.disk.leave_space(fault.amount as u64),
         FaultKind::ClockStep => world.step_clock(target, fault.amount),
         FaultKind::SlowDisk => machine.disk.set_slow(fault.amount as u64),
@@ -81,6 +83,7 @@ fn end(world: &World, fault: &Fault) {
         FaultKind::SyncErrors | FaultKind::WriteErrors | FaultKind::ReadErrors => {
             machine.disk.set_rates(Rates::default());
         }
+        FaultKind::BadSector => machine.disk.set_bad(None),
         FaultKind::NoSpace => machine.disk.give_space(),
         FaultKind::SlowDisk => machine.disk.set_slow(1),
         FaultKind::Restart | FaultKind::ClockStep | FaultKind::SecondStart => {}
@@ -89,6 +92,16 @@ fn end(world: &World, fault: &Fault) {
         // The others end a process.
         _ => world.start(fault.target),
     }
+}
+
+/// A sector of the commit log as long as it is now.
+fn bad_sector(court: &Court, fault: &Fault) -> Option<(String, std::ops::Range<usize>)> {
+    let (disk, dir) = (&court.world().machines()[fault.target].disk, format!("{ROOT}/commitlog"));
+    let records = files::log(disk, &dir).records;
+    let record = records.get((fault.amount as usize).checked_rem(records.len())?)?;
+    let (path, at) = files::place(disk, &dir, record.physical)?;
+    let sector = at / SECTOR * SECTOR;
+    Some((path, sector..sector + SECTOR))
 }
 
 fn clog(world: &World, fault: &Fault, on: bool) {
@@ -105,6 +118,7 @@ pub fn heal(world: &World) {
     world.disarm_crash_points();
     for (n, machine) in world.machines().iter().enumerate() {
         machine.disk.set_rates(Rates::default());
+        machine.disk.set_bad(None);
         machine.disk.give_space();
         machine.disk.set_slow(1);
         world.handle().resume(machine.node);

@@ -188,6 +188,7 @@ fn draw_machines(scenario: &Scenario, rng: &mut Rng) -> Vec<MachinePlan> {
                 names_are_journalled: rng.chance(0.5),
                 writeback: *rng.pick(&[0.0, 0.02, 0.2]),
                 sync_us: (from, from + rng.below(15_000)),
+                views: rng.chance(0.5),
                 ..Habits::default()
             };
             machines.push(MachinePlan {
@@ -251,6 +252,7 @@ fn draw_faults(
                 FaultKind::SyncErrors
                     | FaultKind::WriteErrors
                     | FaultKind::ReadErrors
+                    | FaultKind::BadSector
                     | FaultKind::NoSpace
                     | FaultKind::SlowDisk
                     | FaultKind::SecondStart
@@ -263,6 +265,7 @@ fn draw_faults(
                 FaultKind::NoSpace => (dice.below(24) * 1024) as i64,
                 FaultKind::SlowDisk => dice.between(20, 200) as i64,
                 kind if kind.damages() => dice.below(1 << 40) as i64,
+                FaultKind::BadSector => dice.below(1 << 30) as i64,
                 _ => 0,
             };
             faults.push(Fault {

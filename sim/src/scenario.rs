@@ -99,6 +99,8 @@ pub enum FaultKind {
     SyncErrors,
     WriteErrors,
     ReadErrors,
+    /// One sector of a commit log file cannot be read.
+    BadSector,
     NoSpace,
     ClockStep,
     SlowDisk,

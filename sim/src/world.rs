@@ -375,6 +375,8 @@ impl World {
     }
 
     pub fn violation(&self) -> Option<String> {
+        let broken = self.machines().iter().find_map(|machine| machine.disk.broken_view());
+        broken.into_iter().for_each(|what| self.violate("views", what));
         self.0.violation.lock().clone()
     }
 

@@ -166,7 +166,6 @@ mod reason {
     pub const LOG_FILES: &str = "log files are not built yet: redirect standard output";
     pub const LIMITS: &str = "limits on requests that change the broker are not built yet";
     pub const POISON: &str = "serving reads from a poisoned store is not built yet";
-    pub const READ_MODE: &str = "reading through mappings is not built yet";
 
     pub const ONE_THREAD: &str = "one thread serves all requests; there are no pools to size";
     pub const NO_QUEUE: &str = "requests are bounded by bytes in flight, not by a queue per kind";

@@ -116,6 +116,10 @@ pub fn store_options(
         Some("written") => store::Visibility::Written,
         _ => store::Visibility::Ackable,
     };
+    options.read_mode = match raw.text("readMode") {
+        Some("pread") => store::ReadMode::Pread,
+        _ => store::ReadMode::Map,
+    };
     options.segment_size_bytes = raw.number("mappedFileSizeCommitLog").unsigned_abs();
     // Source: MessageStoreConfig#getMappedFileSizeConsumeQueue rounds up to whole entries.
     options.queue_file_entries =
@@ -130,6 +134,9 @@ pub fn store_options(
     options.read_hot_size_max_bytes = size(raw, "maxTransferBytesOnMessageInMemory");
     options.read_cold_count_max = size(raw, "maxTransferCountOnMessageInDisk");
     options.read_cold_size_max_bytes = size(raw, "maxTransferBytesOnMessageInDisk");
+    options.scrub_rate_bytes = raw.number("scrubRateBytesPerSecond").unsigned_abs();
+    options.scrub_interval =
+        Duration::from_secs(raw.number("scrubInterval").unsigned_abs() * 86_400);
     if machine.memory_size > 0 {
         let percent = raw.number("accessMessageInMemoryMaxRatio").unsigned_abs();
         options.memory_size_bytes = machine.memory_size / 100 * percent;

@@ -11,7 +11,7 @@ pub type Outcome = Result<(), String>;
 
 /// Runs every situation in a directory of its own under `root`, which must exist.
 pub async fn run(disk: Arc<dyn Disk>, root: &str) -> Outcome {
-    for dir in ["whole", "taken", "names", "small", "lock", "bytes", "handle", "staging"] {
+    for dir in ["whole", "taken", "names", "small", "lock", "bytes", "handle", "staging", "views"] {
         did(disk.make_dir(&format!("{root}/{dir}")), "make a directory")?;
     }
     did(disk.make_dir(&format!("{root}/names")), "make a directory that exists")?;
@@ -23,6 +23,7 @@ pub async fn run(disk: Arc<dyn Disk>, root: &str) -> Outcome {
     lock_has_one_owner(&*disk, &at("lock"))?;
     bytes_are_positional(&*disk, &at("bytes")).await?;
     handle_outlives_its_name(&*disk, &at("handle")).await?;
+    views_show_what_was_written(&*disk, &at("views")).await?;
     let (free, all) = did(disk.free_space(root), "ask for free space")?;
     holds(free <= all && all > 0, "free space is at most all space")
 }
@@ -139,6 +140,27 @@ async fn handle_outlives_its_name(disk: &dyn Disk, dir: &str) -> Outcome {
     let other = did(disk.open_or_create(&path), "make the name anew")?;
     same(did(other.size(), "size")?, 0, "the new file of that name")?;
     same(&did(file.read(0, 5).await, "read")?[..], b"older", "the old handle's bytes")
+}
+
+async fn views_show_what_was_written(disk: &dyn Disk, dir: &str) -> Outcome {
+    let path = format!("{dir}/a");
+    let file = did(disk.open_or_create(&path), "make a file")?;
+    did(file.write_at(0, b"0123456789"), "write")?;
+    let view = did(file.view(2, 3).await, "view")?;
+    same(&view[..], b"234", "a view")?;
+    same(did(file.view(4, 0).await, "an empty view")?.len(), 0, "the size of an empty view")?;
+    fails(file.view(8, 4).await.map(|_| ()), ErrorKind::UnexpectedEof, "a view past the end")?;
+    holds(file.view_now(8, 4).is_none(), "nothing is seen past the end")?;
+    holds(file.read_now(8, 4).is_none(), "nothing is read past the end")?;
+    // Growing a file moves no view, and new bytes are seen.
+    did(file.write_at(9_000, b"far"), "write past the end")?;
+    same(&did(file.view(9_000, 3).await, "view")?[..], b"far", "a view of new bytes")?;
+    for now in [file.view_now(9_000, 3), file.read_now(9_000, 3)].into_iter().flatten() {
+        same(&now[..], b"far", "what is in the page cache")?;
+    }
+    did(disk.remove(&path), "remove a viewed file")?;
+    drop(file);
+    same(&view[..], b"234", "a view of a file that is gone")
 }
 
 fn did<T>(result: io::Result<T>, what: &str) -> Result<T, String> {

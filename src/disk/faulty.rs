@@ -72,6 +72,11 @@ struct Script {
 }
 
 impl Script {
+    /// Then nothing is read at once: errors belong to reads that may wait.
+    fn reads_may_fail(&self) -> bool {
+        !self.unreadable.is_empty() || self.rules.iter().any(|(rule, _)| rule.call == Call::Read)
+    }
+
     fn visit(&mut self, call: Call, path: &str) -> io::Result<()> {
         self.counts.push((call, path.to_owned()));
         if self.no_space && matches!(call, Call::Create | Call::Write) {
@@ -241,7 +246,8 @@ impl FaultyFile {
         let hit = script.unreadable.iter().any(|(part, range)| {
             self.path.contains(part.as_str()) && offset < range.end && range.start < end
         });
-        if hit { Err(Fault::Broken.error(&self.path)) } else { Ok(()) }
+        let place = || format!("{}: {len} bytes at {offset}", self.path);
+        if hit { Err(Fault::Broken.error(&place())) } else { Ok(()) }
     }
 }
 
@@ -269,6 +275,27 @@ impl File for FaultyFile {
             return Box::pin(async move { Err(e) });
         }
         self.inner.read(offset, len)
+    }
+
+    fn read_now(&self, offset: u64, len: usize) -> Option<Bytes> {
+        if self.script.lock().reads_may_fail() {
+            return None;
+        }
+        self.inner.read_now(offset, len)
+    }
+
+    fn view(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>> {
+        if let Err(e) = self.may_read(offset, len) {
+            return Box::pin(async move { Err(e) });
+        }
+        self.inner.view(offset, len)
+    }
+
+    fn view_now(&self, offset: u64, len: usize) -> Option<Bytes> {
+        if self.script.lock().reads_may_fail() {
+            return None;
+        }
+        self.inner.view_now(offset, len)
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {

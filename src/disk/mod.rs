@@ -120,6 +120,25 @@ pub trait File: Send + Sync {
     /// Like `read_at`, off the broker thread.
     fn read(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>>;
 
+    /// Like `read_at` when no device has to be waited for; otherwise, and after an error, `None`.
+    fn read_now(&self, offset: u64, len: usize) -> Option<Bytes> {
+        let _ = (offset, len);
+        None
+    }
+
+    /// Like `read`, without a copy where the disk can: the bytes are the page cache's own. Only for
+    /// ranges that are never written again. A view keeps the blocks of a removed file, so whoever
+    /// holds one for long must copy it (`own`).
+    /// Errors: those of reading exactly this range.
+    fn view(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>> {
+        self.read(offset, len)
+    }
+
+    /// Like `view` when no device has to be waited for; otherwise, and after an error, `None`.
+    fn view_now(&self, offset: u64, len: usize) -> Option<Bytes> {
+        self.read_now(offset, len)
+    }
+
     /// Sets the length; new bytes read as zero.
     fn set_size(&self, size: u64) -> io::Result<()>;
 

@@ -4,12 +4,18 @@
 
 #![expect(clippy::disallowed_methods, reason = "the one place where files are touched")]
 
+mod mapping;
+
 use super::{BoxFuture, Disk, Entry, File, Fill, LockGuard, parent};
+use crate::rt::sync::Mutex;
 use crate::rt::task::blocking;
 use bytes::Bytes;
+use mapping::Mapping;
 use rustix::fs::{CWD, FallocateFlags, RenameFlags};
+use rustix::io::ReadWriteFlags;
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -18,26 +24,42 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How much of a new file is zero-filled per write. Units: bytes.
 const ZERO_CHUNK_SIZE: usize = 1024 * 1024;
 
-#[derive(Default)]
 pub struct RealDisk {
     /// Makes staging names unique within this process.
     staged: AtomicU64,
+    /// Views are of mappings; otherwise they are copies.
+    maps: bool,
+}
+
+impl Default for RealDisk {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl RealDisk {
     pub fn new() -> Self {
-        Self::default()
+        let maps = mapping::is_supported();
+        if !maps {
+            tracing::info!("this kernel cannot populate mappings: cold messages are copied");
+        }
+        RealDisk { staged: AtomicU64::new(0), maps }
+    }
+
+    /// One whose views are copies, as on a kernel that cannot populate mappings.
+    pub fn without_mappings() -> Self {
+        RealDisk { staged: AtomicU64::new(0), maps: false }
     }
 }
 
 impl Disk for RealDisk {
     fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(at(path))?;
-        Ok(RealFile::shared(file, path))
+        Ok(RealFile::shared(file, path, self.maps))
     }
 
     fn open_or_create(&self, path: &str) -> io::Result<Arc<dyn File>> {
-        Ok(RealFile::shared(open_or_make(path)?, path))
+        Ok(RealFile::shared(open_or_make(path)?, path, self.maps))
     }
 
     fn create_whole(
@@ -50,7 +72,7 @@ impl Disk for RealDisk {
         let n = self.staged.fetch_add(1, Ordering::Relaxed);
         let name = path.rsplit('/').next().unwrap_or(path);
         let staged = format!("{staging}/{name}.{}.{n}.new", std::process::id());
-        let path = path.to_owned();
+        let (path, maps) = (path.to_owned(), self.maps);
         Box::pin(async move {
             blocking(move || {
                 let made = create_whole(&path, &staged, size, fill);
@@ -58,7 +80,7 @@ impl Disk for RealDisk {
                     // The staged file may be gone already; whatever is left is of no use.
                     let _ = fs::remove_file(&staged);
                 }
-                made.map(|file| RealFile::shared(file, &path))
+                made.map(|file| RealFile::shared(file, &path, maps))
             })
             .await?
         })
@@ -125,14 +147,43 @@ struct RealLock {
 }
 impl LockGuard for RealLock {}
 
+#[derive(Clone)]
 struct RealFile {
     file: Arc<fs::File>,
     path: Arc<str>,
+    maps: bool,
+    /// Made on the first view; it goes when this handle and all views are gone.
+    mapping: Arc<Mutex<Option<Arc<Mapping>>>>,
 }
 
 impl RealFile {
-    fn shared(file: fs::File, path: &str) -> Arc<dyn File> {
-        Arc::new(RealFile { file: Arc::new(file), path: path.into() })
+    fn shared(file: fs::File, path: &str, maps: bool) -> Arc<dyn File> {
+        let mapping = Arc::default();
+        Arc::new(RealFile { file: Arc::new(file), path: path.into(), maps, mapping })
+    }
+
+    /// The mapping that holds the range, and the range in it.
+    fn mapping(&self, offset: u64, len: usize) -> io::Result<(Arc<Mapping>, Range<usize>)> {
+        let stat = rustix::fs::fstat(&self.file).map_err(|e| at(&self.path)(e.into()))?;
+        let size = stat.st_size.unsigned_abs();
+        let end = offset.saturating_add(len as u64);
+        if end > size {
+            return Err(past_the_end(&self.path, offset, len));
+        }
+        let mut slot = self.mapping.lock();
+        let mapping = match &*slot {
+            Some(mapping) if mapping.size() as u64 >= end => mapping.clone(),
+            _ => {
+                let mapping = Mapping::new(&self.file, size).map_err(at(&self.path))?;
+                slot.insert(mapping).clone()
+            }
+        };
+        Ok((mapping, offset as usize..end as usize))
+    }
+
+    fn view_populated(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let (mapping, range) = self.mapping(offset, len)?;
+        mapping.view(range).map_err(unreadable(&self.path, offset, len))
     }
 }
 
@@ -160,6 +211,30 @@ impl File for RealFile {
         Box::pin(async move { blocking(move || read_exactly(&file, &path, offset, len)).await? })
     }
 
+    fn read_now(&self, offset: u64, len: usize) -> Option<Bytes> {
+        let mut bytes = vec![0; len];
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        // Fewer bytes come where the page cache ends.
+        let read = rustix::io::preadv2(&self.file, &mut slices, offset, ReadWriteFlags::NOWAIT);
+        (read == Ok(len)).then(|| bytes.into())
+    }
+
+    fn view(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>> {
+        if !self.maps || len == 0 {
+            return self.read(offset, len);
+        }
+        let file = self.clone();
+        Box::pin(async move { blocking(move || file.view_populated(offset, len)).await? })
+    }
+
+    fn view_now(&self, offset: u64, len: usize) -> Option<Bytes> {
+        if !self.maps || len == 0 {
+            return self.read_now(offset, len);
+        }
+        let (mapping, range) = self.mapping(offset, len).ok()?;
+        mapping.view_now(range)
+    }
+
     fn set_size(&self, size: u64) -> io::Result<()> {
         self.file.set_len(size).map_err(at(&self.path))
     }
@@ -179,6 +254,11 @@ fn at(path: &str) -> impl Fn(io::Error) -> io::Error + '_ {
     move |e| io::Error::new(e.kind(), format!("{path}: {e}"))
 }
 
+/// Says which bytes could not be read.
+fn unreadable(path: &str, offset: u64, len: usize) -> impl Fn(io::Error) -> io::Error + '_ {
+    move |e| io::Error::new(e.kind(), format!("{path}: {len} bytes at {offset}: {e}"))
+}
+
 fn open_or_make(path: &str) -> io::Result<fs::File> {
     let mut how = OpenOptions::new();
     how.read(true).write(true).create(true).truncate(false);
@@ -188,12 +268,16 @@ fn open_or_make(path: &str) -> io::Result<fs::File> {
 fn read_exactly(file: &fs::File, path: &str, offset: u64, len: usize) -> io::Result<Bytes> {
     // Asked before the buffer is made: a length taken from a broken file must not cost memory.
     if offset.saturating_add(len as u64) > file.metadata().map_err(at(path))?.len() {
-        let what = format!("{path}: {len} bytes at {offset} reach past the end");
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+        return Err(past_the_end(path, offset, len));
     }
     let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, offset).map_err(at(path))?;
+    file.read_exact_at(&mut bytes, offset).map_err(unreadable(path, offset, len))?;
     Ok(bytes.into())
+}
+
+fn past_the_end(path: &str, offset: u64, len: usize) -> io::Error {
+    let what = format!("{path}: {len} bytes at {offset} reach past the end");
+    io::Error::new(io::ErrorKind::UnexpectedEof, what)
 }
 
 fn create_whole(path: &str, staged: &str, size: u64, fill: Fill) -> io::Result<fs::File> {

@@ -7,6 +7,7 @@
 //! Invariant: decoding checks what it hands out, so a `View` can be read without further checks.
 
 pub mod checkpoint;
+pub mod checksum;
 pub mod consume_queue_unit;
 pub mod floor;
 pub mod message_batch;

@@ -6,13 +6,15 @@ use super::events::{Stats, StoreEvents};
 use super::open_files::OpenFiles;
 use super::options::Options;
 use super::read::{ColdRead, Read, ReadLimits};
+use super::scrub::FoundRot;
 use super::select::select;
 use super::shared::{Shared, bounds_of};
 use super::tail_cache::Joined;
 use super::task::log_writer::LogWriter;
 use super::task::queue_writer::QueueWriter;
-use super::task::{StoreStop, cold_read, delete, floor_writer, recover, search, shutdown};
+use super::task::{StoreStop, cold_read, delete, floor_writer, recover, scrub, search, shutdown};
 use crate::disk::Disk;
+use crate::format::consume_queue_unit::QueueUnit;
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, WallMillis};
 use crate::rt::sync::{Mutex, Notify, Semaphore, watch};
 use crate::rt::task::TaskGroup;
@@ -66,6 +68,7 @@ impl Store {
         group.spawn(ending(shared.clone(), LogWriter::new(shared.clone(), end).run(stop())));
         group.spawn(ending(shared.clone(), QueueWriter::new(shared.clone()).run(stop())));
         group.spawn(ending(shared.clone(), floor_writer::run(shared.clone(), stop())));
+        group.spawn(ending(shared.clone(), scrub::run(shared.clone(), stop())));
         Ok((store, report))
     }
 
@@ -119,19 +122,23 @@ impl Store {
         let Some((slot, queue)) = queue else {
             return Read::Ready(bounds.empty(super::ReadStatus::NoMessageInQueue, 0));
         };
-        let cold = || ColdRead::new(self.shared.clone(), key.clone(), slot, from.0, *limits);
-        if from.0 < queue.base() {
-            return Read::Cold(cold());
-        }
-        let entries = queue.entries(from.0);
-        let selected = select(&bounds, &self.shared.options, limits, from.0, entries, filter);
-        let mut joined = Joined::default();
-        for unit in &selected.picked {
-            if !joined.add(&state.cache, unit.physical_offset.0, unit.size as usize) {
-                return Read::Cold(cold());
+        if from.0 >= queue.base() {
+            let entries = queue.entries(from.0);
+            let selected = select(&bounds, &self.shared.options, limits, from.0, entries, filter);
+            let mut joined = Joined::default();
+            let is_held = |unit: &QueueUnit| {
+                joined.add(&state.cache, unit.physical_offset.0, unit.size as usize)
+            };
+            if selected.picked.iter().all(is_held) {
+                return Read::Ready(cold_read::answer(&bounds, selected, joined.finish()));
             }
         }
-        Read::Ready(cold_read::answer(&bounds, selected, joined.finish()))
+        drop(guard);
+        let cold = ColdRead::new(self.shared.clone(), key.clone(), slot, from.0, *limits);
+        match cold.now(filter) {
+            Some(answer) => Read::Ready(answer),
+            None => Read::Cold(cold),
+        }
     }
 
     /// The oldest offset that can be read; 0 for an unknown queue.
@@ -176,6 +183,10 @@ impl Store {
     pub async fn delete_topic(&self, topic: &str) -> Result<(), Error> {
         delete::topic(&self.shared, topic).await
     }
+    /// Rot in sealed commit log files, as far as the scrub has found it.
+    pub fn rot(&self) -> Vec<FoundRot> {
+        self.shared.state.lock().rot.clone()
+    }
     pub fn stats(&self) -> Stats {
         self.shared.state.lock().stats()
     }
@@ -187,8 +198,8 @@ impl Store {
     }
 }
 
-/// Log writer, queue writer, floor writer.
-const TASK_COUNT: usize = 3;
+/// Log writer, queue writer, floor writer, scrub.
+const TASK_COUNT: usize = 4;
 
 async fn ending(shared: Arc<Shared>, work: impl Future<Output = ()> + Send) {
     work.await;

@@ -38,4 +38,6 @@ pub struct Stats {
     pub entries_unwritten: usize,
     /// Errors on derived files since the start.
     pub derived_errors: u64,
+    /// Units: places of rot that the scrub found in commit log files that are still there.
+    pub rot: usize,
 }

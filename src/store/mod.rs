@@ -34,12 +34,14 @@ mod flush;
 mod open_files;
 mod queue_files;
 mod recovery;
+pub mod scrub;
 mod segment;
 mod select;
 mod shared;
 mod snapshot;
 mod state;
 mod tail_cache;
+pub mod walk;
 
 pub mod driver;
 mod task;
@@ -48,5 +50,5 @@ pub use append::{Append, AppendError, Appended, BatchMember, Outcome, Rejection,
 pub use driver::Store;
 pub use error::{Error, RecoveryReport, Rot};
 pub use events::{Arrival, Stats, StoreEvents};
-pub use options::{FlushMode, Options, Visibility};
+pub use options::{FlushMode, Options, ReadMode, Visibility};
 pub use read::{ColdRead, Read, ReadLimits, ReadResult, ReadStatus};

@@ -19,6 +19,15 @@ pub enum Visibility {
     Written,
 }
 
+/// How records that left the tail cache are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadMode {
+    /// As views of the page cache, where the disk has them.
+    Map,
+    /// As copies.
+    Pread,
+}
+
 /// Every bound of the store, with its unit.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -30,6 +39,8 @@ pub struct Options {
     pub owner: String,
     pub flush: FlushMode,
     pub visibility: Visibility,
+    /// `readMode`.
+    pub read_mode: ReadMode,
     /// `mappedFileSizeCommitLog`. Units: bytes.
     pub segment_size_bytes: u64,
     /// `mappedFileSizeConsumeQueue`, in entries of 20 bytes. Units: entries of one file.
@@ -86,6 +97,12 @@ pub struct Options {
     /// `checkCRCOnRecover` cannot be switched off here; this bounds one read of the scan.
     /// Units: bytes.
     pub recovery_read_size_bytes: usize,
+    /// `scrubRateBytesPerSecond`: how fast sealed segments are read again; 0 is never.
+    pub scrub_rate_bytes: u64,
+    /// `scrubInterval`: a sealed segment is compared with its checksums this often.
+    pub scrub_interval: Duration,
+    /// How often the scrub looks for new sealed segments.
+    pub scrub_look_interval: Duration,
 }
 
 impl Options {
@@ -100,6 +117,7 @@ impl Options {
             owner: String::new(),
             flush: FlushMode::Async,
             visibility: Visibility::Ackable,
+            read_mode: ReadMode::Map,
             segment_size_bytes: 1 << 30,
             queue_file_entries: 300_000,
             record_size_max_bytes: 4 << 20,
@@ -128,6 +146,9 @@ impl Options {
             memory_size_bytes: 2 << 30,
             delay_levels_ms: levels.into_iter().chain(minutes).collect(),
             recovery_read_size_bytes: 1 << 20,
+            scrub_rate_bytes: 4 << 20,
+            scrub_interval: Duration::from_secs(14 * 86_400),
+            scrub_look_interval: Duration::from_secs(10),
         }
     }
 
@@ -142,9 +163,12 @@ impl Options {
             queue_run_interval: ms(5, 300),
             checkpoint_interval: ms(50, 20_000),
             floor_interval: ms(5, 1000),
+            scrub_interval: ms(200, 4000),
+            scrub_look_interval: ms(20, 1000),
             ..Options::new(root)
         };
         options.flush = *rng.pick(&[FlushMode::Async, FlushMode::Sync]);
+        options.read_mode = *rng.pick(&[ReadMode::Map, ReadMode::Map, ReadMode::Pread]);
         options.segment_size_bytes = 512 * rng.between(16, 256);
         options.queue_file_entries = rng.between(4, 400);
         options.record_size_max_bytes = (options.segment_size_bytes as usize - 8).min(64 << 10);
@@ -159,6 +183,7 @@ impl Options {
         options.read_scan_max = rng.between(8, 800) as usize;
         options.memory_size_bytes = rng.between(8 << 10, 1 << 20);
         options.recovery_read_size_bytes = rng.between(512, 16 << 10) as usize;
+        options.scrub_rate_bytes = rng.between(256 << 10, 8 << 20);
         options
     }
 

@@ -8,6 +8,7 @@ use super::dispatch::{self, Entry};
 use super::events::{Arrival, Stats};
 use super::flush::Flush;
 use super::options::Options;
+use super::scrub::FoundRot;
 use super::segment::Segments;
 use super::snapshot::{NO_ENTRY, Row, TopicFloors};
 use super::tail_cache::TailCache;
@@ -46,6 +47,8 @@ pub struct State {
     /// than the last one until recovery has written them again.
     pub queues_suspect: bool,
     pub topic_floors: TopicFloors,
+    /// What the scrub found.
+    pub rot: Vec<FoundRot>,
     /// Queue files written since they were last synced: (slot, start of the file in bytes).
     pub dirty_files: BTreeSet<(Slot, u64)>,
 }
@@ -77,6 +80,7 @@ impl State {
             snapshot_at: None,
             queues_suspect: false,
             topic_floors: TopicFloors::default(),
+            rot: Vec::new(),
             dirty_files: BTreeSet::new(),
         }
     }
@@ -301,6 +305,7 @@ impl State {
             poisoned: self.poison.is_some(),
             entries_unwritten: self.queues.unwritten(),
             derived_errors: self.derived_errors,
+            rot: self.rot.len(),
         }
     }
 }

@@ -19,6 +19,29 @@ fn real_disk_keeps_the_contract() {
 }
 
 #[test]
+fn real_disk_without_mappings_keeps_the_contract() {
+    run_suite(Arc::new(RealDisk::without_mappings()));
+}
+
+#[test]
+fn a_view_of_a_file_cut_short_is_an_error_and_not_a_signal() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    let disk = RealDisk::new();
+    let file = disk.open_or_create(path.to_str().unwrap()).unwrap();
+    file.write_at(0, &[7; 100_000]).unwrap();
+    block_on(async {
+        assert_eq!(file.view(50_000, 4).await.unwrap()[..], [7; 4]);
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(8192).unwrap();
+        // The length is looked at, and would be too late if it changed after that.
+        assert!(file.view_now(50_000, 4).is_none());
+        let e = file.view(50_000, 4).await.unwrap_err();
+        assert!(e.to_string().contains("4 bytes at 50000"), "{e}");
+        assert_eq!(file.view(8_000, 100).await.unwrap()[..], [7; 100]);
+    });
+}
+
+#[test]
 fn faulty_disk_without_a_script_keeps_the_contract() {
     run_suite(Arc::new(FaultyDisk::new(Arc::new(RealDisk::new()))));
 }

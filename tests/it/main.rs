@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod bad_input;
+mod bad_sector;
 mod boot;
 mod broker;
 mod broker_faults;
@@ -12,5 +13,6 @@ mod disk;
 mod namesrv;
 mod net;
 mod remoting;
+mod scrub;
 mod store;
 mod under_load;

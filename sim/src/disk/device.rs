@@ -1,6 +1,7 @@
 //! The disk as a running process sees it, and the levers the world pulls.
 
 use super::platter::{Inode, Platter, Snapshot, broken};
+use super::views::View;
 use super::{Habits, PowerCut, Rates};
 use crate::trace;
 use hotfire::disk::{BoxFuture, Disk, Entry, File, Fill, LockGuard, parent};
@@ -12,11 +13,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-struct Shared {
+pub(super) struct Shared {
     /// The machine's name, for the trace.
     machine: String,
     clock: Clock,
-    platter: Mutex<Platter>,
+    pub platter: Mutex<Platter>,
 }
 
 /// One machine's disk. Cloning shares it.
@@ -76,6 +77,25 @@ impl SimDisk {
     /// Syncs take so many times as long as usual.
     pub fn set_slow(&self, times: u64) {
         self.0.platter.lock().slow = times;
+    }
+
+    /// From now on the bytes of one file cannot be read; `None` heals it.
+    pub fn set_bad(&self, bad: Option<(String, std::ops::Range<usize>)>) {
+        self.0.platter.lock().bad = bad;
+    }
+
+    /// Whether reading may fail: always when errors are drawn, else where the bad bytes are.
+    pub fn may_fail_at(&self, path: &str, bytes: std::ops::Range<usize>) -> bool {
+        let platter = self.0.platter.lock();
+        let is_bad = platter.bad.as_ref().is_some_and(|(file, bad)| {
+            file == path && bytes.start < bad.end && bad.start < bytes.end
+        });
+        platter.rates.read > 0.0 || is_bad
+    }
+
+    /// What went against the promise of a view, if anything did.
+    pub fn broken_view(&self) -> Option<String> {
+        self.0.platter.lock().views.broken()
     }
 
     /// A directory that was there before the machine was switched on.
@@ -375,6 +395,10 @@ impl Handle {
         self.shared.call(self.epoch, work)
     }
 
+    fn may_fail(&self) -> bool {
+        self.call(|p| Ok(p.rates.read > 0.0 || p.bad.is_some())).unwrap_or(true)
+    }
+
     async fn sync_from(&self, taken: Snapshot) -> io::Result<()> {
         self.shared.device_time().await;
         let done = self.call(|p| p.finish_sync(&self.path, self.node, taken));
@@ -397,6 +421,18 @@ impl Drop for Handle {
 }
 
 struct SimFile(Arc<Handle>);
+
+impl SimFile {
+    /// Makes bytes just read a view of where they were read.
+    fn see(&self, offset: u64, bytes: bytes::Bytes) -> io::Result<bytes::Bytes> {
+        let h = &*self.0;
+        if !h.call(|p| Ok(p.habits.views))? {
+            return Ok(bytes);
+        }
+        let view = View::new(&h.shared, h.node, offset as usize, bytes.to_vec());
+        Ok(bytes::Bytes::from_owner(view))
+    }
+}
 
 impl File for SimFile {
     fn size(&self) -> io::Result<u64> {
@@ -435,6 +471,27 @@ impl File for SimFile {
             hotfire::rt::task::yield_now().await;
             file.read_at(offset, len)
         })
+    }
+
+    fn read_now(&self, offset: u64, len: usize) -> Option<bytes::Bytes> {
+        let h = &*self.0;
+        let is_cached = h.call(|p| Ok(p.rng.chance(0.5))).unwrap_or(false);
+        if !is_cached || h.may_fail() {
+            return None;
+        }
+        self.read_at(offset, len).ok()
+    }
+
+    fn view(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<bytes::Bytes>> {
+        let file = SimFile(self.0.clone());
+        Box::pin(async move {
+            hotfire::rt::task::yield_now().await;
+            file.see(offset, file.read_at(offset, len)?)
+        })
+    }
+
+    fn view_now(&self, offset: u64, len: usize) -> Option<bytes::Bytes> {
+        self.see(offset, self.read_now(offset, len)?).ok()
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {

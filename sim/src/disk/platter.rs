@@ -1,5 +1,6 @@
 //! The state of one disk and what crashes do to it. No waiting happens here.
 
+use super::views::Views;
 use super::{PAGE, SECTOR};
 use hotfire::disk::Entry;
 use hotfire::disk::parent;
@@ -23,6 +24,9 @@ pub struct Habits {
     pub sync_us: (u64, u64),
     /// Units: bytes.
     pub capacity: u64,
+    /// Reads through a view share the page cache's memory; otherwise they are copies.
+    #[serde(default)]
+    pub views: bool,
 }
 
 impl Default for Habits {
@@ -33,6 +37,7 @@ impl Default for Habits {
             writeback: 0.02,
             sync_us: (300, 3_000),
             capacity: 1 << 30,
+            views: false,
         }
     }
 }
@@ -117,6 +122,9 @@ pub(super) struct Platter {
     pending: Vec<(u64, Change)>,
     locks: BTreeMap<String, u64>,
     pub syncs: u64,
+    pub views: Views,
+    /// A file and its bytes that cannot be read.
+    pub bad: Option<(String, std::ops::Range<usize>)>,
 }
 
 fn error(kind: ErrorKind, path: &str, what: &str) -> io::Error {
@@ -198,6 +206,8 @@ impl Platter {
             pending: Vec::new(),
             locks: BTreeMap::new(),
             syncs: 0,
+            views: Views::default(),
+            bad: None,
         }
     }
 
@@ -487,6 +497,7 @@ impl Platter {
             n.cache[at..end].copy_from_slice(data);
             n.dirty.extend(sectors(at, end).map(|s| (s, version)));
         }
+        self.views.on_change(path, node, &self.nodes[&node].cache);
         if self.rng.chance(self.habits.writeback) {
             self.write_back_one_page(node);
         }
@@ -525,6 +536,13 @@ impl Platter {
             mark("disk: read failed");
             return Err(broken(path));
         }
+        let is_bad = |(file, bytes): &(String, std::ops::Range<usize>)| {
+            file == path && at < bytes.end && bytes.start < at.saturating_add(len)
+        };
+        if self.bad.as_ref().is_some_and(is_bad) {
+            mark("disk: bad sector");
+            return Err(broken(path));
+        }
         let cache = &self.node(node).cache;
         match at.checked_add(len) {
             Some(end) if end <= cache.len() => Ok(cache[at..end].to_vec()),
@@ -548,6 +566,7 @@ impl Platter {
         n.cache.resize(size, 0);
         n.allocated.resize(size.div_ceil(PAGE), false);
         n.modified_ms = now_ms;
+        self.views.on_change("a resized file", node, &self.nodes[&node].cache);
     }
 
     pub fn start_sync(&mut self, node: Inode) -> Snapshot {
@@ -603,6 +622,7 @@ impl Platter {
     pub fn process_crash(&mut self) {
         self.epoch += 1;
         self.locks.clear();
+        self.views.clear();
         self.nodes.values_mut().for_each(|n| n.handles = 0);
         let all: Vec<Inode> = self.nodes.keys().copied().collect();
         all.into_iter().for_each(|node| self.forget(node));
@@ -611,6 +631,7 @@ impl Platter {
     pub fn power_loss(&mut self) -> PowerCut {
         mark("disk: power loss");
         self.epoch += 1;
+        self.views.clear();
         self.locks.clear();
         let mut cut = PowerCut::default();
         self.lose_names(&mut cut);

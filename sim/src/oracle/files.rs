@@ -83,6 +83,17 @@ pub fn log(disk: &SimDisk, dir: &str) -> Log {
     log
 }
 
+/// The file that holds a byte of the log, and where in it.
+pub fn place(disk: &SimDisk, dir: &str, physical: u64) -> Option<(String, usize)> {
+    let below = format!("{dir}/");
+    let holds = |path: String| {
+        let base = path.strip_prefix(&below)?.parse::<u64>().ok()?;
+        let at = usize::try_from(physical.checked_sub(base)?).ok()?;
+        (at < disk.peek(&path)?.len()).then_some((path, at))
+    };
+    disk.files().into_iter().find_map(holds)
+}
+
 /// Reads records to the end of one file, or to the log's end; returns how far it came.
 fn scan(base: u64, bytes: &[u8], log: &mut Log) -> usize {
     let mut at = 0;

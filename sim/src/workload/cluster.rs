@@ -132,6 +132,7 @@ impl ClusterHouse {
                     FaultKind::SyncErrors
                         | FaultKind::WriteErrors
                         | FaultKind::ReadErrors
+                        | FaultKind::BadSector
                         | FaultKind::NoSpace
                         | FaultKind::SlowDisk
                 )

@@ -18,8 +18,8 @@ pub(super) const HOTFIRE: &[Key] = keys! {
         "When consumers see a record: once its send may be answered, or as 4.9.3 once written.";
     choice onStoreFailure = "exit" [one_of(&["exit", "readonly"]) refused(POISON)]
         "What follows a failed write or sync of the log: the process ends, or serves reads only.";
-    choice readMode = "pread" [one_of(&["pread", "map"]) refused(READ_MODE)]
-        "How cold messages are read.";
+    choice readMode = "map" [one_of(&["map", "pread"]) used("store")]
+        "Messages that left memory are read as views of the page cache (Linux 5.14), or copied.";
     int ioThreads = "0" [range(0, 64) later(IO_THREADS)]
         "Threads that only frame, scan and write; 0 keeps all on the broker thread.";
     int httpPort = "0" [range(0, 65535) later(HTTP)]
@@ -28,6 +28,10 @@ pub(super) const HOTFIRE: &[Key] = keys! {
         "Who may send requests that change the broker.";
     text haAllowedPeers = "" [later(HA)]
         "Addresses that may open an HA connection; unset: registered for this name, and loopback.";
+    long scrubRateBytesPerSecond = "4194304" [unit("B") used("store")]
+        "How fast finished commit log files are read again to find rot; 0 is never.";
+    int scrubInterval = "14" [range(1, 3650) unit("d") used("store")]
+        "Every finished commit log file is compared with its checksums this often.";
     long requestBytesMax = "268435456" [at_least(1048576) unit("B") used("remoting")]
         "Bytes of requests in flight over all connections.";
     int connectionsMax = "50000" [at_least(1) used("remoting")]

@@ -1,10 +1,12 @@
 //! A read that must wait for files.
 
 use super::queue_file;
+use crate::disk::File;
 use crate::format::consume_queue_unit::{QueueUnit, SIZE};
 use crate::format::message_unit::MAGIC;
 use crate::model::{QueueKey, QueueOffset};
 use crate::store::consume_queue::Slot;
+use crate::store::options::ReadMode;
 use crate::store::queue_files;
 use crate::store::read::{ReadLimits, ReadResult, ReadStatus};
 use crate::store::select::{Bounds, Selection, select};
@@ -16,6 +18,12 @@ use std::sync::Arc;
 
 /// Records this close to each other are fetched in one read. Units: bytes.
 const GAP_MAX: u64 = 4096;
+
+/// The same for views, of which what lies between costs nothing but its pages. Units: bytes.
+const VIEW_GAP_MAX: u64 = 16 << 10;
+
+/// And one read is not longer, unless a record is. Units: bytes.
+const RUN_SIZE_MAX: u64 = 1 << 20;
 
 /// A planned read; run it off the hot path.
 pub struct ColdRead {
@@ -43,31 +51,100 @@ impl ColdRead {
         ColdRead { shared, key, slot, from, limits }
     }
 
+    /// The answer when everything it needs is in the page cache. Nothing waits here.
+    pub(in crate::store) fn now(&self, filter: &dyn Fn(i64) -> bool) -> Option<ReadResult> {
+        let mut count = self.first_count();
+        let (bounds, picked) = loop {
+            let entries = match entry_source(&self.shared, &self.key, self.slot, self.from, count) {
+                Ok(EntrySource::Memory(units)) => units,
+                Ok(EntrySource::File(file, at, size)) => {
+                    queue_files::decode(&file.read_now(at, size)?)
+                }
+                Err(_) => return None,
+            };
+            match self.choose(&entries, count, filter) {
+                Choice::Answer(answer) => return Some(answer),
+                Choice::Picked(bounds, picked) => break (bounds, picked),
+                Choice::More => count = self.scan_count(),
+            }
+        };
+        let mut parts = Parts::default();
+        for run in runs(&self.shared, &picked.picked).ok()? {
+            let bytes = match self.shared.options.read_mode {
+                ReadMode::Map => run.file.view_now(run.offset, run.len)?,
+                ReadMode::Pread => run.file.read_now(run.offset, run.len)?,
+            };
+            parts.add(run.at, &bytes, run.units);
+        }
+        Some(self.answer(&bounds, picked, parts))
+    }
+
     /// Errors: the device's. Only this read fails; another range may be readable.
     pub async fn run(self, filter: &(dyn Fn(i64) -> bool + Sync)) -> io::Result<ReadResult> {
+        let mut count = self.first_count();
+        loop {
+            let entries = entries(&self.shared, &self.key, self.slot, self.from, count).await?;
+            let (bounds, mut picked) = match self.choose(&entries, count, &|code| filter(code)) {
+                Choice::Answer(answer) => return Ok(answer),
+                Choice::Picked(bounds, picked) => (bounds, picked),
+                Choice::More => {
+                    count = self.scan_count();
+                    continue;
+                }
+            };
+            let parts = match records(&self.shared, &picked.picked).await {
+                Ok(parts) => parts,
+                Err(_) => {
+                    let (parts, readable) = one_by_one(&self.shared, &picked.picked).await?;
+                    let limits = ReadLimits { count: readable };
+                    let (options, code) = (&self.shared.options, |code| filter(code));
+                    picked = select(&bounds, options, &limits, self.from, entries.iter(), &code);
+                    parts
+                }
+            };
+            return Ok(self.answer(&bounds, picked, parts));
+        }
+    }
+
+    /// Entries looked at first: as many as can be taken when all match.
+    fn first_count(&self) -> usize {
+        self.limits.count.min(self.shared.options.read_hot_count_max).max(1)
+    }
+
+    /// Entries looked at when the first did not fill the answer.
+    fn scan_count(&self) -> usize {
+        self.shared.options.read_scan_max.max(self.limits.count)
+    }
+
+    /// Selects from the first `count` entries of the read, or from fewer when a file ends.
+    fn choose(&self, entries: &[QueueUnit], count: usize, filter: &dyn Fn(i64) -> bool) -> Choice {
         let shared = &self.shared;
-        let count = shared.options.read_scan_max.max(self.limits.count);
-        let entries = entries(shared, &self.key, self.slot, self.from, count).await?;
         let bounds = bounds_of(&shared.state.lock(), &self.key).1;
         if let Some(answer) = bounds.outside(self.from) {
-            return Ok(answer);
+            return Choice::Answer(answer);
         }
-        let options = &shared.options;
         let picked =
-            select(&bounds, options, &self.limits, self.from, entries.iter(), &|code| filter(code));
-        if picked.picked.is_empty() && picked.next == self.from {
-            return Ok(bounds.empty(ReadStatus::OffsetFoundNull, self.next_file()));
+            select(&bounds, &shared.options, &self.limits, self.from, entries.iter(), filter);
+        let all_taken = picked.next == self.from + count as u64;
+        if all_taken && picked.picked.len() < self.first_count() && count < self.scan_count() {
+            return Choice::More;
         }
-        let parts = records(shared, &picked.picked).await?;
+        if picked.picked.is_empty() && picked.next == self.from {
+            return Choice::Answer(bounds.empty(ReadStatus::OffsetFoundNull, self.next_file()));
+        }
+        Choice::Picked(bounds, picked)
+    }
+
+    fn answer(&self, bounds: &Bounds, picked: Selection, parts: Parts) -> ReadResult {
         if parts.count < picked.picked.len() {
             crate::rt::probe!("store: a queue entry did not lead to its record");
-            shared.state.lock().derived_errors += 1;
+            self.shared.state.lock().derived_errors += 1;
         }
-        let mut answer = answer(&bounds, picked, (parts.parts, parts.size, parts.count));
+        let mut answer = answer(bounds, picked, (parts.parts, parts.size, parts.count));
         if answer.count == 0 && answer.status == ReadStatus::Found {
             answer.status = ReadStatus::MessageWasRemoving;
         }
-        Ok(answer)
+        answer
     }
 
     /// The first entry of the next queue file. Source: ConsumeQueue#rollNextFile (4.9.3).
@@ -75,6 +152,15 @@ impl ColdRead {
         let per_file = self.shared.options.queue_file_entries;
         self.from + per_file - self.from % per_file
     }
+}
+
+/// What a look at some entries comes to.
+enum Choice {
+    /// No record is needed.
+    Answer(ReadResult),
+    Picked(Bounds, Selection),
+    /// Too few of them matched: more are to be looked at.
+    More,
 }
 
 pub(in crate::store) fn answer(
@@ -94,6 +180,41 @@ pub(in crate::store) fn answer(
     }
 }
 
+/// Where entries are read from.
+enum EntrySource {
+    Memory(Vec<QueueUnit>),
+    /// The file, where in it, and how much. Units: bytes.
+    File(Arc<dyn File>, u64, usize),
+}
+
+fn entry_source(
+    shared: &Shared,
+    key: &QueueKey,
+    slot: Slot,
+    from: u64,
+    count: usize,
+) -> io::Result<EntrySource> {
+    let none = Ok(EntrySource::Memory(Vec::new()));
+    let in_files = {
+        let state = shared.state.lock();
+        let Some(queue) = state.queues.get(slot) else { return none };
+        if from >= queue.base() {
+            let units = queue.entries(from).take(count).copied();
+            return Ok(EntrySource::Memory(units.collect()));
+        }
+        queue.in_files
+    };
+    let options = &shared.options;
+    let (base, at) = queue_files::place(options, from);
+    let left = queue_files::file_size(options) - at;
+    let count = (count as u64).min(in_files - from).min(left / SIZE as u64);
+    match queue_file::open(shared, key, slot, base) {
+        Ok(file) => Ok(EntrySource::File(file, at, count as usize * SIZE)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => none,
+        Err(e) => Err(e),
+    }
+}
+
 /// Visible entries of a queue from `from` on, at most `count`: from memory, or those of one file.
 pub(in crate::store) async fn entries(
     shared: &Shared,
@@ -102,24 +223,16 @@ pub(in crate::store) async fn entries(
     from: u64,
     count: usize,
 ) -> io::Result<Vec<QueueUnit>> {
-    let in_files = {
-        let state = shared.state.lock();
-        let Some(queue) = state.queues.get(slot) else { return Ok(Vec::new()) };
-        if from >= queue.base() {
-            return Ok(queue.entries(from).take(count).copied().collect());
+    match entry_source(shared, key, slot, from, count)? {
+        EntrySource::Memory(units) => Ok(units),
+        EntrySource::File(file, at, size) => {
+            let bytes = match file.read_now(at, size) {
+                Some(bytes) => bytes,
+                None => file.read(at, size).await?,
+            };
+            Ok(queue_files::decode(&bytes))
         }
-        queue.in_files
-    };
-    let options = &shared.options;
-    let (base, at) = queue_files::place(options, from);
-    let left = queue_files::file_size(options) - at;
-    let count = (count as u64).min(in_files - from).min(left / SIZE as u64);
-    let file = match queue_file::open(shared, key, slot, base) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e),
-    };
-    Ok(queue_files::decode(&file.read(at, count as usize * SIZE).await?))
+    }
 }
 
 /// Records as parts of a reply.
@@ -131,6 +244,12 @@ struct Parts {
 }
 
 impl Parts {
+    fn append(&mut self, later: Parts) {
+        self.parts.extend(later.parts);
+        self.size += later.size;
+        self.count += later.count;
+    }
+
     /// Adds the records of `run`, which `bytes` from `at` on hold. One that is not where its entry
     /// says is left out.
     fn add(&mut self, at: u64, bytes: &Bytes, run: &[QueueUnit]) {
@@ -163,31 +282,75 @@ fn is_record(bytes: &[u8], unit: &QueueUnit) -> bool {
         && field(28, &unit.physical_offset.0.to_be_bytes())
 }
 
-/// Fetches the records of `units`; neighbours come in one read.
-async fn records(shared: &Shared, units: &[QueueUnit]) -> io::Result<Parts> {
-    let mut parts = Parts::default();
+/// Records that are fetched in one read.
+struct Run<'a> {
+    file: Arc<dyn File>,
+    /// Where the first begins in the log, and in its file.
+    at: u64,
+    offset: u64,
+    /// Units: bytes.
+    len: usize,
+    units: &'a [QueueUnit],
+}
+
+/// The runs of `units`. What is not in the log, or reaches past a file's end, is in none.
+fn runs<'a>(shared: &Shared, units: &'a [QueueUnit]) -> io::Result<Vec<Run<'a>>> {
+    let mut state = shared.state.lock();
+    let (size, visible) = (state.segments.size(), state.flush.visible());
+    let gap_max = match shared.options.read_mode {
+        ReadMode::Map => VIEW_GAP_MAX,
+        ReadMode::Pread => GAP_MAX,
+    };
+    let mut runs = Vec::new();
     let mut rest = units;
     while let Some(first) = rest.first() {
         let at = first.physical_offset.0;
-        let (base, end_of_file) = {
-            let state = shared.state.lock();
-            let base = state.segments.base_of(at);
-            (base, (base + state.segments.size()).min(state.flush.visible()))
-        };
+        let base = state.segments.base_of(at);
+        let limit = (base + size).min(visible);
         let near = |pair: &[QueueUnit]| {
             let (before, after) = (pair[0].end().0, pair[1].physical_offset.0);
-            before <= after && after - before <= GAP_MAX && pair[1].end().0 <= end_of_file
+            let end = pair[1].end().0;
+            before <= after && after - before <= gap_max && end <= limit.min(at + RUN_SIZE_MAX)
         };
         let count = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
-        let (run, later) = rest.split_at(count);
+        let (units, later) = rest.split_at(count);
         rest = later;
-        let end = run[count - 1].end().0;
-        if end > end_of_file || !shared.state.lock().segments.holds(at) {
+        let end = units[count - 1].end().0;
+        if end > limit || !state.segments.holds(at) {
             continue;
         }
-        let file = shared.state.lock().segments.file(&*shared.disk, at)?;
-        let bytes = file.read(at - base, (end - at) as usize).await?;
-        parts.add(at, &bytes, run);
+        let file = state.segments.file(&*shared.disk, at)?;
+        runs.push(Run { file, at, offset: at - base, len: (end - at) as usize, units });
+    }
+    Ok(runs)
+}
+
+/// Fetches the records of `units`.
+async fn records(shared: &Shared, units: &[QueueUnit]) -> io::Result<Parts> {
+    let mut parts = Parts::default();
+    for run in runs(shared, units)? {
+        let (offset, len) = (run.offset, run.len);
+        let bytes = match shared.options.read_mode {
+            ReadMode::Map => run.file.view(offset, len).await?,
+            ReadMode::Pread => run.file.read(offset, len).await?,
+        };
+        parts.add(run.at, &bytes, run.units);
     }
     Ok(parts)
+}
+
+/// A read over several records failed: those before the unreadable one, and how many of `units`
+/// that is.
+/// Errors: that of the first record.
+async fn one_by_one(shared: &Shared, units: &[QueueUnit]) -> io::Result<(Parts, usize)> {
+    crate::rt::probe!("store: a record could not be read");
+    let mut parts = Parts::default();
+    for (count, unit) in units.iter().enumerate() {
+        match records(shared, std::slice::from_ref(unit)).await {
+            Ok(one) => parts.append(one),
+            Err(error) if count == 0 => return Err(error),
+            Err(_) => return Ok((parts, count)),
+        }
+    }
+    Ok((parts, units.len()))
 }

@@ -7,6 +7,7 @@ pub mod log_writer;
 pub mod queue_file;
 pub mod queue_writer;
 pub mod recover;
+pub mod scrub;
 pub mod search;
 pub mod shutdown;
 

@@ -2,14 +2,18 @@
 
 use super::{Listener, StoreHouse, topic_name};
 use crate::history::{self, Grade, History, Seen};
+use crate::oracle::court::ROOT;
 use crate::oracle::{files, judge};
 use hotfire::model::{QueueId, QueueKey, QueueOffset, TopicName};
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
 use hotfire::rt::time::{Clock, Duration};
 use hotfire::store::{Read, ReadLimits, ReadStatus, Store};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+
+/// Results that are kept for a while.
+const SLOW_READS: usize = 8;
 
 /// Reads every queue to its end, again and again, and now and then something old.
 pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, clock: Clock) {
@@ -18,6 +22,8 @@ pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, 
     let grade = if sync { Grade::Synced } else { Grade::Written };
     let mut dice = Rng::from_seed(house.0.plan.seed ^ listener.generation);
     let mut next: BTreeMap<(u64, u32), u64> = BTreeMap::new();
+    // What slow consumers still wait for: views must stay as they are.
+    let mut slow: VecDeque<Vec<bytes::Bytes>> = VecDeque::new();
     loop {
         let mut found = false;
         for topic in 0..load.topics {
@@ -31,14 +37,20 @@ pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, 
                     Read::Ready(result) => result,
                     Read::Cold(cold) => match cold.run(&|_| true).await {
                         Ok(result) => result,
-                        Err(_) => {
+                        Err(error) => {
                             mark("store: cold read failed");
+                            let reader = (&house, listener.machine);
+                            check_error(reader, &name, queue, from, &error);
                             continue;
                         }
                     },
                 };
                 if read.status != ReadStatus::Found {
                     continue;
+                }
+                slow.push_back(read.messages.clone());
+                if slow.len() > SLOW_READS {
+                    slow.pop_front();
                 }
                 let reader =
                     Reader { house: &house, listener: &listener, grade, topic: &name, queue };
@@ -62,6 +74,27 @@ pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, 
             let until = clock.mono() + Duration::from_millis(700);
             clock.before(until, listener.moved.notified()).await;
         }
+    }
+}
+
+/// A read may fail only for its first record: an unreadable one further on ends it earlier.
+fn check_error(
+    (house, machine): (&StoreHouse, usize),
+    topic: &str,
+    queue: u32,
+    from: u64,
+    error: &std::io::Error,
+) {
+    let world = house.0.court.world();
+    let (disk, dir) = (&world.machines()[machine].disk, format!("{ROOT}/commitlog"));
+    let is_first =
+        |r: &&files::Record| r.topic == topic && r.queue == queue && r.queue_offset == from;
+    let log = files::log(disk, &dir);
+    let Some(first) = log.records.iter().find(is_first) else { return };
+    let Some((path, at)) = files::place(disk, &dir, first.physical) else { return };
+    if !disk.may_fail_at(&path, at..at + first.size as usize) {
+        let what = format!("{topic}/{queue}: {from} can be read, and its read failed: {error}");
+        world.violate("isolation", what);
     }
 }
 

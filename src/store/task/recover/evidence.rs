@@ -21,6 +21,8 @@ pub struct Evidence {
     pub floor: Option<Floor>,
     pub snapshot: Option<Snapshot>,
     pub topic_floors: TopicFloors,
+    /// What can be trusted was found by store times, as RocketMQ does.
+    pub by_time: bool,
 }
 
 pub async fn look(disk: &Arc<dyn Disk>, options: &Options) -> Result<Evidence, Error> {
@@ -64,7 +66,7 @@ pub async fn look(disk: &Arc<dyn Disk>, options: &Options) -> Result<Evidence, E
         opened => opened.map_err(Error::io(options.running_path())).map(|_| true)?,
     };
     let unclean = was_running || names.iter().any(|entry| entry.name == "abort");
-    Ok(Evidence { log, queues, unclean, floor, snapshot, topic_floors })
+    Ok(Evidence { log, queues, unclean, floor, snapshot, topic_floors, by_time: false })
 }
 
 /// The newest floor that fits the log. The older slot counts too: the last record below the newer
@@ -123,6 +125,7 @@ pub async fn trusted(
         return Ok(end);
     }
     // Source: CommitLog#isMappedFileMatchedRecover (4.9.3).
+    found.by_time = true;
     let path = format!("{}/checkpoint", options.root);
     let checkpoint = read_small(&**disk, &path, 1 << 20).ok();
     let checkpoint = checkpoint.and_then(|bytes| Checkpoint::decode(&bytes)).unwrap_or_default();

@@ -20,6 +20,10 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 pub struct End {
     pub at: u64,
+    /// Everything below is on disk: below `trusted`, and below the first record that is older than
+    /// the one before it. Where `trusted` was found by time, a clock that stepped back made newer
+    /// records look as old as synced ones (W-15).
+    pub durable: u64,
     pub last: Option<LastRecord>,
 }
 
@@ -39,7 +43,7 @@ pub async fn scan(
     report.scanned_records = 0;
     report.rot.clear();
     found.queues.rot.clear();
-    let mut last = None;
+    let (mut last, mut durable, mut newest) = (None, trusted, i64::MIN);
     let mut spoke = clock.mono();
     while log.holds(at) && !rebuild.contradicted {
         let path = log.path(at);
@@ -49,6 +53,11 @@ pub async fn scan(
                 if let Ok(Unit::Record(r)) = message_unit::decode(&bytes, PhysicalOffset(at), false)
                 {
                     rebuild.on_record(&r.dispatch());
+                    if found.by_time && r.store_timestamp().0 < newest {
+                        crate::rt::probe!("store: recovery met a clock that had stepped back");
+                        durable = durable.min(at);
+                    }
+                    newest = newest.max(r.store_timestamp().0);
                     last = Some(LastRecord { at, store_timestamp: r.store_timestamp() });
                 }
                 report.scanned_records += 1;
@@ -91,7 +100,7 @@ pub async fn scan(
         }
     }
     write_runs(&mut found.queues, &mut rebuild).await?;
-    Ok((End { at, last }, rebuild))
+    Ok((End { at, durable, last }, rebuild))
 }
 
 async fn write_runs(queues: &mut QueueDirs, rebuild: &mut Rebuild) -> Result<(), Error> {
