@@ -3,9 +3,10 @@
 use super::lock::make_dirs;
 use super::log_files::{Found, LogFiles};
 use super::queue_dirs::{QueueDirs, list_files};
-use crate::disk::{Disk, read_small};
+use crate::disk::{Disk, parent, read_small};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::floor::{self, Floor};
+use crate::model::PhysicalOffset;
 use crate::store::error::Error;
 use crate::store::options::Options;
 use crate::store::snapshot::{self, Snapshot, TopicFloors};
@@ -41,18 +42,27 @@ pub async fn look(disk: &Arc<dyn Disk>, options: &Options) -> Result<Evidence, E
     let mut queues = QueueDirs::list(disk, options)?;
     let own = options.own_dir();
     let topic_floors = read_floors(read_small(&**disk, &format!("{own}/topic_floors"), 64 << 20));
-    let floor = read_floor(&**disk, &format!("{own}/floor"), &mut log).await;
+    let floor_path = format!("{own}/floor");
+    let mut floor = read_floor(&**disk, &floor_path, &mut log).await;
     let snapshot = read_small(&**disk, &format!("{own}/queues"), snapshot::SIZE_MAX).ok();
     let mut snapshot = snapshot.and_then(|bytes| Snapshot::decode(&bytes));
     if let Some(found) = &mut snapshot {
         let below = found.at;
         found.rows.retain(|row| below > topic_floors.of(&row.key.topic));
     }
-    if let Some(found) = &snapshot
-        && !is_sound(&mut log, &queues, found).await
-    {
-        crate::rt::probe!("store: the snapshot did not fit the files");
-        snapshot = None;
+    if let Some(found) = &snapshot {
+        let fits = log.is_anchor(found.last_at, found.last_crc, found.at).await;
+        if !fits {
+            tracing::warn!("hotfire/queues does not fit the log at offset {}", found.at);
+        }
+        if !fits || !queues_are_as(&queues, found).await {
+            crate::rt::probe!("store: the snapshot did not fit the files");
+            if fits {
+                let kept = keep_as_floor(&**disk, &floor_path, &mut floor, found).await;
+                kept.map_err(Error::io(floor_path))?;
+            }
+            snapshot = None;
+        }
     }
     for topic in topic_floors.0.keys() {
         let known = snapshot.as_ref().is_some_and(|s| s.rows.iter().any(|r| r.key.topic == *topic));
@@ -85,11 +95,32 @@ async fn read_floor(disk: &dyn Disk, path: &str, log: &mut LogFiles) -> Option<F
     None
 }
 
-async fn is_sound(log: &mut LogFiles, queues: &QueueDirs, snapshot: &Snapshot) -> bool {
-    if !log.is_anchor(snapshot.last_at, snapshot.last_crc, snapshot.at).await {
-        tracing::warn!("hotfire/queues does not fit the log at offset {}", snapshot.at);
-        return false;
+/// A snapshot that no longer fits the queues still says how far the log was durable, and it is
+/// about to be forgotten. Durable on return.
+async fn keep_as_floor(
+    disk: &dyn Disk,
+    path: &str,
+    floor: &mut Option<Floor>,
+    snapshot: &Snapshot,
+) -> io::Result<()> {
+    if floor.is_some_and(|floor| floor.offset.0 >= snapshot.at) {
+        return Ok(());
     }
+    let kept = Floor {
+        generation: floor.map_or(0, |floor| floor.generation) + 1,
+        offset: PhysicalOffset(snapshot.at),
+        last_at: PhysicalOffset(snapshot.last_at),
+        last_crc: snapshot.last_crc,
+    };
+    let file = disk.open_or_create(path)?;
+    file.set_size(floor::SIZE as u64)?;
+    file.write_at(kept.slot_at(), &kept.encode_slot())?;
+    file.sync_data().await?;
+    *floor = Some(kept);
+    disk.sync_dir(parent(path)).await
+}
+
+async fn queues_are_as(queues: &QueueDirs, snapshot: &Snapshot) -> bool {
     for row in &snapshot.rows {
         if !queues.is_as(row).await {
             tracing::warn!("consume queue {}/{} is not whole", row.key.topic, row.key.queue);
