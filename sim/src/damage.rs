@@ -211,7 +211,10 @@ impl Strike {
                     // Files are small here, and so is what counts as a page.
                     let pages = (file.used() * ENTRY).div_ceil(SECTOR).max(1) as u64;
                     let from = dice.below(pages) as usize * SECTOR;
-                    self.disk.deface(&file.path, from, &[0; SECTOR]);
+                    // An entry that a border cuts is lost whole: nobody could see a lost half.
+                    let (first, last) = (from / ENTRY, (from + SECTOR).div_ceil(ENTRY));
+                    let zeros = vec![0; (last - first) * ENTRY];
+                    self.disk.deface(&file.path, first * ENTRY, &zeros);
                 }
                 mark("damage: a zeroed page in each of a queue's last files (W-23)");
             }

@@ -2,6 +2,8 @@
 
 mod recovery;
 
+mod damage;
+
 use bytes::Bytes;
 use hotfire::disk::faulty::{Call, Fault, FaultyDisk};
 use hotfire::disk::real::RealDisk;

@@ -4,6 +4,7 @@ pub mod cold_read;
 pub mod delete;
 pub mod floor_writer;
 pub mod log_writer;
+pub mod mend;
 pub mod queue_file;
 pub mod queue_writer;
 pub mod recover;
