@@ -39,10 +39,4 @@ impl Platter {
         });
         self.forget(node);
     }
-
-    /// A file as it would be read after a power loss now, if its name is kept.
-    pub fn peek_durable(&self, path: &str) -> Option<Vec<u8>> {
-        let node = self.lookup(path).ok()?;
-        Some(self.node(node).disk.clone())
-    }
 }
