@@ -94,6 +94,9 @@ def main():
                     ask_for_deletion(port)  # what the phase without left
                     time.sleep(8)
         finally:
+            if broker.poll() is not None:
+                print(f"the broker ended with {broker.returncode}", file=sys.stderr)
+                print((home / "broker.log").read_text()[-4000:], file=sys.stderr)
             broker.terminate()
             broker.wait(30)
     p99 = {name: statistics.median(one["latencyMs"]["p99"] for one in all) for name, all in results.items()}
