@@ -100,9 +100,7 @@ pub async fn scan(
     let mut rebuild = Rebuild::new(rows, found.topic_floors.clone(), &options.delay_levels_ms);
     let log = &mut found.log;
     let mut at = found.snapshot.as_ref().map_or(log.first, |s| s.at);
-    report.scanned_from = PhysicalOffset(at);
-    report.scanned_records = 0;
-    report.rot.clear();
+    begin(report, at);
     found.queues.rot.clear();
     let anchor = found.floor.map(|floor| floor.last_at.0);
     let mut unreadable = Vec::new();
@@ -140,16 +138,12 @@ pub async fn scan(
         };
         if let Some(what) = bad {
             if at >= trusted {
-                crate::rt::probe!("store: recovered with torn tail");
-                tracing::warn!("{path}: the log ends at offset {at}: {what}");
-                report.cut_reason = Some(format!("{path}: offset {at}: {what}"));
+                end_at(report, &path, at, &what);
                 break;
             }
             let next = log.find_next(at + 1, trusted).await;
-            crate::rt::probe!("store: recovery skipped rot");
-            tracing::error!("{path}: bad record at offset {at}, the next is at {next}: {what}");
             found.queues.rot.push(at..next);
-            report.rot.push(Rot { path, at: PhysicalOffset(at), next: PhysicalOffset(next), what });
+            pass_rot(report, path, at..next, what);
             at = next;
         }
         if rebuild.pending() >= RUN_ENTRIES {
@@ -162,6 +156,25 @@ pub async fn scan(
     write_runs(&mut found.queues, &mut rebuild).await?;
     report.unreadable = unreadable.into_iter().map(PhysicalOffset).collect();
     Ok((End { at, durable: times.durable, last }, rebuild))
+}
+
+fn begin(report: &mut RecoveryReport, at: u64) {
+    report.scanned_from = PhysicalOffset(at);
+    report.scanned_records = 0;
+    report.rot.clear();
+}
+
+fn end_at(report: &mut RecoveryReport, path: &str, at: u64, what: &str) {
+    crate::rt::probe!("store: recovered with torn tail");
+    tracing::warn!("{path}: the log ends at offset {at}: {what}");
+    report.cut_reason = Some(format!("{path}: offset {at}: {what}"));
+}
+
+fn pass_rot(report: &mut RecoveryReport, path: String, bad: std::ops::Range<u64>, what: String) {
+    let (at, next) = (bad.start, bad.end);
+    crate::rt::probe!("store: recovery skipped rot");
+    tracing::error!("{path}: bad record at offset {at}, the next is at {next}: {what}");
+    report.rot.push(Rot { path, at: PhysicalOffset(at), next: PhysicalOffset(next), what });
 }
 
 /// A read that failed is tried again for a while.
