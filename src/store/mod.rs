@@ -31,6 +31,7 @@ mod consume_queue;
 mod dispatch;
 mod events;
 mod flush;
+mod gather;
 mod open_files;
 mod queue_files;
 mod recovery;

@@ -226,8 +226,9 @@ impl LogWriter {
         done.map_err(|e| format!("failed to sync: {e}"))?;
         fault::point("store: synced").await;
         self.shared.state.lock().flush.on_synced(&mut self.outcomes);
-        let now = self.shared.clock.mono();
+        let (now, answered) = (self.shared.clock.mono(), self.outcomes.len());
         self.tell(now).await;
+        self.shared.state.lock().flush.on_answered(now, answered);
         Ok(())
     }
 
@@ -318,7 +319,7 @@ impl LogWriter {
     fn next_deadline(&self) -> Option<Mono> {
         let state = self.shared.state.lock();
         let retry = self.allocation.next_deadline().filter(|_| !state.stopping);
-        state.flush.next_deadline().into_iter().chain(retry).min()
+        state.flush.next_deadline(self.shared.clock.mono()).into_iter().chain(retry).min()
     }
 
     fn is_idle(&self) -> bool {
