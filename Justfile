@@ -70,6 +70,10 @@ mutants *ARGS: sim-build
 compat *ARGS:
     @tests/compat/run.sh {{ARGS}}
 
+# Store directories pass between the real Java broker and Hotfire (needs a JDK and Maven): just compat-store [--only PREFIX] [--full]
+compat-store *ARGS:
+    @tests/compat-store/run.sh {{ARGS}}
+
 # A real broker killed under load
 kill9 ROUNDS *ARGS:
     @python3 tests/kill9/kill9.py {{ROUNDS}} {{ARGS}}

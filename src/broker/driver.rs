@@ -7,6 +7,7 @@ use super::hold::{self, Hold, PullTicket};
 use super::offsets::Offsets;
 use super::options::Options;
 use super::queue_locks::QueueLocks;
+use super::reply::{Answer, Refusal};
 use super::subscription_groups::SubscriptionGroups;
 use super::task;
 use super::task::state_file::StateFile;
@@ -91,6 +92,28 @@ pub(super) struct Core {
     pub stopping: bool,
 }
 
+/// How far topics.json and subscriptionGroup.json have come.
+#[derive(Clone, Default)]
+pub(super) struct Saved {
+    /// Units: changes of the table that are durable.
+    pub topics: u64,
+    pub groups: u64,
+    /// Units: saves that failed, and why the last of them did.
+    pub failures: u64,
+    pub fault: String,
+}
+
+impl Saved {
+    fn of(core: &Core) -> Self {
+        let durable = |unsaved: Option<u64>, all| if unsaved.is_none() { all } else { 0 };
+        Saved {
+            topics: durable(core.topics.unsaved(), core.topics.changes()),
+            groups: durable(core.groups.unsaved(), core.groups.changes()),
+            ..Saved::default()
+        }
+    }
+}
+
 pub(super) struct Shared {
     pub options: Options,
     /// The main port, once it is known.
@@ -106,6 +129,8 @@ pub(super) struct Shared {
     pub core: Mutex<Core>,
     /// Topics or groups changed: save them.
     pub unsaved: Notify,
+    /// What of them is durable.
+    pub saved: watch::Sender<Saved>,
     /// Topics changed: tell the name servers.
     pub registrations: watch::Sender<u64>,
     /// The next deadline of `hold` or `clients` moved forward.
@@ -123,6 +148,25 @@ impl Shared {
     pub fn topics_changed(&self) {
         self.unsaved.notify_one();
         self.registrations.send(self.registrations.get().wrapping_add(1));
+    }
+
+    /// Done when that many changes of both tables are durable.
+    /// Errors: a save failed meanwhile; it will be tried again.
+    pub fn until_saved(
+        &self,
+        topics: u64,
+        groups: u64,
+    ) -> impl Future<Output = Answer<()>> + Send + use<> {
+        let mut saved = self.saved.subscribe();
+        let failures = saved.get().failures;
+        async move {
+            let is_saved = |at: &Saved| at.topics >= topics && at.groups >= groups;
+            let at = saved.until(|at| is_saved(at) || at.failures > failures).await;
+            match is_saved(&at) {
+                true => Ok(()),
+                false => Err(Refusal::system_error(at.fault)),
+            }
+        }
     }
 
     /// How full the disk is. Units: percent.
@@ -210,7 +254,7 @@ impl Broker {
         let ports = Ports::of(&options)?;
         let mut back = TaskGroup::new();
         let ear = Arc::new(Ear::default());
-        let commit_log_dir = store_options.commit_log_dir.clone();
+        let commit_log_dir = store_options.commit_log.all()[0].clone();
         // The store locks the directory before anyone reads in it.
         let (store, report) =
             Store::open(deps.disk.clone(), deps.clock.clone(), &back, store_options, ear.clone())
@@ -242,6 +286,7 @@ impl Broker {
             commit_log_dir,
             store: store.clone(),
             started_ms: deps.clock.wall().0,
+            saved: watch::channel(Saved::of(&core)).0,
             core: Mutex::new(core),
             unsaved: Notify::new(),
             registrations: watch::channel(0).0,

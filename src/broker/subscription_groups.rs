@@ -137,6 +137,11 @@ impl SubscriptionGroups {
         (self.saved < self.changes).then_some(self.changes)
     }
 
+    /// The number of the newest change.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     pub fn on_saved(&mut self, changes: u64) {
         self.saved = self.saved.max(changes);
     }

@@ -100,13 +100,14 @@ pub fn store_options(
     machine: &Machine,
     owner: &str,
 ) -> Result<store::Options, Error> {
-    let commit_log_dir = directory(raw, machine, "storePathCommitLog");
-    if commit_log_dir.contains(',') {
-        let why = "expected one directory: a commit log on several paths is not built";
-        return refuse("storePathCommitLog", &commit_log_dir, why);
-    }
+    let dirs = directory(raw, machine, "storePathCommitLog");
+    let read_only = raw.text("readOnlyCommitLogStorePaths").unwrap_or_default();
+    let commit_log = match store::LogPaths::parse(&dirs, read_only) {
+        Ok(paths) => paths,
+        Err(why) => return refuse("storePathCommitLog", &dirs, &why),
+    };
     let mut options = store::Options::new(&store_root(raw, machine));
-    options.commit_log_dir = commit_log_dir;
+    options.commit_log = commit_log;
     options.owner = owner.to_owned();
     options.flush = match raw.text("flushDiskType") {
         Some("SYNC_FLUSH") => store::FlushMode::Sync,
@@ -289,7 +290,7 @@ mod tests {
         assert_eq!((options.listen_port, options.root.as_str()), (10911, "/home/mq/store"));
         let store = store_options(&raw, &machine(), "test").expect("accepted");
         let defaults = store::Options::new("/home/mq/store");
-        assert_eq!(store.commit_log_dir, defaults.commit_log_dir);
+        assert_eq!(store.commit_log, defaults.commit_log);
         assert_eq!(store.segment_size_bytes, defaults.segment_size_bytes);
         assert_eq!(store.queue_file_entries, defaults.queue_file_entries);
         assert_eq!(store.delay_levels_ms, defaults.delay_levels_ms);
@@ -311,7 +312,7 @@ mod tests {
         let raw = broker("storePathRootDir=/data/");
         let store = store_options(&raw, &machine(), "test").expect("accepted");
         assert_eq!(
-            (store.root.as_str(), store.commit_log_dir.as_str()),
+            (store.root.as_str(), store.commit_log.all()[0].as_str()),
             ("/data", "/home/mq/store/commitlog")
         );
         assert_eq!(warnings(&raw, &machine()).len(), 1);
@@ -327,8 +328,15 @@ mod tests {
             let error = broker_options(&broker(text), &machine()).expect_err(text);
             assert!(error.to_string().contains(part), "{error}");
         }
-        let raw = broker("messageDelayLevel=1s 5x");
-        assert!(store_options(&raw, &machine(), "").is_err());
+        for text in [
+            "messageDelayLevel=1s 5x",
+            "storePathCommitLog=/a,/b\nreadOnlyCommitLogStorePaths=/b,/a",
+        ] {
+            assert!(store_options(&broker(text), &machine(), "").is_err(), "{text}");
+        }
+        let raw = broker("storePathCommitLog=/b/,/a\nreadOnlyCommitLogStorePaths=/old");
+        let paths = store_options(&raw, &machine(), "").expect("accepted").commit_log;
+        assert_eq!((paths.writable().len(), paths.all().join(" ")), (2, "/a /b /old".into()));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Files as positional reads, writes and explicit syncs; nothing is durable until a sync returns.
 //!
 //! `Disk` is a value (`Arc<dyn Disk>`) passed in at the composition root: `real::RealDisk` in
-//! production, `faulty::FaultyDisk` over it in tests, `SimDisk` in the simulator. One conformance
+//! production, `faulty::FaultyDisk` over it in tests, `SimDisk` in the simulator;
+//! `overlay::Overlay` keeps the writes of a rehearsal in memory. One conformance
 //! suite (`conformance`) runs on every implementation. Paths are absolute or relative to the
 //! process, with `/` between names. We never write through a mapping.
 
 pub mod conformance;
 pub mod faulty;
+pub mod overlay;
 #[cfg(not(madsim))]
 pub mod real;
 
@@ -54,7 +56,8 @@ pub trait Disk: Send + Sync {
     fn open_or_create(&self, path: &str) -> io::Result<Arc<dyn File>>;
 
     /// Makes a file of exactly `size` bytes that read as zero. Its name appears only at full size:
-    /// it is made under `staging` (a directory of the same file system that exists) and renamed.
+    /// it is made under `staging` (a directory that exists) and renamed, or without a name where
+    /// `path` is on another file system.
     /// Durable: content and length are synced before the rename, and the directory of `path` is
     /// synced after it, so on return the empty file survives a power loss.
     /// Errors: `StorageFull` (nothing is left behind), `AlreadyExists`.

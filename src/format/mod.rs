@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod checksum;
 pub mod consume_queue_unit;
 pub mod floor;
+pub mod index_file;
 pub mod message_batch;
 pub mod message_id;
 pub mod message_unit;

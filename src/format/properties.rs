@@ -255,10 +255,15 @@ pub fn batch_member_form(member: &[u8], batch: &[u8], cluster: &str, out: &mut V
 /// Java's `String#hashCode` of text in UTF-8: over UTF-16 units, `h = 31 h + unit`, wrapping.
 /// Bytes that are no UTF-8 count as U+FFFD, as Java decodes them.
 pub fn java_hash(text: &[u8]) -> i32 {
+    java_hash_on(0, text)
+}
+
+/// The hash of a text that begins with one of hash `start` and goes on with `text`.
+pub fn java_hash_on(start: i32, text: &[u8]) -> i32 {
     if text.is_ascii() {
-        return text.iter().fold(0, |hash, byte| step(hash, u16::from(*byte)));
+        return text.iter().fold(start, |hash, byte| step(hash, u16::from(*byte)));
     }
-    let mut hash = 0;
+    let mut hash = start;
     for chunk in text.utf8_chunks() {
         hash = chunk.valid().encode_utf16().fold(hash, step);
         if !chunk.invalid().is_empty() {

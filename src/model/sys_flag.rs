@@ -15,6 +15,11 @@ pub fn transaction_type(flag: i32) -> i32 {
     flag & TRANSACTION_MASK
 }
 
+/// Whether the record takes a half message back.
+pub fn is_rollback(flag: i32) -> bool {
+    transaction_type(flag) == TRANSACTION_ROLLBACK
+}
+
 /// Whether a record with this flag gets an entry in a consume queue: normal and committed ones do.
 pub fn is_queued(flag: i32) -> bool {
     matches!(transaction_type(flag), TRANSACTION_NONE | TRANSACTION_COMMIT)

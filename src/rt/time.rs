@@ -61,6 +61,11 @@ impl Clock {
         WallMillis(ms + self.skew_ms.load(Ordering::Relaxed))
     }
 
+    /// How far local time is ahead of UTC at that moment.
+    pub fn local_offset_ms(&self, _at: WallMillis) -> i64 {
+        0
+    }
+
     /// Resolves at `deadline`, at once when it has passed.
     pub fn sleep_until(&self, deadline: Mono) -> Sleep {
         Box::pin(tokio::time::sleep_until(self.base + Duration::from_nanos(deadline.0)))

@@ -3,16 +3,21 @@
 use super::append::{Append, AppendError, Appended, BatchMember};
 use super::error::{Error, RecoveryReport};
 use super::events::{Stats, StoreEvents};
+use super::index::Index;
 use super::open_files::OpenFiles;
 use super::options::Options;
+use super::query::{Queried, Query};
 use super::read::{ColdRead, Read, ReadLimits};
 use super::scrub::FoundRot;
 use super::select::select;
 use super::shared::{Shared, bounds_of};
 use super::tail_cache::Joined;
+use super::task::index_writer::{IndexWriter, Recovered};
 use super::task::log_writer::LogWriter;
 use super::task::queue_writer::QueueWriter;
-use super::task::{StoreStop, cold_read, delete, floor_writer, recover, scrub, search, shutdown};
+use super::task::{
+    StoreStop, cold_read, delete, floor_writer, query, recover, scrub, search, shutdown,
+};
 use crate::disk::Disk;
 use crate::format::consume_queue_unit::QueueUnit;
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, WallMillis};
@@ -49,6 +54,8 @@ impl Store {
         let (state, report) = recover::recover(&disk, &clock, &options).await?;
         let end = state.log.end();
         let open_files_max = options.open_files_max;
+        let index = Mutex::new(Index::new(options.index_shape()));
+        let recovered = Recovered { unclean: report.unclean, end };
         let shared = Arc::new(Shared {
             disk,
             clock,
@@ -59,6 +66,11 @@ impl Store {
             log_work: Notify::new(),
             queue_work: Notify::new(),
             floor_work: Notify::new(),
+            index,
+            index_files: Mutex::new(OpenFiles::new(open_files_max)),
+            index_work: Notify::new(),
+            index_moved: Notify::new(),
+            log_synced: Notify::new(),
             queue_dirs: Semaphore::new(1),
             ended: watch::channel(0).0,
             lock: Mutex::new(Some(lock)),
@@ -67,6 +79,8 @@ impl Store {
         let stop = || StoreStop { own: store.own.stop_signal(), group: group.stop_signal() };
         group.spawn(ending(shared.clone(), LogWriter::new(shared.clone(), end).run(stop())));
         group.spawn(ending(shared.clone(), QueueWriter::new(shared.clone()).run(stop())));
+        group
+            .spawn(ending(shared.clone(), IndexWriter::new(shared.clone(), recovered).run(stop())));
         group.spawn(ending(shared.clone(), floor_writer::run(shared.clone(), stop())));
         group.spawn(ending(shared.clone(), scrub::run(shared.clone(), stop())));
         Ok((store, report))
@@ -171,13 +185,14 @@ impl Store {
     pub async fn record_at(&self, at: PhysicalOffset) -> io::Result<Option<Bytes>> {
         search::record_at(&self.shared, at.0).await
     }
+    /// The newest messages that carry a key. What is visible now is indexed first, if that does not
+    /// take long.
+    pub async fn query(&self, query: &Query<'_>) -> io::Result<Queried> {
+        query::by_key(&self.shared, query).await
+    }
     /// Every queue with its min and max offset, in order of topic and queue.
     pub fn queues(&self) -> Vec<(QueueKey, QueueOffset, QueueOffset)> {
-        let state = self.shared.state.lock();
-        let row = |queue: &super::consume_queue::Queue| {
-            (queue.key.clone(), QueueOffset(queue.min), QueueOffset(queue.end))
-        };
-        state.queues.iter().map(|(_, queue)| row(queue)).collect()
+        self.shared.state.lock().queue_rows()
     }
     /// Forgets the queues of a topic, for good: recovery will not bring them back.
     pub async fn delete_topic(&self, topic: &str) -> Result<(), Error> {
@@ -188,7 +203,8 @@ impl Store {
         self.shared.state.lock().rot.clone()
     }
     pub fn stats(&self) -> Stats {
-        self.shared.state.lock().stats()
+        let indexed = PhysicalOffset(self.shared.index.lock().cursor.at);
+        Stats { indexed, ..self.shared.state.lock().stats() }
     }
     /// Stops in order: what was accepted is written and synced, queues and checkpoint too, then
     /// `abort` is removed. Durable on return: everything.
@@ -198,8 +214,29 @@ impl Store {
     }
 }
 
-/// Log writer, queue writer, floor writer, scrub.
-const TASK_COUNT: usize = 4;
+/// What a start found and did, on a disk that may keep its writes in memory.
+#[derive(Debug)]
+pub struct Rehearsal {
+    pub report: RecoveryReport,
+    /// Every queue with its min and max offset, in order of topic and queue.
+    pub queues: Vec<(QueueKey, QueueOffset, QueueOffset)>,
+}
+
+/// Makes the directory right as `Store::open` does, and stops there: no lock is taken and nothing
+/// runs. On a disk that writes through, the owner must hold the lock.
+pub async fn rehearse(
+    disk: &Arc<dyn Disk>,
+    clock: &Clock,
+    options: &Options,
+) -> Result<Rehearsal, Error> {
+    options.check().map_err(Error::Options)?;
+    let (state, report) = recover::recover(disk, clock, options).await?;
+    let queues = state.queue_rows();
+    Ok(Rehearsal { report, queues })
+}
+
+/// Log writer, queue writer, index writer, floor writer, scrub.
+const TASK_COUNT: usize = 5;
 
 async fn ending(shared: Arc<Shared>, work: impl Future<Output = ()> + Send) {
     work.await;

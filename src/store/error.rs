@@ -60,4 +60,6 @@ pub struct RecoveryReport {
     /// Units: queue entries that were missing or wrong in the files.
     pub repaired_entries: u64,
     pub rot: Vec<Rot>,
+    /// Files without a byte that a process which died had begun to make.
+    pub removed: Vec<String>,
 }

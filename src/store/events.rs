@@ -36,6 +36,8 @@ pub struct Stats {
     pub poisoned: bool,
     /// Units: entries of consume queues that are not yet in files.
     pub entries_unwritten: usize,
+    /// Keys of records below are in the index.
+    pub indexed: PhysicalOffset,
     /// Errors on derived files since the start.
     pub derived_errors: u64,
     /// Units: places of rot that the scrub found in commit log files that are still there.

@@ -23,6 +23,7 @@
 pub mod append;
 pub mod error;
 pub mod options;
+pub mod query;
 pub mod read;
 
 mod allocate;
@@ -32,6 +33,8 @@ mod dispatch;
 mod events;
 mod flush;
 mod gather;
+mod index;
+mod log_paths;
 mod open_files;
 mod queue_files;
 mod recovery;
@@ -48,8 +51,11 @@ pub mod driver;
 mod task;
 
 pub use append::{Append, AppendError, Appended, BatchMember, Outcome, Rejection, Ticket};
-pub use driver::Store;
+pub use driver::{Rehearsal, Store, rehearse};
 pub use error::{Error, RecoveryReport, Rot};
 pub use events::{Arrival, Stats, StoreEvents};
+pub use log_paths::LogPaths;
 pub use options::{FlushMode, Options, ReadMode, Visibility};
+pub use query::{Queried, Query};
 pub use read::{ColdRead, Read, ReadLimits, ReadResult, ReadStatus};
+pub use segment::{base as segment_base, name as segment_name};

@@ -1,5 +1,7 @@
 //! What the store can be told.
 
+use super::log_paths::LogPaths;
+use crate::format::index_file::Shape;
 use crate::rt::rng::Rng;
 use crate::rt::time::Duration;
 
@@ -33,8 +35,11 @@ pub enum ReadMode {
 pub struct Options {
     /// `storePathRootDir`.
     pub root: String,
-    /// `storePathCommitLog`; `<root>/commitlog` by default.
-    pub commit_log_dir: String,
+    /// `storePathCommitLog` and `readOnlyCommitLogStorePaths`; `<root>/commitlog` by default.
+    pub commit_log: LogPaths,
+    /// A directory whose disk is fuller than this gets no new log file while another is left.
+    /// Source: DefaultMessageStore#diskSpaceCleanForciblyRatio. Units: percent.
+    pub path_full_percent: u64,
     /// Says who holds the store, for the error that a second start prints.
     pub owner: String,
     pub flush: FlushMode,
@@ -96,6 +101,22 @@ pub struct Options {
     pub memory_size_bytes: u64,
     /// `messageDelayLevel`, level 1 first. Units: milliseconds.
     pub delay_levels_ms: Vec<i64>,
+    /// `messageIndexEnable`: keys are indexed.
+    pub index_enabled: bool,
+    /// `maxHashSlotNum` and `maxIndexNum`: the shape of an index file. Units: slots, entries.
+    pub index_slots: u32,
+    pub index_entries: u32,
+    /// Records are indexed at most this long after they became visible.
+    pub index_run_interval: Duration,
+    /// After an error the index is tried again.
+    pub index_retry_interval: Duration,
+    /// A query waits so long for the index to reach the log's end.
+    pub query_wait: Duration,
+    /// Units: index entries that one query looks at; a key that every message carries has long
+    /// chains.
+    pub query_steps_max: u32,
+    /// Units: bytes of one query's answer; clients take frames of 16 MiB.
+    pub query_size_max_bytes: usize,
     /// `checkCRCOnRecover` cannot be switched off here; this bounds one read of the scan.
     /// Units: bytes.
     pub recovery_read_size_bytes: usize,
@@ -115,7 +136,8 @@ impl Options {
         let minutes = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30, 60, 120].map(|m| (m * MINUTE) as i64);
         Options {
             root: root.to_owned(),
-            commit_log_dir: format!("{root}/commitlog"),
+            commit_log: LogPaths::one(&format!("{root}/commitlog")),
+            path_full_percent: 85,
             owner: String::new(),
             flush: FlushMode::Async,
             visibility: Visibility::Ackable,
@@ -148,6 +170,14 @@ impl Options {
             read_cold_size_max_bytes: 64 << 10,
             memory_size_bytes: 2 << 30,
             delay_levels_ms: levels.into_iter().chain(minutes).collect(),
+            index_enabled: true,
+            index_slots: 5_000_000,
+            index_entries: 20_000_000,
+            index_run_interval: Duration::from_millis(200),
+            index_retry_interval: Duration::from_secs(1),
+            query_wait: Duration::from_secs(1),
+            query_steps_max: 64 << 10,
+            query_size_max_bytes: 8 << 20,
             recovery_read_size_bytes: 1 << 20,
             scrub_rate_bytes: 4 << 20,
             scrub_interval: Duration::from_secs(14 * 86_400),
@@ -167,6 +197,8 @@ impl Options {
             queue_run_interval: ms(5, 300),
             checkpoint_interval: ms(50, 20_000),
             floor_interval: ms(5, 1000),
+            index_run_interval: ms(1, 300),
+            index_retry_interval: ms(10, 1000),
             scrub_interval: ms(200, 4000),
             scrub_look_interval: ms(20, 1000),
             ..Options::new(root)
@@ -186,8 +218,14 @@ impl Options {
         options.open_files_max = rng.between(2, 16) as usize;
         options.read_scan_max = rng.between(8, 800) as usize;
         options.memory_size_bytes = rng.between(8 << 10, 1 << 20);
+        options.index_slots = rng.between(1, 60) as u32;
+        options.index_entries = rng.between(2, 200) as u32;
         options.recovery_read_size_bytes = rng.between(512, 16 << 10) as usize;
         options.scrub_rate_bytes = rng.between(256 << 10, 8 << 20);
+        let dirs = [format!("{root}/commitlog-b"), format!("{root}/commitlog-a")];
+        let more = &dirs[..*rng.pick(&[0, 0, 1, 2])];
+        let paths = [&[format!("{root}/commitlog")], more].concat().join(",");
+        options.commit_log = LogPaths::parse(&paths, "").expect("one is writable");
         options
     }
 
@@ -201,12 +239,23 @@ impl Options {
             let entries = self.queue_file_entries;
             return Err(format!("a consume queue file of {entries} entries: 1 to {}", max / 20));
         }
+        let shape = self.index_shape();
+        if shape.slots == 0 || shape.entries < 2 || shape.file_size() > max {
+            let Shape { slots, entries } = shape;
+            return Err(format!(
+                "an index file of {slots} slots and {entries} entries: at most {max} bytes"
+            ));
+        }
         if self.queue_run_entries == 0 || self.read_scan_max == 0 || self.block_size_bytes == 0 {
             return Err("a run, a scan and a block have at least one element".into());
         }
         Ok(())
     }
 
+    /// What an index file looks like.
+    pub fn index_shape(&self) -> Shape {
+        Shape { slots: self.index_slots, entries: self.index_entries }
+    }
     /// `<root>/consumequeue`, as `StorePathConfigHelper` makes it.
     pub fn consume_queue_dir(&self) -> String {
         format!("{}/consumequeue", self.root)

@@ -2,6 +2,7 @@
 
 use super::consume_queue::Slot;
 use super::events::StoreEvents;
+use super::index::Index;
 use super::open_files::OpenFiles;
 use super::options::Options;
 use super::select::Bounds;
@@ -27,6 +28,15 @@ pub struct Shared {
     pub queue_work: Notify,
     /// Wakes the floor writer.
     pub floor_work: Notify,
+    /// The key index; its files are touched by its writer, and read by queries.
+    pub index: Mutex<Index>,
+    pub index_files: Mutex<OpenFiles<u64>>,
+    /// Wakes the index writer.
+    pub index_work: Notify,
+    /// Rung when more of the log is indexed.
+    pub index_moved: Notify,
+    /// Rung when more of the log is synced.
+    pub log_synced: Notify,
     /// One permit: whoever changes which queue files exist holds it.
     pub queue_dirs: Semaphore,
     /// How many of the tasks have ended.

@@ -103,12 +103,12 @@ impl TopicFloors {
     }
 }
 
-fn start(magic: &[u8; 8]) -> Vec<u8> {
+pub(super) fn start(magic: &[u8; 8]) -> Vec<u8> {
     let mut out = magic.to_vec();
     out.extend_from_slice(&VERSION.to_be_bytes());
     out
 }
-fn put_u64(out: &mut Vec<u8>, value: u64) {
+pub(super) fn put_u64(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_be_bytes());
 }
 fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -116,17 +116,17 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&size.to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }
-fn finish(mut out: Vec<u8>) -> Vec<u8> {
+pub(super) fn finish(mut out: Vec<u8>) -> Vec<u8> {
     let crc = crc32fast::hash(&out);
     out.extend_from_slice(&crc.to_be_bytes());
     out
 }
 
 /// Takes fields from the front; `None` past the end.
-struct Cut<'a>(&'a [u8]);
+pub(super) struct Cut<'a>(&'a [u8]);
 
 impl<'a> Cut<'a> {
-    fn new(bytes: &'a [u8], magic: &[u8; 8]) -> Option<Self> {
+    pub(super) fn new(bytes: &'a [u8], magic: &[u8; 8]) -> Option<Self> {
         let (content, crc) = bytes.split_last_chunk::<4>()?;
         if crc32fast::hash(content) != u32::from_be_bytes(*crc) {
             return None;
@@ -134,15 +134,15 @@ impl<'a> Cut<'a> {
         let mut cut = Cut(content.strip_prefix(magic)?);
         (cut.u32()? == VERSION).then_some(cut)
     }
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (field, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*field)
     }
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_be_bytes)
     }
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_be_bytes)
     }
     fn text(&mut self) -> Option<&'a str> {
@@ -151,7 +151,7 @@ impl<'a> Cut<'a> {
         self.0 = rest;
         std::str::from_utf8(text).ok()
     }
-    fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.0.is_empty()
     }
 }

@@ -37,6 +37,10 @@ pub struct State {
     pub segment_asked: bool,
     pub poison: Option<Arc<str>>,
     pub stopping: bool,
+    /// The log shall be synced now, whatever the interval.
+    pub sync_asked: bool,
+    /// The index is told when this becomes visible.
+    pub index_wake: u64,
     pub derived_errors: u64,
     /// The floor that was last written.
     pub floor: Floor,
@@ -75,6 +79,8 @@ impl State {
             segment_asked: false,
             poison: None,
             stopping: false,
+            sync_asked: false,
+            index_wake: 0,
             derived_errors: 0,
             floor: Floor::default(),
             snapshot_at: None,
@@ -239,6 +245,15 @@ impl State {
         dispatch::dispatch(&mut self.entries, visible, &mut self.queues, now, out)
     }
 
+    /// Whether the index has waited for what is visible now; says so once.
+    pub fn index_due(&mut self) -> bool {
+        let due = self.flush.visible() >= self.index_wake;
+        if due {
+            self.index_wake = u64::MAX;
+        }
+        due
+    }
+
     /// Takes back what was appended from `at`, the start of a missing segment, on.
     pub fn reject_from(&mut self, at: u64, why: Rejection, out: &mut Vec<(Ticket, Outcome)>) {
         self.log.reject_from(at);
@@ -270,6 +285,13 @@ impl State {
     /// snapshot will be taken below.
     pub fn trim_below(&self) -> u64 {
         self.cache.base().min(self.flush.synced()).min(self.flush.visible())
+    }
+
+    /// Every queue with its min and max offset, in order of topic and queue.
+    pub fn queue_rows(&self) -> Vec<(QueueKey, QueueOffset, QueueOffset)> {
+        let row =
+            |queue: &Queue| (queue.key.clone(), QueueOffset(queue.min), QueueOffset(queue.end));
+        self.queues.iter().map(|(_, queue)| row(queue)).collect()
     }
 
     /// Every queue as it was when the log ended at `at`, which is not above what is visible.
@@ -304,6 +326,7 @@ impl State {
             no_space: self.no_space,
             poisoned: self.poison.is_some(),
             entries_unwritten: self.queues.unwritten(),
+            indexed: PhysicalOffset(0),
             derived_errors: self.derived_errors,
             rot: self.rot.len(),
         }

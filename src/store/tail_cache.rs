@@ -35,6 +35,14 @@ impl TailCache {
         self.pieces.front().map_or(self.end, |piece| piece.at)
     }
 
+    /// The bytes of a piece from `at` on; records are whole in it.
+    pub fn from(&self, at: u64) -> Option<Bytes> {
+        let after = self.pieces.partition_point(|piece| piece.at <= at);
+        let piece = self.pieces.get(after.checked_sub(1)?)?;
+        let start = usize::try_from(at - piece.at).ok()?;
+        (start < piece.bytes.len()).then(|| piece.bytes.slice(start..))
+    }
+
     /// The bytes at `at`, which lie within one piece: records do. `hint` is a piece near to it, and
     /// becomes the one that was found.
     pub fn find(&self, at: u64, size: usize, hint: &mut usize) -> Option<Bytes> {

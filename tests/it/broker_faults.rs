@@ -2,9 +2,10 @@
 
 use super::broker::{Caller, TIMEOUT, World};
 use hotfire::disk::faulty::{Call, Fault, FaultyDisk};
+use hotfire::disk::read_small;
 use hotfire::disk::real::RealDisk;
 use hotfire::protocol::Command;
-use hotfire::protocol::code::response_code as code;
+use hotfire::protocol::code::{request_code as request, response_code as code};
 use hotfire::rt::block_on;
 use hotfire::rt::time::Duration;
 use hotfire::store::FlushMode;
@@ -96,6 +97,46 @@ fn a_topic_that_cannot_be_saved_takes_no_message() {
         assert_eq!(caller.send("old", 0, "", "x").await.code, code::SUCCESS);
         disk.heal();
         assert_eq!(caller.send("new", 0, "", "x").await.code, code::SUCCESS);
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn a_topic_or_group_is_answered_when_its_file_is_durable_and_refused_when_it_cannot_be() {
+    block_on(async {
+        let (disk, world) = faulty();
+        let broker = world.start(world.parts()).await;
+        let caller = world.caller(&broker);
+        let make = |topic: &str| {
+            Command::request(request::UPDATE_AND_CREATE_TOPIC)
+                .with_ext("topic", topic)
+                .with_ext("defaultTopic", "TBW102")
+                .with_ext("readQueueNums", 1)
+                .with_ext("writeQueueNums", 1)
+                .with_ext("perm", 6)
+                .with_ext("topicFilterType", "SINGLE_TAG")
+                .with_ext("order", "false")
+        };
+        let group = || {
+            Command::request(request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP)
+                .with_body("{\"groupName\":\"g\"}")
+        };
+        let holds = |file: &str, name: &str| {
+            let path = format!("{}/config/{file}", world.parts().store.root);
+            let text = read_small(&*disk, &path, 1 << 20).unwrap_or_default();
+            String::from_utf8_lossy(&text).contains(&format!("\"{name}\""))
+        };
+        assert_eq!(caller.call(make("first")).await.code, code::SUCCESS);
+        assert!(holds("topics.json", "first"));
+        assert_eq!(caller.call(group()).await.code, code::SUCCESS);
+        assert!(holds("subscriptionGroup.json", "g"));
+        disk.fail_always(Call::Sync, "topics.json", Fault::Broken);
+        let answer = caller.call(make("second")).await;
+        assert_eq!(answer.code, code::SYSTEM_ERROR, "{answer:?}");
+        assert!(text(&answer).contains("topics.json"), "{answer:?}");
+        disk.heal();
+        assert_eq!(caller.call(make("second")).await.code, code::SUCCESS);
+        assert!(holds("topics.json", "second"));
         broker.shutdown().await;
     });
 }

@@ -1,5 +1,6 @@
 //! The store on real files: what an outcome promises, and what a restart finds.
 
+mod index;
 mod recovery;
 
 use bytes::Bytes;
@@ -12,8 +13,9 @@ use hotfire::rt::sync::{Mutex, watch};
 use hotfire::rt::task::TaskGroup;
 use hotfire::rt::time::{Clock, Duration};
 use hotfire::store::{
-    Append, AppendError, Appended, Arrival, BatchMember, Error, FlushMode, Options, Outcome, Read,
-    ReadLimits, ReadResult, ReadStatus, RecoveryReport, Rejection, Store, StoreEvents, Ticket,
+    Append, AppendError, Appended, Arrival, BatchMember, Error, FlushMode, LogPaths, Options,
+    Outcome, Read, ReadLimits, ReadResult, ReadStatus, RecoveryReport, Rejection, Store,
+    StoreEvents, Ticket,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -436,7 +438,7 @@ fn a_leftover_name_does_not_block_the_next_log_file() {
         let mut house = open(&options).await;
         house.sent("T", 0, b"first").await;
         // Made whole and renamed, and then its directory could not be synced.
-        let next = format!("{}/{:020}", options.commit_log_dir, options.segment_size_bytes);
+        let next = format!("{}/{:020}", options.commit_log.all()[0], options.segment_size_bytes);
         std::fs::write(&next, vec![0; options.segment_size_bytes as usize]).unwrap();
         let mut stored = 0;
         for _ in 0..200 {
@@ -570,7 +572,7 @@ fn files_of_a_wrong_length_or_name_are_named_and_left_alone() {
         ("commitlog/00000000000000016384", &b"short"[..], "5 bytes"),
         ("commitlog/lost+found", b"", "20 digits"),
         ("commitlog/00000000000000049152", b"gap", "3 bytes"),
-        ("consumequeue/T/0/00000000000000000200", b"", "0 bytes"),
+        ("consumequeue/T/0/00000000000000000200", b"queue", "5 bytes"),
     ] {
         run(async {
             let dir = temp();

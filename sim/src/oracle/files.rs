@@ -53,14 +53,16 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// The commit log as a process would read it now.
+/// The commit log as a process would read it now: the files of `dir`, and of every directory
+/// whose name begins so.
 pub fn log(disk: &SimDisk, dir: &str) -> Log {
     let mut files: Vec<(u64, Vec<u8>)> = Vec::new();
-    let below = format!("{dir}/");
     for path in disk.files() {
-        let Some(Ok(base)) = path.strip_prefix(&below).map(str::parse::<u64>) else { continue };
+        let name = path.strip_prefix(dir).and_then(|rest| rest.split_once('/'));
+        let Some(Ok(base)) = name.map(|(_, name)| name.parse::<u64>()) else { continue };
         files.push((base, disk.peek(&path).unwrap_or_default()));
     }
+    files.sort_by_key(|file| file.0);
     let mut log = Log::default();
     log.start = files.first().map_or(0, |f| f.0);
     log.end = log.start;

@@ -91,6 +91,7 @@ pub(super) fn all_groups(core: &Core) -> Answer<Done> {
     Ok(Done::Body(Bytes::from(core.groups.to_json())))
 }
 
+/// Durable on the answer: subscriptionGroup.json with it.
 /// Source: AdminBrokerProcessor#updateAndCreateSubscriptionGroup (4.9.3).
 pub(super) fn update_group(shared: &Shared, core: &mut Core, request: &Request) -> Answer<Done> {
     let config: GroupConfig = body::decode(request.body())
@@ -99,7 +100,8 @@ pub(super) fn update_group(shared: &Shared, core: &mut Core, request: &Request) 
         core.groups.update(shared.clock.wall(), config);
         shared.unsaved.notify_one();
     }
-    Ok(Done::Empty)
+    let saved = shared.until_saved(0, core.groups.changes());
+    later(request, async move { saved.await.map(|()| Done::Empty) })
 }
 
 /// Source: AdminBrokerProcessor#deleteSubscriptionGroup (4.9.3).
@@ -111,7 +113,8 @@ pub(super) fn delete_group(shared: &Shared, core: &mut Core, request: &Request) 
         core.offsets.remove_group(&header.group_name);
     }
     shared.unsaved.notify_one();
-    Ok(Done::Empty)
+    let saved = shared.until_saved(0, core.groups.changes());
+    later(request, async move { saved.await.map(|()| Done::Empty) })
 }
 
 /// Groups that consume a topic, live or not.

@@ -8,7 +8,7 @@ use crate::protocol::header::topic::{CreateTopicHeader, DeleteTopicHeader};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Makes or changes a topic.
+/// Makes or changes a topic. Durable on the answer: topics.json with it.
 /// Source: AdminBrokerProcessor#updateAndCreateTopic (4.9.3). `order` is not looked at there
 /// either: the name servers' key values say which topics are ordered.
 pub(super) fn update(shared: &Arc<Shared>, core: &mut Core, request: &Request) -> Answer<Done> {
@@ -35,7 +35,8 @@ pub(super) fn update(shared: &Arc<Shared>, core: &mut Core, request: &Request) -
     made.map_err(|error| Refusal::system_error(error.to_string()))?;
     tracing::info!(topic = name, peer = %request.peer.addr(), "a topic was made or changed");
     shared.topics_changed();
-    Ok(Done::Empty)
+    let saved = shared.until_saved(core.topics.changes(), 0);
+    later(request, async move { saved.await.map(|()| Done::Empty) })
 }
 
 /// Forgets a topic and its queues. Source: AdminBrokerProcessor#deleteTopic (4.9.3).
@@ -56,9 +57,10 @@ pub(super) fn delete(shared: &Arc<Shared>, core: &mut Core, request: &Request) -
         shared.topics_changed();
     }
     let store = shared.store.clone();
+    let saved = shared.until_saved(core.topics.changes(), 0);
     later(request, async move {
         match store.delete_topic(&name).await {
-            Ok(()) => Ok(Done::Empty),
+            Ok(()) => saved.await.map(|()| Done::Empty),
             Err(error) => Err(Refusal::system_error(format!("failed to delete {name}: {error}"))),
         }
     })

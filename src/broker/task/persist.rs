@@ -1,7 +1,7 @@
 //! Keeps the state files as new as the tables: topics and groups at once, offsets every few
 //! seconds, all of them once more at the end.
 
-use super::super::driver::{Core, Files, Shared};
+use super::super::driver::{Core, Files, Saved, Shared};
 use super::super::error::Error;
 use super::super::handler::{self, send};
 use super::state_file::{Origin, StateFile};
@@ -65,11 +65,13 @@ async fn save_tables(shared: &Arc<Shared>, files: &mut Files) -> bool {
         match files.topics.save(text).await {
             Ok(()) => {
                 shared.core.lock().topics.on_saved(changes);
+                shared.saved.send(Saved { topics: changes, ..shared.saved.get() });
                 resume_sends(shared);
             }
             Err(error) => {
                 tracing::error!("failed to {error}; the last good one is kept");
                 send::refuse_waiting(shared, &error.to_string());
+                not_saved(shared, &error);
                 is_saved = false;
             }
         }
@@ -81,14 +83,25 @@ async fn save_tables(shared: &Arc<Shared>, files: &mut Files) -> bool {
     });
     if let Some((changes, text)) = groups {
         match files.groups.save(text).await {
-            Ok(()) => shared.core.lock().groups.on_saved(changes),
+            Ok(()) => {
+                shared.core.lock().groups.on_saved(changes);
+                shared.saved.send(Saved { groups: changes, ..shared.saved.get() });
+            }
             Err(error) => {
                 tracing::error!("failed to {error}; the last good one is kept");
+                not_saved(shared, &error);
                 is_saved = false;
             }
         }
     }
     is_saved
+}
+
+/// Whoever waits for the save is told why it is not there.
+fn not_saved(shared: &Shared, error: &Error) {
+    let before = shared.saved.get();
+    let failures = before.failures + 1;
+    shared.saved.send(Saved { failures, fault: format!("failed to {error}"), ..before });
 }
 
 async fn save_offsets(shared: &Shared, file: &mut StateFile) {

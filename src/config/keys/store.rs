@@ -7,10 +7,12 @@ pub(super) const STORE: &[Key] = keys! {
     path storePathRootDir = "$HOME/store" [computed important used("store")]
         "Root of everything except the commit log.";
     path storePathCommitLog = "$HOME/store/commitlog" [computed important used("store")]
-        "Directory of the commit log. Unset and storePathRootDir set: see docs/CONFIG.md, as \
-            4.9.3 it is not derived from the root.";
-    path readOnlyCommitLogStorePaths = "" [later(RETENTION)]
-        "Extra read-only directories, only honoured in multi-path mode.";
+        "Directory of the commit log, or several divided by commas: files go to them in turn. \
+            Unset and storePathRootDir set: see docs/CONFIG.md, as 4.9.3 it is not derived from \
+            the root.";
+    path readOnlyCommitLogStorePaths = "" [used("store")]
+        "Directories of the commit log that get no new file, divided by commas; only honoured when \
+            storePathCommitLog names several.";
     int mappedFileSizeCommitLog = "1073741824" [unit("B") range(1024, 2147483647) used("store")]
         "Size of one commit log file; every existing one must have exactly this length.";
     int mappedFileSizeConsumeQueue = "6000000" [unit("B") range(20, 2147483647) used("store")]

@@ -2,7 +2,7 @@
 //! tells who may be answered. The only task that writes commit log files.
 
 use super::StoreStop;
-use crate::disk::{BoxFuture, File, Fill};
+use crate::disk::{BoxFuture, Disk, File, Fill};
 use crate::rt::fault;
 use crate::rt::task::yield_now;
 use crate::rt::time::{Alarm, Mono};
@@ -173,9 +173,15 @@ impl LogWriter {
     /// Dispatches what became visible and hands outcomes and arrivals to the listener.
     async fn tell(&mut self, now: Mono) {
         let shared = &self.shared;
-        let due = shared.state.lock().dispatch(now, &mut self.arrivals);
+        let (due, index_due) = {
+            let mut state = shared.state.lock();
+            (state.dispatch(now, &mut self.arrivals), state.index_due())
+        };
         if due {
             shared.queue_work.notify_one();
+        }
+        if index_due {
+            shared.index_work.notify_one();
         }
         if !self.outcomes.is_empty() {
             fault::point("store: before ack").await;
@@ -193,11 +199,12 @@ impl LogWriter {
         let watermark = {
             let mut state = self.shared.state.lock();
             // At the stop everything is synced, whatever the interval.
-            let all = state.stopping && self.sync.is_none();
+            let all = (state.stopping || state.sync_asked) && self.sync.is_none();
             let (written, synced) = (state.flush.written(), state.flush.synced());
             let wanted = state.flush.wanted(now).or((all && written > synced).then_some(written));
             if let Some(watermark) = wanted {
                 state.flush.on_sync_started(watermark, now);
+                state.sync_asked = false;
             }
             wanted
         };
@@ -226,6 +233,7 @@ impl LogWriter {
         done.map_err(|e| format!("failed to sync: {e}"))?;
         fault::point("store: synced").await;
         self.shared.state.lock().flush.on_synced(&mut self.outcomes);
+        self.shared.log_synced.notify_one();
         let (now, answered) = (self.shared.clock.mono(), self.outcomes.len());
         self.tell(now).await;
         self.shared.state.lock().flush.on_answered(now, answered);
@@ -249,6 +257,10 @@ impl LogWriter {
             FlushMode::Sync if end > state.segments.first() => Fill::Zeroed,
             _ => Fill::Allocated,
         };
+        if state.segments.writable_dirs() > 1 {
+            let percent = shared.options.path_full_percent;
+            state.segments.choose_next(|dir| is_full(&*shared.disk, dir, percent));
+        }
         let (path, staging) = (state.segments.path(end), shared.options.staging_dir());
         self.segment = Some(shared.disk.create_whole(&path, &staging, size, fill));
     }
@@ -335,6 +347,12 @@ impl LogWriter {
         self.shared.events.on_outcomes(&mut self.outcomes);
         self.shared.events.on_poison(reason);
     }
+}
+
+/// Whether the disk that holds `dir` is fuller than `percent`; not, when it cannot be asked.
+fn is_full(disk: &dyn Disk, dir: &str, percent: u64) -> bool {
+    let space = disk.free_space(dir).ok().filter(|(_, all)| *all > 0);
+    space.is_some_and(|(free, all)| (all - free.min(all)).saturating_mul(100) / all > percent)
 }
 
 /// The value of a call that is under way; never, when none is.

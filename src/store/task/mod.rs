@@ -3,10 +3,14 @@
 pub mod cold_read;
 pub mod delete;
 pub mod floor_writer;
+pub mod index_files;
+pub mod index_writer;
 pub mod log_writer;
+pub mod query;
 pub mod queue_file;
 pub mod queue_writer;
 pub mod recover;
+pub mod recover_index;
 pub mod scrub;
 pub mod search;
 pub mod shutdown;

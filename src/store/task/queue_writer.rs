@@ -1,7 +1,7 @@
 //! Writes queue entries in runs, and from time to time syncs the files and says how far they are.
 //! The only task that writes consume queue files while the store runs.
 
-use super::{StoreStop, queue_file, search};
+use super::{StoreStop, queue_file, recover, search};
 use crate::disk::replace_small;
 use crate::format::checkpoint::{self, Checkpoint};
 use crate::format::consume_queue_unit::QueueUnit;
@@ -184,8 +184,8 @@ pub async fn checkpoint(shared: &Shared) -> io::Result<()> {
         shared.state.lock().snapshot_at = Some(at);
     }
     let stored = last.unwrap_or_default().store_timestamp;
-    write_checkpoint(shared, Checkpoint { physical: stored, logical: stored, ..read(shared) })
-        .await?;
+    let known = read_checkpoint(shared);
+    write_checkpoint(shared, Checkpoint { physical: stored, logical: stored, ..known }).await?;
     fault::point("store: checkpoint written").await;
     Ok(())
 }
@@ -210,6 +210,9 @@ fn suspect(shared: &Shared, error: io::Error) -> io::Error {
     crate::rt::probe!("store: a sync of queue files failed");
     tracing::error!("queue files may have lost entries, recovery will write them again: {error}");
     shared.state.lock().queues_suspect = true;
+    if let Err(e) = shared.disk.open_or_create(&recover::rewrite_path(&shared.options)) {
+        tracing::warn!("recovery will not know of it: {e}");
+    }
     error
 }
 
@@ -217,14 +220,15 @@ pub fn snapshot_path(shared: &Shared) -> String {
     format!("{}/queues", shared.options.own_dir())
 }
 
-fn read(shared: &Shared) -> Checkpoint {
+/// What Java's checkpoint says; it has two writers, so it is written without a pause after this.
+pub fn read_checkpoint(shared: &Shared) -> Checkpoint {
     let path = format!("{}/checkpoint", shared.options.root);
     let file = shared.disk.open(&path).and_then(|file| file.read_at(0, checkpoint::USED_SIZE));
     file.ok().and_then(|bytes| Checkpoint::decode(&bytes)).unwrap_or_default()
 }
 
 /// Only the used bytes are written, in place as Java does: they lie in one sector.
-async fn write_checkpoint(shared: &Shared, checkpoint: Checkpoint) -> io::Result<()> {
+pub async fn write_checkpoint(shared: &Shared, checkpoint: Checkpoint) -> io::Result<()> {
     let path = format!("{}/checkpoint", shared.options.root);
     let file = shared.disk.open_or_create(&path)?;
     if file.size()? < checkpoint::SIZE as u64 {

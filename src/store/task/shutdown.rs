@@ -3,7 +3,7 @@
 //! Source: DefaultMessageStore#shutdown (4.9.3).
 //! Differs: everything is synced before `abort` goes away (W-14).
 
-use super::{floor_writer, queue_writer};
+use super::{floor_writer, index_writer, queue_writer};
 use crate::rt::fault;
 use crate::store::error::Error;
 use crate::store::shared::Shared;
@@ -29,6 +29,7 @@ async fn finish(shared: &Shared) -> io::Result<()> {
     let (disk, options) = (&shared.disk, &shared.options);
     // All entries go to the files even when they can no longer be synced.
     queue_writer::write_due(shared, Some(shared.clock.mono())).await;
+    index_writer::finish(shared).await;
     queue_writer::checkpoint(shared).await?;
     floor_writer::write(shared).await?;
     disk.open_or_create(&floor_writer::path(shared))?.sync_data().await?;
@@ -61,5 +62,8 @@ async fn remove_unused_segments(shared: &Shared) -> io::Result<()> {
     for path in &unused {
         shared.disk.remove(path)?;
     }
-    shared.disk.sync_dir(&shared.options.commit_log_dir).await
+    for dir in shared.options.commit_log.writable() {
+        shared.disk.sync_dir(dir).await?;
+    }
+    Ok(())
 }

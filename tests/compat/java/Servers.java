@@ -7,17 +7,25 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 
 /** Starts and stops servers through servers.sh, each in a directory of its own under the run directory. */
 final class Servers {
     final String kind;
     final Path here;
     final Path run;
+    private final Map<String, String> environment;
 
     Servers(String kind, Path here, Path run) {
+        this(kind, here, run, Map.of());
+    }
+
+    /** `environment` is added to that of each server. */
+    Servers(String kind, Path here, Path run, Map<String, String> environment) {
         this.kind = kind;
         this.here = here;
         this.run = run;
+        this.environment = environment;
     }
 
     Path dir(String name) {
@@ -77,14 +85,20 @@ final class Servers {
     String script(String... args) throws Exception {
         List<String> line = new ArrayList<>(Arrays.asList("bash", here.resolve("servers.sh").toString()));
         line.addAll(Arrays.asList(args));
-        return command(line.toArray(new String[0]));
+        return command(environment, line.toArray(new String[0]));
+    }
+
+    static String command(String... line) throws Exception {
+        return command(Map.of(), line);
     }
 
     /** Runs a command to its end; a failure carries all it printed. */
-    static String command(String... line) throws Exception {
+    private static String command(Map<String, String> environment, String... line) throws Exception {
         File out = File.createTempFile("command", ".out");
         try {
-            Process process = new ProcessBuilder(line).redirectErrorStream(true).redirectOutput(out).start();
+            ProcessBuilder builder = new ProcessBuilder(line).redirectErrorStream(true).redirectOutput(out);
+            builder.environment().putAll(environment);
+            Process process = builder.start();
             process.getOutputStream().close();
             int code = process.waitFor();
             String text = new String(Files.readAllBytes(out.toPath()), StandardCharsets.UTF_8);

@@ -44,3 +44,126 @@ fn zeros_behind_the_end_are_written_again_until_they_are_known_durable() {
         assert_eq!(house.bodies("T", 0).await.len(), 6);
     });
 }
+
+fn with_paths(dir: &tempfile::TempDir, paths: &[&str]) -> Options {
+    let paths: Vec<String> =
+        paths.iter().map(|path| dir.path().join(path).to_string_lossy().into_owned()).collect();
+    Options { commit_log: LogPaths::parse(&paths.join(","), "").unwrap(), ..options(dir) }
+}
+
+fn names(dir: &tempfile::TempDir, path: &str) -> Vec<u64> {
+    let listed = std::fs::read_dir(dir.path().join(path)).unwrap();
+    let mut names: Vec<u64> = listed
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().parse().unwrap())
+        .map(|base: u64| base / (16 << 10))
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn a_log_on_several_paths_is_laid_out_as_in_4_9_3_and_found_again_wherever_a_file_lies() {
+    run(async {
+        let dir = temp();
+        let options = with_paths(&dir, &["b/log", "a/log"]);
+        let mut house = open(&options).await;
+        let body = vec![b'x'; 3000];
+        for _ in 0..23 {
+            house.sent("T", 0, &body).await;
+        }
+        house.stop().await;
+        assert_eq!(names(&dir, "a/log"), [0, 2, 4]);
+        assert_eq!(names(&dir, "b/log"), [1, 3]);
+        // An operator may move a file, or Java may have passed over a full disk.
+        let name = format!("{:020}", 3 * (16 << 10));
+        std::fs::rename(dir.path().join("b/log").join(&name), dir.path().join("a/log").join(&name))
+            .unwrap();
+        for killed in [true, false] {
+            let mut house = open(&options).await;
+            let bodies = house.bodies("T", 0).await;
+            assert!(bodies.len() >= 23 && bodies[..23].iter().all(|found| *found == body));
+            if killed {
+                house.send("T", 0, b"torn").unwrap();
+                house.kill().await;
+                std::fs::remove_dir_all(dir.path().join("store/hotfire")).unwrap();
+                let mut house = open(&options).await;
+                assert!(house.bodies("T", 0).await.len() >= 23);
+                let last = house.report.end;
+                assert!(house.sent("T", 0, b"more").await.0.physical >= last);
+                house.kill().await;
+            } else {
+                house.stop().await;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_path_that_is_not_mounted_is_not_taken_for_an_empty_log() {
+    for paths in [&["a", "b"][..], &["a"]] {
+        run(async {
+            let dir = temp();
+            let options = with_paths(&dir, paths);
+            let mut house = open(&options).await;
+            for _ in 0..8 {
+                house.sent("T", 0, &vec![b'x'; 3000]).await;
+            }
+            house.stop().await;
+            let (there, gone) = (dir.path().join(paths[paths.len() - 1]), dir.path().join("away"));
+            std::fs::rename(&there, &gone).unwrap();
+            let error = try_open(Arc::new(RealDisk::new()), &options).await.err().unwrap();
+            let text = error.to_string();
+            assert!(text.contains("hotfire/floor") && text.contains("mounted"), "{text}");
+            std::fs::remove_dir(&there).unwrap();
+            std::fs::rename(&gone, &there).unwrap();
+            assert_eq!(open(&options).await.bodies("T", 0).await.len(), 8);
+        });
+    }
+}
+
+#[test]
+fn a_file_in_two_paths_is_named() {
+    run(async {
+        let dir = temp();
+        let options = with_paths(&dir, &["a", "b"]);
+        let mut house = open(&options).await;
+        house.sent("T", 0, b"x").await;
+        house.stop().await;
+        let name = format!("{:020}", 0);
+        std::fs::copy(dir.path().join("a").join(&name), dir.path().join("b").join(&name)).unwrap();
+        let error = try_open(Arc::new(RealDisk::new()), &options).await.err().unwrap();
+        assert!(error.to_string().contains("another directory"), "{error}");
+    });
+}
+
+#[test]
+fn a_last_file_without_a_byte_is_what_a_killed_java_leaves_and_goes_away() {
+    run(async {
+        let dir = temp();
+        let mut house = open(&options(&dir)).await;
+        for _ in 0..10 {
+            house.sent("T", 0, b"x").await;
+        }
+        house.stop().await;
+        let files = [
+            "commitlog/00000000000000016384",
+            "consumequeue/T/0/00000000000000000200",
+            "consumequeue/T/7/00000000000000000000",
+        ];
+        std::fs::create_dir(dir.path().join("store/consumequeue/T/7")).unwrap();
+        for file in files {
+            std::fs::write(dir.path().join("store").join(file), b"").unwrap();
+        }
+        let mut house = open(&options(&dir)).await;
+        assert_eq!(house.report.removed.len(), 3, "{:?}", house.report.removed);
+        assert!(!dir.path().join("store").join(files[1]).exists());
+        assert_eq!(house.bodies("T", 0).await.len(), 10);
+        assert_eq!(house.sent("T", 7, b"y").await.0.queue_offset.0, 0);
+        house.stop().await;
+        // In the middle it is damage, and nobody touches it.
+        std::fs::write(dir.path().join("store/commitlog/00000000000000016384"), b"").unwrap();
+        std::fs::write(dir.path().join("store/commitlog/00000000000000032768"), b"x").unwrap();
+        let error = try_open(Arc::new(RealDisk::new()), &options(&dir)).await.err().unwrap();
+        assert!(error.to_string().contains("mappedFileSizeCommitLog"), "{error}");
+    });
+}

@@ -4,7 +4,7 @@ use crate::disk::{Disk, File};
 use crate::format::message_unit::{self, BLANK_MAGIC, BLANK_SIZE, DecodeError, MAGIC, Unit};
 use crate::model::PhysicalOffset;
 use crate::store::error::Error;
-use crate::store::segment;
+use crate::store::log_paths::LogPlaces;
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// The log's files and a window into them.
 pub struct LogFiles {
     disk: Arc<dyn Disk>,
-    dir: String,
+    pub places: LogPlaces,
     pub size: u64,
     pub first: u64,
     pub end: u64,
@@ -36,16 +36,13 @@ pub enum Found {
 }
 
 impl LogFiles {
-    pub fn new(
-        disk: Arc<dyn Disk>,
-        dir: &str,
-        size: u64,
-        (first, end): (u64, u64),
-        chunk: usize,
-    ) -> Self {
+    pub fn new(disk: Arc<dyn Disk>, places: LogPlaces, chunk: usize) -> Self {
+        let size = places.size();
+        let first = places.bases().next().unwrap_or(0);
+        let end = places.bases().next_back().map_or(first, |last| last + size);
         LogFiles {
             disk,
-            dir: dir.to_owned(),
+            places,
             size,
             first,
             end,
@@ -60,7 +57,7 @@ impl LogFiles {
         at - at % self.size
     }
     pub fn path(&self, at: u64) -> String {
-        format!("{}/{}", self.dir, segment::name(self.base_of(at)))
+        self.places.path(self.base_of(at))
     }
     pub fn holds(&self, at: u64) -> bool {
         self.first <= at && at < self.end

@@ -24,9 +24,7 @@ pub fn build(
     last: Option<LastRecord>,
 ) -> State {
     let (log, size) = (&found.log, options.segment_size_bytes);
-    let segments_end = log.end;
-    let open_max = options.open_files_max;
-    let segments = Segments::new(&options.commit_log_dir, size, log.first, segments_end, open_max);
+    let segments = Segments::new(log.places.clone(), log.first, log.end, options.open_files_max);
     State::new(
         CommitLog::new(size, options.block_size_bytes, end),
         Flush::new(options, end, clock.mono()),

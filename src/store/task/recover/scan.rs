@@ -5,18 +5,53 @@ use super::log_files::Found;
 use super::queue_dirs::QueueDirs;
 use crate::format::message_unit::{self, Unit};
 use crate::model::PhysicalOffset;
-use crate::rt::time::{Clock, Duration};
+use crate::rt::time::{Clock, Duration, Mono};
 use crate::store::commit_log::LastRecord;
 use crate::store::error::{Error, RecoveryReport, Rot};
 use crate::store::options::Options;
 use crate::store::recovery::Rebuild;
 
-/// Entries collected before they are written.
-const RUN_ENTRIES: usize = 64 << 10;
+/// Entries collected before they are written: many queues get a run of some length, and memory
+/// stays below 64 MiB.
+const RUN_ENTRIES: usize = 1 << 20;
 
 /// Records looked at between two questions of the clock, and between progress lines.
 const PROGRESS_RECORDS: u64 = 1 << 16;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Says from time to time how far a long scan is.
+struct Progress {
+    from: u64,
+    end: u64,
+    began: Mono,
+    spoke: Mono,
+}
+
+impl Progress {
+    fn new(clock: &Clock, from: u64, end: u64) -> Self {
+        let now = clock.mono();
+        Progress { from, end, began: now, spoke: now }
+    }
+
+    fn on_read(&mut self, now: Mono, at: u64) {
+        if now.since(self.spoke) < PROGRESS_INTERVAL {
+            return;
+        }
+        self.spoke = now;
+        let (percent, rate) = self.figures(now, at);
+        tracing::info!(
+            "recovery read the log up to {at} of at most {}: {percent} %, {rate} MiB/s",
+            self.end
+        );
+    }
+
+    /// Units: percent, and MiB a second.
+    fn figures(&self, now: Mono, at: u64) -> (u64, u64) {
+        let (done, all) = (at.saturating_sub(self.from), (self.end - self.from).max(1));
+        let ms = now.since(self.began).as_millis().max(1) as u64;
+        (done.saturating_mul(100) / all, (done >> 10).saturating_mul(1000) / 1024 / ms)
+    }
+}
 
 pub struct End {
     pub at: u64,
@@ -32,6 +67,8 @@ pub async fn scan(
     report: &mut RecoveryReport,
 ) -> Result<(End, Rebuild), Error> {
     let rows = found.snapshot.as_ref().map(|s| s.rows.as_slice());
+    // What lies above a snapshot was never known to be on disk, and is little.
+    found.queues.compares &= rows.is_none();
     let mut rebuild = Rebuild::new(rows, found.topic_floors.clone(), &options.delay_levels_ms);
     let log = &mut found.log;
     let mut at = found.snapshot.as_ref().map_or(log.first, |s| s.at);
@@ -40,7 +77,7 @@ pub async fn scan(
     report.rot.clear();
     found.queues.rot.clear();
     let mut last = None;
-    let mut spoke = clock.mono();
+    let mut progress = Progress::new(clock, at, log.end);
     while log.holds(at) && !rebuild.contradicted {
         let path = log.path(at);
         let looked = log.look(at).await;
@@ -83,11 +120,8 @@ pub async fn scan(
         if rebuild.pending() >= RUN_ENTRIES {
             write_runs(&mut found.queues, &mut rebuild).await?;
         }
-        if report.scanned_records.is_multiple_of(PROGRESS_RECORDS)
-            && clock.mono().since(spoke) >= PROGRESS_INTERVAL
-        {
-            spoke = clock.mono();
-            tracing::info!("recovery read the log up to {at} of at most {}", log.end);
+        if report.scanned_records.is_multiple_of(PROGRESS_RECORDS) {
+            progress.on_read(clock.mono(), at);
         }
     }
     write_runs(&mut found.queues, &mut rebuild).await?;
@@ -108,4 +142,19 @@ async fn write_runs(queues: &mut QueueDirs, rebuild: &mut Rebuild) -> Result<(),
 pub fn report_last(found: &Evidence, scanned: Option<LastRecord>) -> Option<LastRecord> {
     let known = found.snapshot.as_ref().filter(|s| s.last_at < s.at).map(|s| s.last_at);
     scanned.or(known.map(|at| LastRecord { at, ..LastRecord::default() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_said_in_percent_and_as_a_rate() {
+        let (began, end) = (Mono(0), 300 << 20);
+        let progress = Progress { from: 100 << 20, end, began, spoke: began };
+        let now = Mono(2_000_000_000);
+        assert_eq!(progress.figures(now, 150 << 20), (25, 25));
+        assert_eq!(progress.figures(began, 100 << 20), (0, 0));
+        assert_eq!(progress.figures(now, end), (100, 100));
+    }
 }

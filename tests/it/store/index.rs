@@ -1,0 +1,217 @@
+//! Queries by key, and what becomes of the index files.
+
+use super::*;
+use hotfire::store::{Queried, Query};
+
+fn small(dir: &tempfile::TempDir) -> Options {
+    Options {
+        index_slots: 7,
+        index_entries: 10,
+        index_run_interval: Duration::from_millis(5),
+        index_retry_interval: Duration::from_millis(5),
+        checkpoint_interval: Duration::from_millis(20),
+        ..options(dir)
+    }
+}
+
+impl House {
+    async fn keyed(&mut self, name: &str, unique: &str, keys: &str) -> Appended {
+        let properties = format!("UNIQ_KEY\x01{unique}\x02KEYS\x01{keys}");
+        self.next += 1;
+        let name = topic(name);
+        let append =
+            Append { properties: properties.as_bytes(), ..append(&name, 0, b"body", self.next) };
+        let appended = self.store.append(&append).unwrap();
+        assert_eq!(self.outcome(self.next).await, Outcome::Durable);
+        appended
+    }
+
+    async fn query(&self, name: &str, key: &str, count_max: usize) -> Queried {
+        let (begin, end) = (WallMillis(0), WallMillis(i64::MAX));
+        let query = Query { topic: name, key, count_max, begin, end };
+        self.store.query(&query).await.unwrap()
+    }
+
+    /// Where the messages lie that a query finds.
+    async fn places(&self, name: &str, key: &str) -> Vec<u64> {
+        let found = self.query(name, key, 64).await;
+        assert!(found.complete);
+        found.records.iter().map(|record| view(record).physical_offset().0).collect()
+    }
+}
+
+/// Sends 30 messages; every third carries `k3`, each its own key. Returns their places.
+async fn fill(house: &mut House, from: usize) -> Vec<u64> {
+    let mut places = Vec::new();
+    for n in from..from + 30 {
+        let keys = if n % 3 == 0 { format!("k3 own{n}") } else { format!(" own{n} ") };
+        places.push(house.keyed("T", &format!("unique{n}"), &keys).await.physical.0);
+    }
+    places
+}
+
+async fn check(house: &House, places: &[u64]) {
+    for (n, place) in places.iter().enumerate() {
+        assert_eq!(house.places("T", &format!("own{n}")).await, [*place], "own{n}");
+        assert_eq!(house.places("T", &format!("unique{n}")).await, [*place], "unique{n}");
+    }
+    let third: Vec<u64> = places.iter().copied().step_by(3).rev().collect();
+    assert_eq!(house.places("T", "k3").await, third);
+    assert_eq!(house.places("T", "none").await, [0; 0]);
+    assert_eq!(house.places("U", "own1").await, [0; 0]);
+}
+
+fn index_files(options: &Options) -> Vec<String> {
+    let entries = RealDisk::new().list(&format!("{}/index", options.root)).unwrap_or_default();
+    entries.into_iter().map(|entry| entry.name).collect()
+}
+
+#[test]
+fn keys_are_found_at_once_and_after_every_kind_of_end() {
+    for killed in [false, true] {
+        run(async {
+            let dir = temp();
+            let options = small(&dir);
+            let mut house = open(&options).await;
+            let mut places = fill(&mut house, 0).await;
+            check(&house, &places).await;
+            if killed {
+                house.kill().await
+            } else {
+                house.stop().await
+            }
+            let mut house = open(&options).await;
+            check(&house, &places).await;
+            places.extend(fill(&mut house, 30).await);
+            check(&house, &places).await;
+            house.stop().await;
+            let names = index_files(&options);
+            assert!(names.len() > 5, "{names:?}");
+            assert!(names.iter().all(|name| name.len() == 17));
+        });
+    }
+}
+
+#[test]
+fn a_query_keeps_to_its_range_and_its_count_and_returns_the_newest_first() {
+    run(async {
+        let dir = temp();
+        let mut house = open(&small(&dir)).await;
+        let places = fill(&mut house, 0).await;
+        let found = house.query("T", "k3", 4).await;
+        let newest: Vec<u64> =
+            found.records.iter().map(|record| view(record).physical_offset().0).collect();
+        assert_eq!(newest, [places[27], places[24], places[21], places[18]]);
+        assert_eq!(found.last_physical, PhysicalOffset(places[29]));
+        let at = view(&found.records[0]).store_timestamp();
+        assert!(found.last_timestamp >= at);
+        assert_eq!(house.query("T", "k3", 0).await.records.len(), 0);
+        for (begin, end, some) in
+            [(at.0, at.0, true), (0, 1000, false), (at.0 + 5000, i64::MAX, false)]
+        {
+            let (begin, end) = (WallMillis(begin), WallMillis(end));
+            let query = Query { topic: "T", key: "k3", count_max: 64, begin, end };
+            let found = house.store.query(&query).await.unwrap();
+            assert_eq!(!found.records.is_empty(), some, "{begin:?} to {end:?}");
+            let stored = found.records.iter().map(|record| view(record).store_timestamp());
+            assert!(stored.into_iter().all(|at| begin <= at && at <= end));
+        }
+        house.stop().await;
+    });
+}
+
+#[test]
+fn a_missing_torn_short_or_foreign_index_file_is_made_again() {
+    type Damage = fn(&str, &[String]);
+    fn overwrite(path: String, at: u64, bytes: &[u8]) {
+        RealDisk::new().open(&path).unwrap().write_at(at, bytes).unwrap();
+    }
+    let damages: [Damage; 6] = [
+        |dir, names| {
+            names.iter().for_each(|n| RealDisk::new().remove(&format!("{dir}/{n}")).unwrap())
+        },
+        |dir, names| overwrite(format!("{dir}/{}", names[1]), 28 + 40, &[0xFF; 40]),
+        |dir, names| {
+            RealDisk::new().open(&format!("{dir}/{}", names[2])).unwrap().set_size(100).unwrap()
+        },
+        |dir, names| overwrite(format!("{dir}/{}", names[3]), 0, &[0xFF; 40]),
+        |dir, names| overwrite(format!("{dir}/{}", names.last().unwrap()), 40, &[0; 28]),
+        |dir, _| {
+            RealDisk::new().open_or_create(&format!("{dir}/lost+found")).unwrap();
+        },
+    ];
+    for (n, damage) in damages.into_iter().enumerate() {
+        run(async {
+            let dir = temp();
+            let options = small(&dir);
+            let mut house = open(&options).await;
+            let places = fill(&mut house, 0).await;
+            check(&house, &places).await;
+            house.kill().await;
+            damage(&format!("{}/index", options.root), &index_files(&options));
+            // Nobody vouches for the files.
+            let _ = RealDisk::new().remove(&format!("{}/hotfire/index", options.root));
+            let _ = RealDisk::new().remove(&format!("{}/checkpoint", options.root));
+            let house = open(&options).await;
+            check(&house, &places).await;
+            house.stop().await;
+            eprintln!("damage {n} is healed");
+        });
+    }
+}
+
+#[test]
+fn errors_on_index_files_stop_no_send_and_the_index_comes_back() {
+    for call in [Call::Write, Call::Sync, Call::Create, Call::Read] {
+        run(async {
+            let dir = temp();
+            let options = small(&dir);
+            let faulty = FaultyDisk::new(Arc::new(RealDisk::new()));
+            let mut house = try_open(Arc::new(faulty.clone()), &options).await.unwrap();
+            let mut places = fill(&mut house, 0).await;
+            faulty.fail_always(call, "/index/", Fault::Broken);
+            places.extend(fill(&mut house, 30).await);
+            house
+                .until(|| house.store.stats().derived_errors > 0 || call == Call::Read, "an error")
+                .await;
+            faulty.heal();
+            house.until(|| house.store.stats().indexed.0 >= places[59], "the index").await;
+            check(&house, &places).await;
+            house.stop().await;
+        });
+    }
+}
+
+#[test]
+fn a_full_disk_for_the_index_alone_is_survived() {
+    run(async {
+        let dir = temp();
+        let options = small(&dir);
+        let faulty = FaultyDisk::new(Arc::new(RealDisk::new()));
+        let mut house = try_open(Arc::new(faulty.clone()), &options).await.unwrap();
+        faulty.fail_always(Call::Create, "/index/", Fault::NoSpace);
+        let places = fill(&mut house, 0).await;
+        assert!(index_files(&options).is_empty());
+        house.kill().await;
+        let house = open(&options).await;
+        check(&house, &places).await;
+        house.stop().await;
+    });
+}
+
+#[test]
+fn a_store_without_an_index_answers_nothing_and_makes_no_file() {
+    run(async {
+        let dir = temp();
+        let options = Options { index_enabled: false, ..small(&dir) };
+        let mut house = open(&options).await;
+        let places = fill(&mut house, 0).await;
+        assert_eq!(house.places("T", "own1").await, [0; 0]);
+        house.stop().await;
+        assert!(index_files(&options).is_empty());
+        // Switched on, it indexes what is there.
+        let house = open(&Options { index_enabled: true, ..options }).await;
+        check(&house, &places).await;
+        house.stop().await;
+    });
+}
