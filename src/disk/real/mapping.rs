@@ -82,3 +82,21 @@ impl AsRef<[u8]> for View {
         &self.mapping.0[self.range.clone()]
     }
 }
+
+/// Copies bytes that were a view for a while: a page that went bad meanwhile is an error.
+/// It may wait for the device, so it is for the rare reader who is very slow.
+/// Errors: EFAULT; EPERM where the system call is not allowed.
+#[expect(unsafe_code, reason = "the kernel copies: it gets an error where we would get a signal")]
+pub fn copy_view(bytes: &Bytes) -> io::Result<Bytes> {
+    let mut copy = vec![0_u8; bytes.len()];
+    let to = libc::iovec { iov_base: copy.as_mut_ptr().cast(), iov_len: copy.len() };
+    let from = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: both ranges are this process's own and live through the call; `copy` alone is
+    // written, and is as long as `bytes`.
+    let done = unsafe { libc::process_vm_readv(libc::getpid(), &to, 1, &from, 1, 0) };
+    match usize::try_from(done) {
+        Err(_) => Err(io::Error::last_os_error()),
+        Ok(done) if done < bytes.len() => Err(io::Error::from_raw_os_error(libc::EFAULT)),
+        Ok(_) => Ok(copy.into()),
+    }
+}
