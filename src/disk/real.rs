@@ -11,6 +11,7 @@ use crate::rt::sync::Mutex;
 use crate::rt::task::blocking;
 use bytes::Bytes;
 use mapping::Mapping;
+pub use mapping::copy_view;
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom};
 use rustix::io::ReadWriteFlags;
 use std::fs::{self, OpenOptions};

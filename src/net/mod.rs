@@ -8,7 +8,7 @@ pub mod conformance;
 pub mod tcp;
 
 pub use crate::disk::BoxFuture;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
@@ -55,6 +55,12 @@ pub trait Stream: Send {
     /// Takes some bytes from the front of `bufs`; may take fewer than offered.
     fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>])
     -> Poll<io::Result<usize>>;
+
+    /// A copy of bytes that wait to be written, which may be a view of a file (`File::view`).
+    /// Errors: the view's bytes can no longer be read.
+    fn copy(&self, bytes: &Bytes) -> io::Result<Bytes> {
+        Ok(Bytes::copy_from_slice(bytes))
+    }
 
     /// Half-close: the peer reads to the end of what was written and then sees the end.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;

@@ -1,7 +1,7 @@
 //! The kernel's TCP behind the traits of this room.
 
 use super::{BoxFuture, Listener, Net, Stream};
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -112,6 +112,10 @@ impl Stream for Line {
 
     fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    fn copy(&self, bytes: &Bytes) -> io::Result<Bytes> {
+        crate::disk::real::copy_view(bytes)
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -57,6 +57,8 @@ pub(super) struct Connection {
     buf: BytesMut,
     frames: Vec<Frame>,
     writing: Outbox,
+    /// Since when what waits may be shared with others: views of files, parts of a cache.
+    shared_since: Mono,
     /// The kernel takes nothing more; the socket will say when that changes.
     is_write_blocked: bool,
     /// How much the next read offers room for. Units: bytes.
@@ -105,6 +107,7 @@ impl Connection {
             buf: BytesMut::new(),
             frames: Vec::new(),
             writing: Outbox::default(),
+            shared_since: shared.clock.mono(),
             is_write_blocked: false,
             hold: Hold::default(),
             quiet_at: None,
@@ -128,7 +131,7 @@ impl Connection {
     /// One turn. `Err` is the connection's end and its reason.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
         let now = self.peer.0.clock.mono();
-        let start = self.begin(cx);
+        let start = self.begin(cx, now);
         if start.mode == Mode::Closed {
             return Err(String::new());
         }
@@ -137,7 +140,7 @@ impl Connection {
         let mut more = false;
         if self.may_read(cx, &start) {
             more = self.read(cx, now)?;
-            self.take_outbox();
+            self.take_outbox(now);
             self.write(cx, now)?;
         } else {
             self.limits.on_paused(now);
@@ -156,7 +159,7 @@ impl Connection {
         Ok(())
     }
 
-    fn begin(&mut self, cx: &mut Context<'_>) -> Start {
+    fn begin(&mut self, cx: &mut Context<'_>, now: Mono) -> Start {
         let mut state = self.peer.0.state.lock();
         state.is_awake = true;
         let is_new_waker = !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
@@ -164,6 +167,7 @@ impl Connection {
             state.waker = Some(cx.waker().clone());
         }
         if self.writing.is_empty() {
+            self.shared_since = now;
             std::mem::swap(&mut self.writing, &mut state.outbox);
             state.writing_size = self.writing.size();
         }
@@ -176,8 +180,9 @@ impl Connection {
         }
     }
 
-    fn take_outbox(&mut self) {
+    fn take_outbox(&mut self, now: Mono) {
         if self.writing.is_empty() {
+            self.shared_since = now;
             std::mem::swap(&mut self.writing, &mut self.peer.0.state.lock().outbox);
         }
     }
@@ -233,17 +238,34 @@ impl Connection {
             self.quiet_at = None;
             self.release_buffers();
         }
+        self.own_what_waits(now)?;
         match self.limits.on_deadline(now) {
             Some(reason) => Err(reason.to_owned()),
             None => Ok(()),
         }
     }
 
+    /// A slow reader gets copies: what it waits for must not hold the space of a removed file.
+    fn own_what_waits(&mut self, now: Mono) -> Result<(), String> {
+        if self.writing.is_empty() || self.shared_since + self.peer.0.options.share_max > now {
+            return Ok(());
+        }
+        crate::rt::probe!("remoting: replies that waited for long were copied");
+        self.shared_since = now;
+        let stream = &self.stream;
+        let mut state = self.peer.0.state.lock();
+        let owned = self.writing.own(|bytes| stream.copy(bytes));
+        let owned = owned.and_then(|()| state.outbox.own(|bytes| stream.copy(bytes)));
+        owned.map_err(|e| format!("what it waits for can no longer be read: {e}"))
+    }
+
     /// Re-arms the timer only when it would ring too late; one that rings early costs a look.
     fn arm(&mut self, cx: &mut Context<'_>, now: Mono, pending: Option<Mono>, is_new_waker: bool) {
         // Once it has passed, only what is owed keeps the connection, and that wakes the task.
         let drained = self.drain.map(|(may_end, _)| may_end).filter(|at| *at > now);
-        let wanted = [pending, self.quiet_at, drained].into_iter().flatten();
+        let share = self.shared_since + self.peer.0.options.share_max;
+        let share = (!self.writing.is_empty()).then_some(share);
+        let wanted = [pending, self.quiet_at, drained, share].into_iter().flatten();
         let wanted = wanted.fold(self.limits.next_deadline(), Mono::min);
         let is_late = self.armed.is_none_or(|armed| wanted < armed);
         if is_late {

@@ -24,6 +24,8 @@ pub struct ConnectionOptions {
     pub unsent_size_max: usize,
     /// How long a peer may leave waiting replies untouched before it is dropped.
     pub write_stall_max: Duration,
+    /// Replies that wait for so long are copied: they may be views of files that were removed.
+    pub share_max: Duration,
     /// How long a begun frame may go without `frame_progress_size` more of it: a peer that drips
     /// bytes holds memory for nothing.
     pub frame_stall_max: Duration,
@@ -49,6 +51,7 @@ impl Default for ConnectionOptions {
             unsent_pause_size: 4 * MIB,
             unsent_size_max: 64 * MIB,
             write_stall_max: Duration::from_secs(30),
+            share_max: Duration::from_secs(15),
             frame_stall_max: Duration::from_secs(30),
             frame_progress_size: KIB,
             idle_max: Duration::from_secs(120),

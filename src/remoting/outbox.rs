@@ -3,7 +3,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 
 /// Bodies up to this size are copied behind the other small bytes: one more slice in a vectored
 /// write costs about as much. Units: bytes.
@@ -17,6 +17,8 @@ const KEEP_SIZE_MAX: usize = 256 * 1024;
 pub struct Outbox {
     pieces: VecDeque<Bytes>,
     pieces_size: usize,
+    /// So many of the first pieces are ours alone.
+    own_count: usize,
     tail: BytesMut,
 }
 
@@ -74,6 +76,7 @@ impl Outbox {
             n -= first.len();
             self.pieces_size -= first.len();
             self.pieces.pop_front();
+            self.own_count = self.own_count.saturating_sub(1);
         }
         if n < self.tail.len() {
             self.tail.advance(n);
@@ -82,6 +85,16 @@ impl Outbox {
         } else {
             self.tail.clear();
         }
+    }
+
+    /// Replaces every body that is shared with others by what `copy` makes of it.
+    /// Errors: those of `copy`.
+    pub fn own(&mut self, copy: impl Fn(&Bytes) -> io::Result<Bytes>) -> io::Result<()> {
+        for piece in self.pieces.iter_mut().skip(self.own_count) {
+            *piece = copy(piece)?;
+        }
+        self.own_count = self.pieces.len();
+        Ok(())
     }
 
     /// Gives the memory of an empty outbox back.
@@ -150,5 +163,19 @@ mod tests {
         let mut slices = [IoSlice::new(&[]); 8];
         assert_eq!(outbox.slices(&mut slices), 3);
         assert_eq!(slices[1].as_ptr(), body.as_ptr());
+    }
+
+    #[test]
+    fn a_body_that_is_shared_is_copied_once_and_stays_in_its_place() {
+        let body = Bytes::from(vec![7; COPY_SIZE_MAX + 1]);
+        let mut outbox = Outbox::default();
+        outbox.small().extend_from_slice(b"head");
+        outbox.push(body.clone());
+        outbox.own(|bytes| Ok(Bytes::copy_from_slice(bytes))).unwrap();
+        outbox.own(|_| Err(io::Error::other("it was copied already"))).unwrap();
+        outbox.push(body.clone());
+        assert!(outbox.own(|_| Err(io::Error::other("this one was not"))).is_err());
+        let all = drain(&mut outbox, &[5000]);
+        assert_eq!(all, [&b"head"[..], &body[..], &body[..]].concat());
     }
 }

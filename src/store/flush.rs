@@ -8,6 +8,7 @@
 //! `on_synced`, answer. At most one sync is under way.
 
 use super::append::{Outcome, Rejection, Ticket};
+use super::gather::Gather;
 use super::options::{FlushMode, Options, Visibility};
 use crate::rt::time::{Duration, Mono};
 use std::collections::VecDeque;
@@ -44,6 +45,7 @@ pub struct Flush {
     marks: VecDeque<Mark>,
     last_sync: Mono,
     last_thorough: Mono,
+    gather: Gather,
 }
 
 impl Flush {
@@ -63,6 +65,7 @@ impl Flush {
             marks: VecDeque::new(),
             last_sync: now,
             last_thorough: now,
+            gather: Gather::new(options.flush_gather_max),
         }
     }
 
@@ -116,7 +119,7 @@ impl Flush {
             return None;
         }
         let due = match self.mode {
-            FlushMode::Sync => true,
+            FlushMode::Sync => self.gather.until(now, self.waiting.len()).is_none(),
             FlushMode::Async => {
                 (now >= self.last_sync + self.interval && dirty >= self.least_size.max(1))
                     || now >= self.last_thorough + self.thorough_interval
@@ -133,6 +136,7 @@ impl Flush {
             self.last_thorough = now;
         }
         self.last_sync = now;
+        self.gather.on_sync_started(self.waiting.len());
         self.syncing = Some(watermark);
     }
 
@@ -143,6 +147,12 @@ impl Flush {
         self.synced = watermark;
         answer(&mut self.waiting, watermark, out);
         self.drop_marks();
+    }
+
+    /// What `on_synced` answered was handed over: they may come back soon.
+    pub fn on_answered(&mut self, now: Mono, count: usize) {
+        let time = Duration::from_nanos(now.0.saturating_sub(self.last_sync.0));
+        self.gather.on_synced(now, time, count, self.waiting.len());
     }
 
     fn acked(&self) -> u64 {
@@ -159,7 +169,7 @@ impl Flush {
         }
     }
 
-    pub fn next_deadline(&self) -> Option<Mono> {
+    pub fn next_deadline(&self, now: Mono) -> Option<Mono> {
         let mark = self.marks.front().map(|mark| mark.deadline);
         let dirty = self.written - self.synced;
         let sync = match self.mode {
@@ -167,6 +177,9 @@ impl Flush {
                 let thorough = self.last_thorough + self.thorough_interval;
                 let enough = dirty >= self.least_size.max(1);
                 Some(if enough { thorough.min(self.last_sync + self.interval) } else { thorough })
+            }
+            FlushMode::Sync if dirty > 0 && self.syncing.is_none() => {
+                self.gather.until(now, self.waiting.len())
             }
             _ => None,
         };
@@ -274,10 +287,10 @@ mod tests {
         f.on_turn(at(0), 10);
         f.on_written(10, &mut out);
         f.on_sync_started(10, at(0));
-        assert_eq!(f.next_deadline(), Some(at(5000)));
+        assert_eq!(f.next_deadline(at(0)), Some(at(5000)));
         assert!(!f.on_deadline(at(5000), &mut out));
         assert_eq!(out, [(A, FlushTimeout)]);
-        assert_eq!(f.next_deadline(), None);
+        assert_eq!(f.next_deadline(at(0)), None);
         f.on_synced(&mut out);
         assert_eq!(out.len(), 1);
         assert_eq!(f.visible(), 10);
@@ -305,10 +318,10 @@ mod tests {
         f.on_written(100, &mut out);
         assert_eq!(f.visible(), 100);
         assert_eq!(f.wanted(at(600)), None);
-        assert_eq!(f.next_deadline(), Some(at(10_000)));
+        assert_eq!(f.next_deadline(at(0)), Some(at(10_000)));
         assert_eq!(f.wanted(at(10_000)), Some(100));
         f.on_written(20_000, &mut out);
-        assert_eq!(f.next_deadline(), Some(at(500)));
+        assert_eq!(f.next_deadline(at(0)), Some(at(500)));
         assert_eq!(f.wanted(at(500)), Some(20_000));
     }
 

@@ -32,6 +32,7 @@ mod consume_queue;
 mod dispatch;
 mod events;
 mod flush;
+mod gather;
 mod index;
 mod log_paths;
 mod open_files;

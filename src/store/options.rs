@@ -63,6 +63,8 @@ pub struct Options {
     pub flush_least_pages: u64,
     /// `flushCommitLogThoroughInterval`: ASYNC_FLUSH syncs at least this often.
     pub flush_thorough_interval: Duration,
+    /// SYNC_FLUSH: a sync waits at most so long for producers who were just answered (`gather`).
+    pub flush_gather_max: Duration,
     /// Write-back is asked for after so much was written. Units: bytes.
     pub writeback_size_bytes: u64,
     /// `osPageCacheBusyTimeOutMills`: appends are refused when one has waited so long for its write
@@ -162,6 +164,7 @@ impl Options {
             flush_interval: Duration::from_millis(500),
             flush_least_pages: 4,
             flush_thorough_interval: Duration::from_secs(10),
+            flush_gather_max: Duration::from_millis(5),
             writeback_size_bytes: 8 << 20,
             stall_max: Duration::from_secs(1),
             fast_failure: true,
@@ -208,6 +211,7 @@ impl Options {
             sync_flush_timeout: ms(50, 5000),
             flush_interval: ms(5, 500),
             flush_thorough_interval: ms(20, 2000),
+            flush_gather_max: ms(0, 10),
             allocate_retry_interval: ms(100, 1000),
             queue_run_interval: ms(5, 300),
             checkpoint_interval: ms(50, 20_000),

@@ -43,10 +43,17 @@ impl TailCache {
         (start < piece.bytes.len()).then(|| piece.bytes.slice(start..))
     }
 
-    /// The bytes at `at`, which lie within one piece: records do.
-    pub fn find(&self, at: u64, size: usize) -> Option<Bytes> {
-        let after = self.pieces.partition_point(|piece| piece.at <= at);
-        let piece = self.pieces.get(after.checked_sub(1)?)?;
+    /// The bytes at `at`, which lie within one piece: records do. `hint` is a piece near to it, and
+    /// becomes the one that was found.
+    pub fn find(&self, at: u64, size: usize, hint: &mut usize) -> Option<Bytes> {
+        let holds = |piece: &Piece| piece.at <= at && at < piece.end;
+        if !self.pieces.get(*hint).is_some_and(holds) {
+            *hint += 1;
+            if !self.pieces.get(*hint).is_some_and(holds) {
+                *hint = self.pieces.partition_point(|piece| piece.at <= at).checked_sub(1)?;
+            }
+        }
+        let piece = self.pieces.get(*hint)?;
         let start = usize::try_from(at - piece.at).ok()?;
         let end = start.checked_add(size)?;
         (end <= piece.bytes.len()).then(|| piece.bytes.slice(start..end))
@@ -61,6 +68,8 @@ pub struct Joined {
     count: usize,
     /// The last part: its piece, start and end in the log.
     last: Option<(u64, u64)>,
+    /// The piece of the last record.
+    piece: usize,
 }
 
 impl Joined {
@@ -69,12 +78,12 @@ impl Joined {
         let end = at + size as u64;
         if let Some((start, last_end)) = self.last
             && last_end == at
-            && let Some(longer) = cache.find(start, (end - start) as usize)
+            && let Some(longer) = cache.find(start, (end - start) as usize, &mut self.piece)
             && let Some(part) = self.parts.last_mut()
         {
             *part = longer;
             self.last = Some((start, end));
-        } else if let Some(bytes) = cache.find(at, size) {
+        } else if let Some(bytes) = cache.find(at, size, &mut self.piece) {
             self.parts.push(bytes);
             self.last = Some((at, end));
         } else {
@@ -106,14 +115,14 @@ mod tests {
         assert_eq!(cache.base(), 10);
         cache.push(piece(10, b"abcd"));
         cache.push(piece(14, b"efgh"));
-        assert_eq!(cache.find(11, 2).as_deref(), Some(&b"bc"[..]));
-        assert_eq!(cache.find(13, 2), None); // over the border of two pieces
-        assert_eq!(cache.find(9, 1), None);
-        assert_eq!(cache.find(18, 1), None);
+        assert_eq!(cache.find(11, 2, &mut 0).as_deref(), Some(&b"bc"[..]));
+        assert_eq!(cache.find(13, 2, &mut 0), None); // over the border of two pieces
+        assert_eq!(cache.find(9, 1, &mut 0), None);
+        assert_eq!(cache.find(18, 1, &mut 0), None);
         cache.push(piece(18, b"i"));
         assert_eq!(cache.base(), 14);
-        assert_eq!(cache.find(11, 2), None);
-        assert_eq!(cache.find(18, 1).as_deref(), Some(&b"i"[..]));
+        assert_eq!(cache.find(11, 2, &mut 0), None);
+        assert_eq!(cache.find(18, 1, &mut 0).as_deref(), Some(&b"i"[..]));
     }
 
     #[test]

@@ -1,19 +1,22 @@
 #!/bin/bash
-# run.sh: ours, the real Java broker, the floor and the echo server under the same load, in turns, and
-# the table of docs/PERFORMANCE.md from it.
-#   run.sh [ROUNDS] [SECONDS]      default 5 rounds of 4 s
+# run.sh: ours, the real Java broker and the limit servers under the same loads, in turns, and the tables of
+# docs/PERFORMANCE.md from it.
+#   run.sh [ROUNDS] [SECONDS]      default 5 rounds of 2 s, about ten minutes
 # Environment: HOTFIRE (the release binary), COMPAT_KIT (Java, made by compat/java-peer/kit.sh; fetched when
-# it is not set), BENCH_DIR (data, removed at the end), BENCH_DRY=1 prints the table and leaves the page alone.
+# it is not set), BENCH_DIR (data, removed at the end), BENCH_ONLY (a list of loads, see `loads`),
+# BENCH_DRY=1 prints the tables and leaves the page alone, BENCH_JUDGE=1 adds a line per bound and fails when one fails,
+# BENCH_JSON=FILE keeps the lines of `hotfire bench --json`, each with its load and server.
 # Needs jq. Read the ratios, not the figures: they are of one run on one machine.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd); top=$(cd "$here/../.." && pwd)
-rounds=${1:-5}; seconds=${2:-4}
+rounds=${1:-5}; seconds=${2:-2}
 export HOTFIRE=${HOTFIRE:-$top/target/release/hotfire}
 export COMPAT_KIT=${COMPAT_KIT:-$top/target/java-peer}
 [ -x "$COMPAT_KIT/bin/rmq" ] || bash "$top/tests/compat/java-peer/kit.sh" "$COMPAT_KIT" 4.9.3
 dir=${BENCH_DIR:-$(mktemp -d)}; mkdir -p "$dir"; dir=$(cd "$dir" && pwd)
 servers="$top/tests/compat/servers.sh"
 results="$dir/results.tsv"; : > "$results"
+json=${BENCH_JSON:-$dir/results.json}; : > "$json"
 limits=()
 end() {
   for pid in ${limits[@]+"${limits[@]}"}; do kill "$pid" 2>/dev/null || true; done
@@ -24,8 +27,9 @@ end() {
 }
 trap end EXIT
 
-mapfile -t ports < <(bash "$servers" ports 5)
-ns=${ports[0]} ours=${ports[1]} java=${ports[2]} floor=${ports[3]} echo=${ports[4]}
+mapfile -t ports < <(bash "$servers" ports 6)
+ns=${ports[0]} ours=${ports[1]} java=${ports[2]} floor=${ports[3]} echo=${ports[4]} copy=${ports[5]}
+
 
 start_broker() { # KIND PORT FLUSH
   local home="$dir/$1-$3"
@@ -36,37 +40,59 @@ start_broker() { # KIND PORT FLUSH
 }
 stop_broker() { bash "$servers" stop "$dir/$1-$2" >&2; rm -rf "${dir:?}/$1-$2/store"; }
 
-start_limit() { # KIND PORT
-  "$HOTFIRE" bench "$1" --listen "127.0.0.1:$2" --file "$dir/floor.data" > "$dir/$1.log" 2>&1 &
-  limits+=($!)
+start_limit() { # KIND PORT FILE
+  "$HOTFIRE" bench "$1" --listen "127.0.0.1:$2" --file "$3" > "$dir/$1.log" 2>&1 &
+  limits+=($!); limit=$!
   for _ in $(seq 100); do grep -q listening "$dir/$1.log" && return; sleep 0.05; done
   cat "$dir/$1.log" >&2; exit 1
 }
 
-load() { # KIND PORT CONNECTIONS IN_FLIGHT SECONDS PID
-  local what=send
-  [ "$1" = echo ] && what=echo
-  "$HOTFIRE" bench "$what" -b "127.0.0.1:$2" -c "$3" -i "$4" -s 1024 --seconds "$5" --warmup 1 --pid "$6" --json
+# What `hotfire bench` is told for a load.
+loads() {
+  case $1 in
+    64x1) echo send -c 64 -i 1 ;;
+    8x8) echo send -c 8 -i 8 ;;
+    8x64) echo send -c 8 -i 64 ;;
+    batch-32) echo send -c 8 -i 8 --batch 32 ;;
+    15000/s) echo send -c 8 -i 64 -r 15000 ;;
+    pull-cold) echo pull -c 8 -i 1 -t BenchCold ;;
+    pull-hot) echo pull -c 8 -i 1 -t BenchWarm ;;
+    tail-1000/s) echo tail -c 1 -i 64 -r 1000 ;;
+    tail-10000/s) echo tail -c 1 -i 64 -r 10000 ;;
+  esac
+}
+wanted() { [ -z "${BENCH_ONLY:-}" ] || [[ " $BENCH_ONLY " == *" $1 "* ]]; }
+any() { local load; for load in "$@"; do wanted "$load" && return; done; return 1; }
+
+# Java refuses sends when it is behind: such requests count as failed, not as messages.
+load() { # LOAD KIND PORT SECONDS WARMUP PID
+  local what; read -ra what <<< "$(loads "$1")"
+  [ "$2" = echo ] && what[0]=echo
+  "$HOTFIRE" bench "${what[@]}" -b "127.0.0.1:$3" -s 1024 --seconds "$4" --warmup "$5" --pid "$6" --json || true
 }
 
-measure() { # FLUSH KIND:PORT:PID...
-  local flush=$1 shape server kind port pid line; shift
-  for shape in 64:1 8:8; do
-    for server in "$@"; do # Java compiles what is hot; nobody is measured cold
+measure() { # FLUSH LOAD KIND:PORT:PID...
+  local flush=$1 load=$2 server kind port pid line round; shift 2
+  wanted "$load" || return 0
+  for server in "$@"; do # Java compiles what is hot; nobody is measured cold
+    IFS=: read -r kind port pid <<< "$server"
+    load "$load" "$kind" "$port" 0.2 "$([ "$kind" = java ] && echo 4 || echo 0.5)" "$pid" >/dev/null
+  done
+  for round in $(seq "$rounds"); do
+    for server in "$@"; do
       IFS=: read -r kind port pid <<< "$server"
-      load "$kind" "$port" "${shape%:*}" "${shape#*:}" 6 "$pid" >/dev/null
-    done
-    for round in $(seq "$rounds"); do
-      for server in "$@"; do
-        IFS=: read -r kind port pid <<< "$server"
-        line=$(load "$kind" "$port" "${shape%:*}" "${shape#*:}" "$seconds" "$pid")
-        jq -r --arg k "$flush	${shape/:/x}	$kind" \
-          '[$k, .messagesPerCpuSecond, .messagesPerSecond, .latencyMs.p50, .latencyMs.p99] | map(tostring) | join("\t")' \
-          <<< "$line" >> "$results"
-        tail -1 "$results" | sed "s/^/round $round	/" >&2
-      done
+      line=$(load "$load" "$kind" "$port" "$seconds" 0.5 "$pid")
+      jq -c --arg f "$flush" --arg l "$load" --arg k "$kind" '. + {flush: $f, load: $l, server: $k}' <<< "$line" >> "$json"
+      jq -r --arg k "$flush	$load	$kind" \
+        '[$k, .messagesPerCpuSecond, .messagesPerSecond, .latencyMs.p50, .latencyMs.p99] | map(tostring) | join("\t")' \
+        <<< "$line" >> "$results"
+      tail -1 "$results" | sed "s/^/round $round	/" >&2
     done
   done
+}
+
+fill() { # PORT TOPIC MESSAGES: every record of these topics has the same size
+  "$HOTFIRE" bench send -b "127.0.0.1:$1" -t "$2" -c 8 -i 8 -s 1024 --warmup 0 --count "$3" --json >/dev/null || true
 }
 
 median() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
@@ -98,40 +124,123 @@ starts() { # prints: ms on an empty store, ms after a clean stop, idle resident 
   echo "$(printf "$empty" | median) $(printf "$clean" | median) $(printf "$memory" | median)"
 }
 
+
+sync_limit() { # prints how often a second the disk can sync writes of SIZE over bytes that exist
+  local file="$dir/sync.data" begun count=300
+  dd if=/dev/zero of="$file" bs=1M count=32 conv=fsync 2>/dev/null
+  begun=$(date +%s%N)
+  dd if=/dev/urandom of="$file" bs="$1" count=$count oflag=dsync conv=notrunc 2>/dev/null
+  awk -v n=$count -v ns=$(($(date +%s%N) - begun)) 'BEGIN { printf "%.0f", n * 1e9 / ns }'
+  rm -f "$file"
+}
+
+row() { # FLUSH LOAD
+  local kind base ours_per
+  ours_per=$(value "$1" "$2" hotfire 4)
+  for kind in hotfire java floor copy echo; do
+    base=$(value "$1" "$2" $kind 4)
+    [ -n "$base" ] || continue
+    printf '| %s | %s | %s | %s | %.2f x | %s | %s | %s |\n' "$1" "$2" "$kind" "$base" \
+      "$(ratio "$ours_per" "$base")" "$(value "$1" "$2" $kind 5)" "$(value "$1" "$2" $kind 6)" "$(value "$1" "$2" $kind 7)"
+  done
+}
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { print b > 0 ? a / b : 0 }'; }
+
 table() {
-  local flush shape kind base ours_per
+  local load
   echo "Run of $(date -u +%Y-%m-%d), $(nproc) cores, medians of $rounds rounds of $seconds s in turns, 1 KB bodies, JSON headers, over loopback."
   echo
-  echo "| flush | connections x in flight | server | messages per CPU second | ours is | messages/s | p50 ms | p99 ms |"
+  echo "| flush | load | server | messages per CPU second | ours is | messages/s | p50 ms | p99 ms |"
   echo "| --- | --- | --- | --- | --- | --- | --- | --- |"
-  for flush in ASYNC_FLUSH SYNC_FLUSH; do
-    for shape in 64x1 8x8; do
-      ours_per=$(value $flush $shape hotfire 4)
-      for kind in hotfire java floor echo; do
-        base=$(value $flush $shape $kind 4)
-        [ -n "$base" ] || continue
-        printf '| %s | %s | %s | %s | %.2f x | %s | %s | %s |\n' $flush $shape "$kind" "$base" \
-          "$(awk -v a="$ours_per" -v b="$base" 'BEGIN { print a / b }')" \
-          "$(value $flush $shape $kind 5)" "$(value $flush $shape $kind 6)" "$(value $flush $shape $kind 7)"
-      done
-    done
-  done
+  for load in 64x1 8x8 8x64 batch-32 15000/s pull-hot pull-cold tail-1000/s tail-10000/s; do row ASYNC_FLUSH $load; done
+  for load in 64x1 8x8; do row SYNC_FLUSH $load; done
   echo
+  echo "The disk under it: $syncs_4k syncs/s of 4 KB and $syncs_80k of 80 KB over bytes that exist."
   read -r empty clean memory <<< "$started"
   echo "Exec to listening: $empty ms on an empty store, $clean ms after a clean stop. Idle resident memory: $((memory / 1024)) MB."
 }
 
+bound() { # TEXT VALUE LEAST: one line
+  if awk -v v="$2" -v l="$3" 'BEGIN { exit !(v + 0 >= l + 0) }'; then echo "PASS $1: $2, at least $3"
+  else echo "FAIL $1: $2, at least $3 was expected"; failed=$((failed + 1)); fi
+}
+# What ours is of another's, in a column: 4 messages per CPU second, 5 messages per second, 7 p99 (theirs by ours).
+times() { # FLUSH LOAD KIND COLUMN
+  local ours theirs; ours=$(value "$1" "$2" hotfire "$4"); theirs=$(value "$1" "$2" "$3" "$4")
+  [ "$4" = 7 ] && { printf '%.2f' "$(ratio "$theirs" "$ours")"; return; }
+  printf '%.2f' "$(ratio "$ours" "$theirs")"
+}
+judge() {
+  local load refused
+  refused=$(jq -s 'map(select(.server == "hotfire") | .failed) | add // 0' "$json")
+  bound "ours refused $refused requests, so of none" "$((refused == 0))" 1
+  for load in 8x8 8x64; do
+    wanted $load || continue
+    bound "send $load by the floor" "$(times ASYNC_FLUSH $load floor 4)" 0.70
+    bound "send $load by Java" "$(times ASYNC_FLUSH $load java 4)" 7
+  done
+  if wanted 15000/s; then
+    bound "send at 15000/s by Java" "$(times ASYNC_FLUSH 15000/s java 4)" 6
+    bound "p99 at 15000/s, Java's by ours" "$(times ASYNC_FLUSH 15000/s java 7)" 10
+  fi
+  for load in pull-hot pull-cold; do
+    wanted $load || continue
+    bound "$load by Java" "$(times ASYNC_FLUSH $load java 4)" 2.5
+    echo "AIM  $load by the copy server: $(times ASYNC_FLUSH $load copy 4), aim 0.60"
+  done
+  for load in 64x1 8x8; do
+    wanted $load && bound "SYNC_FLUSH $load messages/s by Java" "$(times SYNC_FLUSH $load java 5)" 4
+  done
+  for load in tail-1000/s tail-10000/s; do
+    wanted $load && echo "AIM  $load p99, Java's by ours: $(times ASYNC_FLUSH $load java 7), aim 10"
+  done
+  echo "$failed bounds failed"
+}
+
+pair() { # FLUSH: starts both brokers; sets `both`
+  start_broker hotfire "$ours" "$1"; start_broker java "$java" "$1"
+  both=("hotfire:$ours:$(cat "$dir/hotfire-$1/pid")" "java:$java:$(cat "$dir/java-$1/pid")")
+}
+unpair() { stop_broker hotfire "$1"; stop_broker java "$1"; }
+
 bash "$servers" namesrv hotfire "$ns" "$dir/namesrv" >&2
 started=$(starts)
-start_limit floor "$floor"; start_limit echo "$echo"
-for flush in ASYNC_FLUSH SYNC_FLUSH; do
-  start_broker hotfire "$ours" $flush; start_broker java "$java" $flush
-  set -- "hotfire:$ours:$(cat "$dir/hotfire-$flush/pid")" "java:$java:$(cat "$dir/java-$flush/pid")"
-  # The limit servers sync nothing, so they say nothing about SYNC_FLUSH.
-  [ $flush = SYNC_FLUSH ] || set -- "$@" "floor:$floor:${limits[0]}" "echo:$echo:${limits[1]}"
-  measure $flush "$@"
-  stop_broker hotfire $flush; stop_broker java $flush
-done
+syncs_4k=$(sync_limit 4k) syncs_80k=$(sync_limit 80k)
+A=ASYNC_FLUSH
+if any 64x1 8x8 8x64 batch-32; then
+  start_limit floor "$floor" "$dir/floor.data"; floor_pid=$limit
+  start_limit echo "$echo" "$dir/echo.data"; echo_pid=$limit
+  pair $A
+  for shape in 64x1 8x8; do measure $A $shape "${both[@]}" "floor:$floor:$floor_pid" "echo:$echo:$echo_pid"; done
+  unpair $A
+  if any 8x64 batch-32; then # with an empty store: the page cache should not be what is measured
+    pair $A
+    measure $A 8x64 "${both[@]}" "floor:$floor:$floor_pid"
+    measure $A batch-32 "${both[@]}"
+    unpair $A
+  fi
+  kill "$floor_pid" "$echo_pid"; rm -f "$dir/floor.data"
+fi
+if any 15000/s tail-1000/s tail-10000/s pull-hot pull-cold; then
+  pair $A
+  if any pull-hot pull-cold; then
+    for port in "$ours" "$java"; do # what came last fills the tail cache
+      fill "$port" BenchCold 200000; fill "$port" BenchFill 40000
+    done
+    start_limit copy "$copy" "$dir/hotfire-$A/store/commitlog/00000000000000000000"
+    measure $A pull-cold "${both[@]}" "copy:$copy:$limit"
+    for port in "$ours" "$java"; do fill "$port" BenchWarm 16000; done
+    measure $A pull-hot "${both[@]}" "copy:$copy:$limit"
+    kill "$limit"
+  fi
+  for shape in 15000/s tail-1000/s tail-10000/s; do measure $A $shape "${both[@]}"; done
+  unpair $A
+fi
+if any 64x1 8x8; then # the limit servers sync nothing, so they say nothing here
+  pair SYNC_FLUSH
+  for shape in 64x1 8x8; do measure SYNC_FLUSH $shape "${both[@]}"; done
+  unpair SYNC_FLUSH
+fi
 
 table > "$dir/table.md"
 cat "$dir/table.md"
@@ -143,3 +252,6 @@ if [ -z "${BENCH_DRY:-}" ]; then
     !skip && !/<!-- bench:begin -->/ { print }' "$page" > "$dir/page.md"
   cat "$dir/page.md" > "$page"
 fi
+failed=0
+if [ -n "${BENCH_JUDGE:-}" ]; then echo; judge; fi
+[ "$failed" = 0 ]

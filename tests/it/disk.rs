@@ -2,7 +2,7 @@
 
 use hotfire::disk::faulty::{Call, Fault, FaultyDisk};
 use hotfire::disk::overlay::Overlay;
-use hotfire::disk::real::{RealDisk, is_locked};
+use hotfire::disk::real::{RealDisk, copy_view, is_locked};
 use hotfire::disk::{Disk, Fill, conformance};
 use hotfire::rt::block_on;
 use std::io::ErrorKind;
@@ -39,6 +39,21 @@ fn a_view_of_a_file_cut_short_is_an_error_and_not_a_signal() {
         let e = file.view(50_000, 4).await.unwrap_err();
         assert!(e.to_string().contains("4 bytes at 50000"), "{e}");
         assert_eq!(file.view(8_000, 100).await.unwrap()[..], [7; 100]);
+    });
+}
+
+#[test]
+fn a_view_that_went_bad_while_it_waited_is_copied_with_an_error_and_not_a_signal() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    let file = RealDisk::new().open_or_create(path.to_str().unwrap()).unwrap();
+    file.write_at(0, &[7; 100_000]).unwrap();
+    block_on(async {
+        let view = file.view(0, 100_000).await.unwrap();
+        assert_eq!(copy_view(&view).unwrap()[..], [7; 100_000]);
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(8192).unwrap();
+        copy_view(&view).unwrap_err();
+        copy_view(&view.slice(..8192)).unwrap();
     });
 }
 

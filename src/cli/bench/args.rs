@@ -21,6 +21,21 @@ pub enum What {
     Echo(Limit),
     /// With --listen, be the server that does the least an honest broker must; else as `send`
     Floor(Limit),
+    /// Be the server that answers pulls with bytes of a commit log file
+    Copy(Copy),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Copy {
+    /// Serve on this address until a signal comes
+    #[arg(long, value_name = "ADDR")]
+    pub listen: String,
+    /// A commit log file that `bench send` has filled, so that its records have one size
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Messages of one answer
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub pull_count: u32,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -53,6 +68,10 @@ pub struct Load {
     #[arg(short = 'i', long, value_name = "N", default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub in_flight: u32,
+    /// Messages of one send; more than 1 are a batch
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub batch: u32,
     /// Bytes of a body
     #[arg(short = 's', long, value_name = "BYTES", default_value_t = 1024)]
     #[arg(value_parser = clap::value_parser!(u32).range(..=4_000_000))]

@@ -26,6 +26,7 @@ pub fn run(bench: &Bench) -> Result<(), Failure> {
             Err(Failure::new(Failure::USAGE, why))
         }
         What::Tail(load) => measure(load, load.queues, &mut Tail::new(load)),
+        What::Copy(copy) => server::copy(&copy.listen, &copy.file, copy.pull_count),
         What::Echo(limit) => match &limit.listen {
             Some(addr) => server::echo(addr),
             None => measure(&limit.load, 0, &mut Echo::new(&limit.load)),

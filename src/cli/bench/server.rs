@@ -1,15 +1,16 @@
-//! The two servers that say what is possible, on plain tokio: one thread, one task per connection,
+//! The servers that say what is possible, on plain tokio: one thread, one task per connection,
 //! one read, one append, one write per turn.
 
 use crate::cli::Failure;
 use crate::protocol::frame::{self, FRAME_SIZE_MAX, PREFIX_SIZE, Serialize};
 use crate::protocol::header;
-use crate::protocol::reply::{SendReply, Stored, encode_send_reply};
+use crate::protocol::reply::{PullReply, SendReply, Stored, encode_pull_reply, encode_send_reply};
 use crate::rt;
 use bytes::{Buf, BytesMut};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -130,6 +131,69 @@ fn encode_reply(out: &mut BytesMut, serialize: Serialize, opaque: i32, at: u64) 
         is_traced: true,
     };
     encode_send_reply(out, serialize, &reply);
+}
+
+/// Answers each pull with the next `count` records of a file: one read, one write. The records
+/// must have one size.
+pub fn copy(addr: &str, path: &Path, count: u32) -> Result<(), Failure> {
+    let refused =
+        |e: io::Error| Failure::new(Failure::REFUSED, format!("--file {}: {e}", path.display()));
+    let (file, size, end) = records(path, count).map_err(refused)?;
+    let (file, at) = (Rc::new(file), Rc::new(Cell::new(0)));
+    serve(addr, move |stream| {
+        let (file, at) = (file.clone(), at.clone());
+        async move {
+            turn(stream, |input, out| {
+                while let Some(frame) =
+                    frame::cut(input, FRAME_SIZE_MAX).map_err(io::Error::other)?
+                {
+                    let header = header::scan(&frame).map_err(io::Error::other)?;
+                    let reply = PullReply {
+                        opaque: header.opaque,
+                        code: 0,
+                        remark: Some("FOUND"),
+                        suggest_which_broker_id: 0,
+                        next_begin_offset: at.get() as i64,
+                        min_offset: 0,
+                        max_offset: end as i64,
+                        body_size: size,
+                    };
+                    encode_pull_reply(out, frame.serialize, &reply);
+                    let body_at = out.len();
+                    out.resize(body_at + size, 0);
+                    file.read_exact_at(&mut out[body_at..], at.get())?;
+                    at.set(if at.get() + 2 * size as u64 > end {
+                        0
+                    } else {
+                        at.get() + size as u64
+                    });
+                }
+                Ok(())
+            })
+            .await
+        }
+    })
+}
+
+/// The file, the size of `count` records, and where its records end.
+#[expect(clippy::disallowed_methods, reason = "the limit is measured without the product's disk")]
+fn records(path: &Path, count: u32) -> io::Result<(File, usize, u64)> {
+    let file = File::open(path)?;
+    let mut size = [0; 4];
+    file.read_exact_at(&mut size, 0)?;
+    let size = u64::from(u32::from_be_bytes(size));
+    let (mut end, mut head) = (0, [0; 4]);
+    while file.read_exact_at(&mut head, end).is_ok() && u64::from(u32::from_be_bytes(head)) == size
+    {
+        end += size.max(1);
+    }
+    let size = size * u64::from(count);
+    if size == 0 || end < size {
+        return Err(io::Error::other(format!(
+            "it does not begin with {count} records of one size"
+        )));
+    }
+    Ok((file, size as usize, end))
 }
 
 /// Reads, lets `answer` take whole frames, writes, until the peer closes.

@@ -1,8 +1,8 @@
 //! Long-lived read mappings of files, and views of their bytes that are known to be there.
 //!
 //! A page of a mapping that cannot be read (a bad sector, a file cut short) is a SIGBUS for whoever
-//! touches it. So nobody touches what was not populated: `MADV_POPULATE_READ` on exactly the range
-//! says the same as an error value. Views that wait in a socket's queue are read by the kernel
+//! touches it. So nobody touches what is not known to be there: `mincore` says that it is in the page
+//! cache, or `MADV_POPULATE_READ` on exactly the range brings it in or says why not. Views that wait in a socket's queue are read by the kernel
 //! alone, for which a page that went bad meanwhile is EFAULT.
 
 use bytes::Bytes;
@@ -35,8 +35,6 @@ impl Mapping {
         // SAFETY: views are made of ranges that are never written again (`File::view`), and a file
         // is never shortened while it is open. What others do to the file shows as other bytes.
         let map = unsafe { MmapOptions::new().len(size).map(file) }?;
-        // No read-ahead around a fault: a view names exactly what it needs.
-        map.advise(Advice::Random)?;
         Ok(Arc::new(Mapping(map)))
     }
 
@@ -51,9 +49,11 @@ impl Mapping {
         Ok(Bytes::from_owner(View { mapping: self.clone(), range }))
     }
 
-    /// A view when every page of the range is in the page cache.
+    /// A view when every page of the range is in the page cache. Nothing is populated: a page that
+    /// was read without an error costs whoever touches it no more than a minor fault.
     pub fn view_now(self: &Arc<Self>, range: Range<usize>) -> Option<Bytes> {
-        if self.is_resident(&range) { self.view(range).ok() } else { None }
+        let view = View { mapping: self.clone(), range };
+        self.is_resident(&view.range).then(|| Bytes::from_owner(view))
     }
 
     #[expect(unsafe_code, reason = "no safe crate in the tree offers mincore")]
@@ -80,5 +80,23 @@ struct View {
 impl AsRef<[u8]> for View {
     fn as_ref(&self) -> &[u8] {
         &self.mapping.0[self.range.clone()]
+    }
+}
+
+/// Copies bytes that were a view for a while: a page that went bad meanwhile is an error.
+/// It may wait for the device, so it is for the rare reader who is very slow.
+/// Errors: EFAULT; EPERM where the system call is not allowed.
+#[expect(unsafe_code, reason = "the kernel copies: it gets an error where we would get a signal")]
+pub fn copy_view(bytes: &Bytes) -> io::Result<Bytes> {
+    let mut copy = vec![0_u8; bytes.len()];
+    let to = libc::iovec { iov_base: copy.as_mut_ptr().cast(), iov_len: copy.len() };
+    let from = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: both ranges are this process's own and live through the call; `copy` alone is
+    // written, and is as long as `bytes`.
+    let done = unsafe { libc::process_vm_readv(libc::getpid(), &to, 1, &from, 1, 0) };
+    match usize::try_from(done) {
+        Err(_) => Err(io::Error::last_os_error()),
+        Ok(done) if done < bytes.len() => Err(io::Error::from_raw_os_error(libc::EFAULT)),
+        Ok(_) => Ok(copy.into()),
     }
 }

@@ -241,8 +241,9 @@ impl LogWriter {
         fault::point("store: synced").await;
         self.shared.state.lock().flush.on_synced(&mut self.outcomes);
         self.shared.log_synced.notify_one();
-        let now = self.shared.clock.mono();
+        let (now, answered) = (self.shared.clock.mono(), self.outcomes.len());
         self.tell(now).await;
+        self.shared.state.lock().flush.on_answered(now, answered);
         Ok(())
     }
 
@@ -381,7 +382,7 @@ impl LogWriter {
         let retry = self.allocation.next_deadline().filter(|_| !state.stopping);
         let now = self.shared.clock.mono();
         let stall = self.watch.next_deadline(now, state.flush.waiting_since());
-        state.flush.next_deadline().into_iter().chain(retry).chain(stall).min()
+        state.flush.next_deadline(now).into_iter().chain(retry).chain(stall).min()
     }
 
     fn is_idle(&self) -> bool {

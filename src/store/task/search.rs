@@ -175,7 +175,7 @@ async fn fetch(shared: &Shared, at: u64, size: usize, limit: u64) -> io::Result<
         if end > limit.min(base + state.segments.size()) || !state.segments.holds(at) {
             return Ok(None);
         }
-        if let Some(bytes) = state.cache.find(at, size) {
+        if let Some(bytes) = state.cache.find(at, size, &mut 0) {
             return Ok(Some(bytes));
         }
         (base, state.segments.file(&*shared.disk, at)?)
