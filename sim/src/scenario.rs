@@ -12,6 +12,7 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/torn-tail.toml"),
     include_str!("../scenarios/file-creation.toml"),
     include_str!("../scenarios/clock.toml"),
+    include_str!("../scenarios/recovery.toml"),
 ];
 
 #[derive(Clone, Debug, Deserialize)]
