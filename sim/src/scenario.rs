@@ -13,6 +13,7 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/file-creation.toml"),
     include_str!("../scenarios/clock.toml"),
     include_str!("../scenarios/recovery.toml"),
+    include_str!("../scenarios/topic-recreate.toml"),
 ];
 
 #[derive(Clone, Debug, Deserialize)]

@@ -83,6 +83,13 @@ impl TopicFloors {
         self.0.get(topic).copied().unwrap_or(0)
     }
 
+    /// A power loss may have taken the records that a topic was deleted after: what is written in
+    /// their place is new. True when a floor moved.
+    pub fn cut_back_to(&mut self, end: u64) -> bool {
+        let past = self.0.values_mut().filter(|at| **at > end);
+        past.map(|at| *at = end).count() > 0
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let mut out = start(TOPICS_MAGIC);
         put_u64(&mut out, self.0.len() as u64);

@@ -4,6 +4,7 @@
 //! Differs: everything is synced before `abort` goes away (W-14).
 
 use super::{floor_writer, index_writer, queue_writer};
+use crate::disk::parent;
 use crate::rt::fault;
 use crate::store::error::Error;
 use crate::store::shared::Shared;
@@ -62,11 +63,10 @@ async fn remove_unused_segments(shared: &Shared) -> io::Result<()> {
         }
         bases
     };
+    // The newest first and one by one: none may come back behind one that does not.
     for path in &unused {
         shared.disk.remove(path)?;
-    }
-    for dir in shared.options.commit_log.writable() {
-        shared.disk.sync_dir(dir).await?;
+        shared.disk.sync_dir(parent(path)).await?;
     }
     Ok(())
 }

@@ -68,6 +68,33 @@ fn without_abort_an_unclean_stop_is_still_one() {
 }
 
 #[test]
+fn a_topics_floor_past_the_logs_end_takes_nothing_that_is_written_later() {
+    run(async {
+        let dir = temp();
+        let mut house = open(&options(&dir)).await;
+        house.sent("U", 0, b"u").await;
+        let (at, _) = house.sent("T", 0, b"old").await;
+        house.store.delete_topic("T").await.unwrap();
+        house.kill().await;
+        // A power loss took the deleted record and left the topic's floor behind it.
+        let store = dir.path().join("store");
+        zero(&store.join("commitlog/00000000000000000000"), at.physical.0, 1000);
+        for name in ["floor", "queues"] {
+            let _ = std::fs::remove_file(store.join("hotfire").join(name));
+        }
+        let mut house = open(&options(&dir)).await;
+        assert_eq!(house.report.end, at.physical);
+        let (new, _) = house.sent("T", 0, b"new").await;
+        assert_eq!((new.physical, new.queue_offset.0), (at.physical, 0));
+        house.kill().await;
+        std::fs::remove_dir_all(store.join("consumequeue")).unwrap();
+        let house = open(&options(&dir)).await;
+        assert_eq!(house.bodies("T", 0).await, [b"new".to_vec()]);
+        house.stop().await;
+    });
+}
+
+#[test]
 fn a_snapshot_that_fits_no_queue_still_says_how_far_the_log_was_synced() {
     run(async {
         let dir = temp();

@@ -7,7 +7,6 @@ use crate::disk::{Disk, parent, read_small, replace_small};
 use crate::model::PhysicalOffset;
 use crate::store::error::{Error, RecoveryReport};
 use crate::store::options::Options;
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -35,16 +34,15 @@ pub async fn settle_log(
     if report.cut_bytes > 0 {
         crate::rt::probe!("store: zeroed the tail");
     }
-    let mut dirs = BTreeSet::new();
     while log.end > log.first && log.end - log.size > end {
         let base = log.end - log.size;
         let path = log.path(base);
         disk.remove(&path).map_err(Error::io(format!("remove {path}")))?;
         log.end = base;
         log.places.remove(base);
-        dirs.insert(parent(&path).to_owned());
-    }
-    for dir in dirs {
+        // One by one, the newest first: files lie in several directories, and a name that comes
+        // back behind one that does not would be a gap.
+        let dir = parent(&path).to_owned();
         disk.sync_dir(&dir).await.map_err(Error::io(format!("sync {dir}")))?;
     }
     Ok(())

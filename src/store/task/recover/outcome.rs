@@ -47,6 +47,12 @@ pub async fn finish(
     let end = report.end.0;
     state.floor = found.floor.unwrap_or_default();
     state.topic_floors = std::mem::take(&mut found.topic_floors);
+    if state.topic_floors.cut_back_to(end) {
+        crate::rt::probe!("store: a topic's floor was past the log's end (W-29)");
+        let path = format!("{}/topic_floors", options.own_dir());
+        let written = replace_small(&**disk, &path, &state.topic_floors.encode()).await;
+        written.map_err(Error::io(path))?;
+    }
     let same = found.snapshot.as_ref().is_some_and(|s| s.at == end && s.log_min == found.log.first);
     if let Some(snapshot) = found.snapshot.as_ref().filter(|_| same) {
         let saved = Saved { last_at: snapshot.last_at, log_min: snapshot.log_min };
