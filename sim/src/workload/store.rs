@@ -18,8 +18,8 @@ use hotfire::rt::task::TaskGroup;
 use hotfire::rt::time::{Clock, Duration};
 use hotfire::store::retention::Rules;
 use hotfire::store::{
-    Append, AppendError, Appended, Arrival, BatchMember, FlushMode, Options, Outcome, Rejection,
-    Store, StoreEvents, Ticket,
+    Append, AppendError, Appended, Arrival, BatchMember, FlushMode, LogPaths, Options, Outcome,
+    Rejection, Store, StoreEvents, Ticket,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -187,6 +187,8 @@ impl StoreHouse {
             return;
         }
         let mut dice = Rng::from_seed(plan.machines[machine].swarm ^ 0x5e7e_4710);
+        // The oracle looks at one directory.
+        options.commit_log = LogPaths::one(&format!("{ROOT}/commitlog"));
         options.segment_size_bytes = 512 * dice.between(16, 64);
         options.record_size_max_bytes = options.segment_size_bytes as usize - 8;
         options.queue_file_entries = dice.between(4, 60);
@@ -224,7 +226,7 @@ impl StoreHouse {
         self.0.court.judge_removed(0);
         let below = format!("{ROOT}/commitlog/");
         let files = disk.files().iter().filter(|path| path.starts_with(&below)).count() as u64;
-        let size = (files - 1) * terms.segment_size;
+        let size = files.saturating_sub(1) * terms.segment_size;
         let max = terms.rules.log_bytes_max;
         if files > 3 && max > 0 && size > max {
             return Err(format!("the log has {size} bytes and more, at most {max} are wanted"));
