@@ -51,6 +51,8 @@ pub struct Sent {
     /// The properties as they must be stored, when they are known to the byte.
     pub properties: Option<Vec<u8>>,
     pub fate: Fate,
+    /// Its topic was deleted since.
+    pub is_gone: bool,
     /// How often it may be in the logs: resends make copies.
     pub copies_max: u32,
 }
@@ -79,8 +81,18 @@ pub struct Commits {
     asked_max: u64,
 }
 
+/// A topic was deleted, or at least asked to be.
+#[derive(Clone, Debug)]
+pub struct Deletion {
+    pub topic: String,
+    /// Messages from this number on were sent after it.
+    pub first: Id,
+    pub is_done: bool,
+}
+
 #[derive(Default)]
 pub struct History {
+    pub deletions: Vec<Deletion>,
     pub commits: BTreeMap<Reading, Commits>,
     pub sent: Vec<Sent>,
     /// What readers were given, by place.
@@ -93,7 +105,8 @@ impl History {
     pub fn on_send(&mut self, topic: &str, queue: Option<u32>, size: usize) -> Id {
         let fate = Fate::Unknown;
         let topic = topic.into();
-        self.sent.push(Sent { topic, queue, size, properties: None, fate, copies_max: 1 });
+        let (properties, is_gone) = (None, false);
+        self.sent.push(Sent { topic, queue, size, properties, fate, is_gone, copies_max: 1 });
         self.sent.len() as Id - 1
     }
 
@@ -108,6 +121,24 @@ impl History {
         sent.fate = fate;
         self.acked += u64::from(matches!(fate, Fate::Acked { .. }));
         Ok(())
+    }
+
+    /// Somebody asks for the end of a topic: nothing is promised about its messages any more.
+    pub fn on_delete(&mut self, topic: &str) {
+        self.seen.retain(|slot, _| slot.1 != topic);
+        self.sent.iter_mut().filter(|sent| sent.topic == topic).for_each(|s| s.is_gone = true);
+        let (topic, first) = (topic.to_owned(), self.sent.len() as Id);
+        self.deletions.push(Deletion { topic, first, is_done: false });
+    }
+
+    pub fn on_deleted(&mut self, topic: &str) {
+        let asked = self.deletions.iter_mut().rfind(|d| d.topic == topic);
+        asked.expect("it was asked for").is_done = true;
+    }
+
+    /// The topic whose deletion was asked for and not answered.
+    pub fn pending_deletion(&self) -> Option<String> {
+        self.deletions.iter().find(|d| !d.is_done).map(|d| d.topic.clone())
     }
 
     pub fn on_commit_asked(&mut self, key: &Reading, at: u64) {

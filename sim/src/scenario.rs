@@ -12,6 +12,8 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/torn-tail.toml"),
     include_str!("../scenarios/file-creation.toml"),
     include_str!("../scenarios/clock.toml"),
+    include_str!("../scenarios/recovery.toml"),
+    include_str!("../scenarios/topic-recreate.toml"),
 ];
 
 #[derive(Clone, Debug, Deserialize)]

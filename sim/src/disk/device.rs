@@ -5,6 +5,7 @@ use super::views::View;
 use super::{Habits, PowerCut, Rates};
 use crate::trace;
 use hotfire::disk::{BoxFuture, Disk, Entry, File, Fill, LockGuard, parent};
+use hotfire::rt::fault::point;
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
 use hotfire::rt::sync::Mutex;
@@ -343,9 +344,12 @@ impl Process {
             Ok(staged)
         })?;
         let file = self.open(&staged)?;
+        point("disk: file staged").await;
         let done = async {
             file.sync_data().await?;
+            point("disk: file synced").await;
             self.call(|p| if p.exists(path) { Err(taken()) } else { p.rename(&staged, path) })?;
+            point("disk: file named").await;
             let mut synced = sync_dir(&self.shared, self.epoch, parent(path)).await;
             if synced.is_ok() {
                 synced = sync_dir(&self.shared, self.epoch, staging).await;
@@ -357,6 +361,7 @@ impl Process {
         };
         match done.await {
             Ok(()) => {
+                point("disk: file's name synced").await;
                 self.shared.note(format_args!("new file {path} of {size}"));
                 self.open(path)
             }

@@ -18,6 +18,8 @@ pub const ROOT: &str = "/data/store";
 struct Shared {
     plan: Plan,
     history: Mutex<History>,
+    /// The last act has deleted what is derived, and with it the topics' floors.
+    derived_deleted: Mutex<bool>,
     /// Per machine: the generations in which its store opened.
     opened: Mutex<BTreeMap<usize, Vec<u64>>>,
     /// What the store of each machine was told of retention.
@@ -36,6 +38,7 @@ impl Court {
         Court(Arc::new(Shared {
             plan: plan.clone(),
             history: Mutex::default(),
+            derived_deleted: Mutex::default(),
             opened: Mutex::default(),
             terms: Mutex::default(),
             world: OnceLock::new(),
@@ -131,10 +134,10 @@ impl Court {
         if self.wants(Oracle::NoPhantom) {
             self.check("no_phantom", judge::no_phantom(log, &history));
         }
-        drop(history);
         if self.wants(Oracle::DenseOrder) {
-            self.check("dense_order", judge::dense_order(log));
+            self.check("dense_order", judge::dense_order(log, &history));
         }
+        drop(history);
         self.check("clean_tail", judge::clean_tail(log));
     }
 
@@ -186,7 +189,10 @@ impl Court {
         }
         if stopped_in_order && self.wants(Oracle::DerivedFollow) {
             let dir = format!("{ROOT}/consumequeue");
-            self.check("derived_follow", judge::derived_follow(&log, disk, &dir));
+            let kept = !*self.0.derived_deleted.lock();
+            let verdict =
+                self.history(|h| judge::derived_follow(&log, h, kept, (disk, dir.as_str())));
+            self.check("derived_follow", verdict);
         }
     }
 
@@ -195,6 +201,7 @@ impl Court {
         let disk = &self.world().machines()[machine].disk;
         let name = &self.0.plan.machines[machine].name;
         trace::tell(name, format_args!("hotfire, consumequeue, index, checkpoint are deleted"));
+        *self.0.derived_deleted.lock() = true;
         for name in ["hotfire", "consumequeue", "index", "checkpoint"] {
             disk.delete_tree(&format!("{ROOT}/{name}"));
         }

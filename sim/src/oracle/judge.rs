@@ -82,13 +82,22 @@ pub fn is_what_was_sent(record: &Record, id: Id, history: &History) -> Verdict {
     Ok(())
 }
 
-/// Queue offsets count up from 0 in log order.
-pub fn dense_order(log: &Log) -> Verdict {
+/// Queue offsets count up from 0 in log order, and begin anew once per deletion of their topic.
+pub fn dense_order(log: &Log, history: &History) -> Verdict {
     let mut next: BTreeMap<(&str, u32), u64> = BTreeMap::new();
+    let mut anew: BTreeMap<(&str, u32), usize> = BTreeMap::new();
     for r in &log.records {
         // What lies below a log's start may be gone.
         let first = if log.start == 0 { 0 } else { r.queue_offset };
-        let expected = next.entry((r.topic.as_str(), r.queue)).or_insert(first);
+        let key = (r.topic.as_str(), r.queue);
+        let expected = next.entry(key).or_insert(first);
+        if r.queue_offset == 0 && *expected > 0 {
+            let begun = anew.entry(key).or_default();
+            *begun += 1;
+            if *begun <= history.deletions.iter().filter(|d| d.topic == r.topic).count() {
+                *expected = 0;
+            }
+        }
         if r.queue_offset != *expected {
             return Err(format!(
                 "the record at {} has queue offset {}, {}/{} expects {expected}",
@@ -203,11 +212,28 @@ pub fn visible_stays(log: &Log, history: &mut History, now: Moment, opened: &[u6
     Ok(())
 }
 
-/// Queue files hold exactly the log's records, entry by entry.
-pub fn derived_follow(log: &Log, disk: &SimDisk, dir: &str) -> Verdict {
+/// Queue files hold exactly the log's records, entry by entry, but for those of deleted topics.
+/// `floors_kept`: the store still knows which topics were deleted; otherwise a queue holds what
+/// followed its last beginning.
+pub fn derived_follow(
+    log: &Log,
+    history: &History,
+    floors_kept: bool,
+    (disk, dir): (&SimDisk, &str),
+) -> Verdict {
     let queues = files::queues(disk, dir)?;
     let mut expected: BTreeMap<(String, u32), Vec<files::Entry>> = BTreeMap::new();
     for r in &log.records {
+        let mut deletions = history.deletions.iter().rev();
+        if let Some(deletion) = deletions.find(|d| d.topic == r.topic) {
+            let id = history::id_in(&r.properties).unwrap_or_default();
+            if floors_kept && id < deletion.first {
+                continue;
+            }
+            if r.queue_offset == 0 {
+                expected.remove(&(r.topic.clone(), r.queue));
+            }
+        }
         let entry = files::Entry {
             physical: r.physical,
             size: r.size,
@@ -220,7 +246,8 @@ pub fn derived_follow(log: &Log, disk: &SimDisk, dir: &str) -> Verdict {
         let (first, all) = queues.get(key).unwrap_or(&empty);
         let gone = all.iter().take_while(|entry| entry.physical < log.start).count();
         let have = &all[gone..];
-        let at = log.records.iter().find(|r| (&r.topic, r.queue) == (&key.0, key.1));
+        let begin = want.first().map(|entry| entry.physical);
+        let at = log.records.iter().find(|r| Some(r.physical) == begin);
         let begins = at.is_some_and(|r| r.queue_offset == first + gone as u64);
         if !begins || have != want {
             let n = have.iter().zip(want).take_while(|(a, b)| a == b).count();

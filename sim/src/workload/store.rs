@@ -1,5 +1,6 @@
 //! One machine, one store: producers and a reader in the store's own process.
 
+mod operator;
 mod reader;
 
 use crate::history::{self, Fate, Grade, Id, Place};
@@ -46,6 +47,9 @@ struct Shared {
     /// Where each queue's reader is in this generation.
     read_to: Mutex<BTreeMap<(String, u32), u64>>,
     store: Mutex<Option<Store>>,
+    gates: Mutex<operator::Gates>,
+    /// Topics that may still be deleted.
+    deletions: Mutex<u64>,
     /// Where the log of each machine begins, as its disk last said.
     log_start: Mutex<BTreeMap<usize, u64>>,
 }
@@ -70,6 +74,8 @@ impl StoreHouse {
             settled: Mutex::default(),
             read_to: Mutex::default(),
             store: Mutex::default(),
+            gates: Mutex::default(),
+            deletions: Mutex::new(plan.load.deletions),
             log_start: Mutex::default(),
         }))
     }
@@ -139,6 +145,15 @@ impl StoreHouse {
             listener.clone(),
             boot.clock.clone(),
         ));
+        if load.deletions > 0 {
+            group.spawn(operator::run(
+                self.clone(),
+                store.clone(),
+                listener.clone(),
+                boot.clock.clone(),
+                Rng::from_seed(machine.swarm ^ (boot.generation << 32) ^ 0xde1e7e),
+            ));
+        }
         let poisoned = listener.until_poisoned();
         hotfire::rt::select! {
             _ = boot.stop.until(|stop| *stop) => {
@@ -224,6 +239,13 @@ impl StoreHouse {
         Ok(())
     }
 
+    fn take_deletion(&self) -> bool {
+        let mut left = self.0.deletions.lock();
+        let may = *left > 0;
+        *left = left.saturating_sub(1);
+        may
+    }
+
     fn set_phase(&self, phase: Phase) {
         *self.0.phase.lock() = phase;
         self.0.court.moved();
@@ -265,7 +287,7 @@ impl StoreHouse {
     fn all_read(&self) -> bool {
         let read_to = self.0.read_to.lock();
         self.0.court.history(|history| {
-            history.sent.iter().all(|sent| match sent.fate {
+            history.sent.iter().filter(|sent| !sent.is_gone).all(|sent| match sent.fate {
                 Fate::Acked { place, .. } => {
                     if place.physical
                         < self.0.log_start.lock().get(&place.machine).copied().unwrap_or(0)
@@ -368,6 +390,23 @@ impl Listener {
         }
     }
 
+    /// No append to the topic waits for its outcome.
+    async fn until_answered(&self, topic: &str) {
+        loop {
+            let moved = self.moved.notified();
+            let mut moved = std::pin::pin!(moved);
+            moved.as_mut().enable();
+            let waits = self.house.0.court.history(|history| {
+                let of_topic = |id: &Id| history.sent[*id as usize].topic == topic;
+                self.waiting.lock().keys().any(of_topic)
+            });
+            if !waits {
+                return;
+            }
+            moved.await;
+        }
+    }
+
     async fn until_poisoned(&self) {
         loop {
             let moved = self.moved.notified();
@@ -437,6 +476,9 @@ impl Producer {
     fn send(&mut self, load: &Load, settling: bool) -> bool {
         let topic = topic_name(self.dice.below(load.topics));
         let queue = self.dice.below(load.queues) as u32;
+        if self.house.0.gates.lock().is_closed(&topic) {
+            return false;
+        }
         let batch = !settling && self.dice.chance(BATCH_CHANCE);
         let count = if batch { self.dice.between(1, 6) } else { 1 };
         // The batch must fit where one record does.

@@ -26,14 +26,22 @@ pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, 
     // What slow consumers still wait for: views must stay as they are.
     let mut slow: VecDeque<Vec<bytes::Bytes>> = VecDeque::new();
     let mut mins: BTreeMap<(u64, u32), u64> = BTreeMap::new();
+    let mut epochs: BTreeMap<u64, u64> = BTreeMap::new();
     loop {
         look_at_deletions(&house, &listener);
         let mut found = false;
         for topic in 0..load.topics {
+            let epoch = house.0.gates.lock().epoch(&topic_name(topic));
+            if epochs.insert(topic, epoch).is_some_and(|before| before != epoch) {
+                next.retain(|(of, _), _| *of != topic);
+            }
             for queue in 0..load.queues as u32 {
                 let at = next.entry((topic, queue)).or_default();
                 let from = if *at > 0 && dice.chance(0.1) { dice.below(*at) } else { *at };
                 let name = topic_name(topic);
+                if house.0.gates.lock().is_closed(&name) {
+                    continue;
+                }
                 let key = QueueKey { topic: TopicName::new(&name), queue: QueueId(queue) };
                 let limits = ReadLimits { count: dice.between(1, 40) as usize };
                 let read = match store.read(&key, QueueOffset(from), &limits, &|_| true) {
@@ -48,6 +56,9 @@ pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, 
                         }
                     },
                 };
+                if house.0.gates.lock().epoch(&name) != epoch {
+                    continue; // deleted while it was read
+                }
                 let min = mins.entry((topic, queue)).or_default();
                 let place = (&house, listener.machine, name.as_str(), queue);
                 if let Some(to) = judge_bounds(place, from, &read, min, &store)
