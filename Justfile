@@ -87,6 +87,10 @@ bench *ARGS:
 sync-order *ARGS:
     @python3 tests/sync-order/sync_order.py {{ARGS}}
 
+# Coverage-guided, on stable Rust (needs a C++ compiler): just fuzz frame|header|message_unit|index|json|store_directory SECONDS
+fuzz TARGET SECONDS *ARGS:
+    @tests/fuzz/run.sh {{TARGET}} {{SECONDS}} {{ARGS}}
+
 # rustdoc; broken links are errors
 docs:
     RUSTDOCFLAGS="-D warnings" {{cargo}} doc --workspace --no-deps --document-private-items

@@ -4,8 +4,11 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 /// Every scenario file, in the order in which seeds draw them.
-const FILES: &[&str] =
-    &[include_str!("../scenarios/store.toml"), include_str!("../scenarios/cluster.toml")];
+const FILES: &[&str] = &[
+    include_str!("../scenarios/store.toml"),
+    include_str!("../scenarios/cluster.toml"),
+    include_str!("../scenarios/rot.toml"),
+];
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,6 +73,8 @@ pub enum Oracle {
     Liveness,
     /// A committed offset is kept, but for the last moments before a crash.
     OffsetsKept,
+    /// Bits that flip at rest in sealed segments are found, exactly those, and cut nothing.
+    RotFound,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! One machine, one store: producers and a reader in the store's own process.
 
 mod reader;
+mod rot;
 
 use crate::history::{self, Fate, Grade, Id, Place};
 use crate::oracle::court::{Court, ROOT};
@@ -43,6 +44,8 @@ struct Shared {
     /// Where each queue's reader is in this generation.
     read_to: Mutex<BTreeMap<(String, u32), u64>>,
     store: Mutex<Option<Store>>,
+    /// Bits were flipped: from now on the scrub may tell of rot.
+    rotted: Mutex<bool>,
 }
 
 /// The whole load of a run on one store.
@@ -65,6 +68,7 @@ impl StoreHouse {
             settled: Mutex::default(),
             read_to: Mutex::default(),
             store: Mutex::default(),
+            rotted: Mutex::default(),
         }))
     }
 

@@ -6,6 +6,7 @@
 use crate::disk::{Disk, Entry};
 use crate::doctor::options::Options;
 use crate::doctor::report::{Area, Report};
+use crate::format::index_file::{ENTRY_SIZE, HEADER_SIZE, Header, SLOT_SIZE, Shape};
 use crate::model::{QueueId, QueueKey, TopicName};
 use crate::store::{segment_base, segment_name};
 use std::collections::BTreeMap;
@@ -219,6 +220,16 @@ fn index(disk: &dyn Disk, options: &Options, report: &mut Report) {
         } else if entry.size != size {
             let what = format!("{} bytes where the others have {size}", entry.size);
             report.warn("index", &path, what, advice);
+        } else if !has_index_header(disk, &path, size) {
+            report.warn("index", &path, "its header holds numbers that no index has", advice);
         }
     }
+}
+
+/// The number of slots is not known here: only what no number of them explains is wrong.
+fn has_index_header(disk: &dyn Disk, path: &str, size: u64) -> bool {
+    let most = |unit: usize| u32::try_from(size / unit as u64).unwrap_or(u32::MAX);
+    let shape = Shape { slots: most(SLOT_SIZE), entries: most(ENTRY_SIZE) };
+    let header = disk.open(path).and_then(|file| file.read_at(0, HEADER_SIZE));
+    header.is_ok_and(|header| Header::decode(&header, &shape).is_some())
 }

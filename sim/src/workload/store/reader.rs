@@ -25,6 +25,10 @@ pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, 
     // What slow consumers still wait for: views must stay as they are.
     let mut slow: VecDeque<Vec<bytes::Bytes>> = VecDeque::new();
     loop {
+        if let Some(rot) = store.rot().first().filter(|_| !*house.0.rotted.lock()) {
+            house.0.court.world().violate("scrub", format!("nothing rotted, it tells of {rot}"));
+            return;
+        }
         let mut found = false;
         for topic in 0..load.topics {
             for queue in 0..load.queues as u32 {
