@@ -117,7 +117,10 @@ impl StoreHouse {
             mark("store: recovery met a torn record");
         }
         self.0.read_to.lock().clear();
-        self.0.court.on_open(boot.machine, boot.generation);
+        // The court's decoder ends where a record is bad; what rot may do is judged in `rot`.
+        if !*self.0.rotted.lock() {
+            self.0.court.on_open(boot.machine, boot.generation);
+        }
         *self.0.store.lock() = Some(store.clone());
         let load = &self.0.plan.load;
         for n in 0..load.producers {

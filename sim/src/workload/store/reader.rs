@@ -25,7 +25,11 @@ pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, 
     // What slow consumers still wait for: views must stay as they are.
     let mut slow: VecDeque<Vec<bytes::Bytes>> = VecDeque::new();
     loop {
-        if let Some(rot) = store.rot().first().filter(|_| !*house.0.rotted.lock()) {
+        // From now on a read may give a record that rotted: its reader has to check it.
+        if *house.0.rotted.lock() {
+            return;
+        }
+        if let Some(rot) = store.rot().first() {
             house.0.court.world().violate("scrub", format!("nothing rotted, it tells of {rot}"));
             return;
         }
