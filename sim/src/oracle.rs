@@ -3,3 +3,4 @@
 pub mod court;
 pub mod files;
 pub mod judge;
+pub mod retention;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Every scenario file, in the order in which seeds draw them.
 const FILES: &[&str] = &[
     include_str!("../scenarios/store.toml"),
+    include_str!("../scenarios/retention.toml"),
     include_str!("../scenarios/cluster.toml"),
     include_str!("../scenarios/rot.toml"),
 ];
@@ -17,6 +18,9 @@ pub struct Scenario {
     /// How often a seed without `--scenario` draws this one, relative to the others.
     pub weight: u64,
     pub world: WorldKind,
+    /// Old messages are deleted, on a small disk.
+    #[serde(default)]
+    pub retention: bool,
     /// Units: virtual milliseconds, from and to.
     pub disturb_ms: (u64, u64),
     /// How long settling may take. Units: virtual milliseconds.
@@ -71,6 +75,8 @@ pub enum Oracle {
     DerivedFollow,
     /// After the heal everything answers again.
     Liveness,
+    /// Only what may go is deleted, in order, and space comes back.
+    Retention,
     /// A committed offset is kept, but for the last moments before a crash.
     OffsetsKept,
     /// Bits that flip at rest in sealed segments are found, exactly those, and cut nothing.
@@ -94,6 +100,8 @@ pub enum FaultKind {
     NoSpace,
     ClockStep,
     SlowDisk,
+    /// The device stands still: syncs and new files begin and do not come back.
+    Stall,
     /// Both directions between two machines are dead.
     Partition,
     /// One direction is dead.

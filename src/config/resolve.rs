@@ -131,10 +131,15 @@ pub fn store_options(
     options.flush_least_pages = raw.number("flushCommitLogLeastPages").unsigned_abs();
     options.flush_thorough_interval = ms(raw, "flushCommitLogThoroughInterval");
     options.checkpoint_interval = ms(raw, "flushConsumeQueueThoroughInterval");
+    options.retention = retention(raw)?;
+    options.path_full_percent = raw.number("diskSpaceCleanForciblyRatio").unsigned_abs();
+    options.stall_max = ms(raw, "osPageCacheBusyTimeOutMills");
+    options.fast_failure = raw.flag("brokerFastFailureEnable");
     options.read_hot_count_max = size(raw, "maxTransferCountOnMessageInMemory");
     options.read_hot_size_max_bytes = size(raw, "maxTransferBytesOnMessageInMemory");
     options.read_cold_count_max = size(raw, "maxTransferCountOnMessageInDisk");
     options.read_cold_size_max_bytes = size(raw, "maxTransferBytesOnMessageInDisk");
+    options.cut_size_max_bytes = raw.number("cutBytesMax").unsigned_abs();
     options.scrub_rate_bytes = raw.number("scrubRateBytesPerSecond").unsigned_abs();
     options.scrub_interval =
         Duration::from_secs(raw.number("scrubInterval").unsigned_abs() * 86_400);
@@ -151,6 +156,32 @@ pub fn store_options(
         }
     };
     Ok(options)
+}
+
+/// What is kept, and for how long.
+fn retention(raw: &RawConfig) -> Result<store::retention::Rules, Error> {
+    let percent = |name: &str| raw.number(name).unsigned_abs();
+    let hours = raw.text("deleteWhen").unwrap_or_default();
+    let Some(delete_hours) = store::retention::delete_hours(hours) else {
+        return refuse("deleteWhen", hours, "expected hours of local time such as 04 or 02;04");
+    };
+    Ok(store::retention::Rules {
+        delete_hours,
+        keep_for: Duration::from_secs(raw.number("fileReservedTime").unsigned_abs() * 3600),
+        // Source: MessageStoreConfig#getDiskMaxUsedSpaceRatio clamps it.
+        used_percent_clean: percent("diskMaxUsedSpaceRatio").clamp(10, 95),
+        used_percent_force: percent("diskSpaceCleanForciblyRatio"),
+        used_percent_full: percent("diskSpaceWarningLevelRatio"),
+        may_force: raw.flag("cleanFileForciblyEnable"),
+        free_bytes_min: raw.number("diskFreeMinBytes").unsigned_abs(),
+        log_bytes_max: raw.number("commitLogMaxBytes").unsigned_abs(),
+        check_interval: ms(raw, "cleanResourceInterval"),
+        log_file_pause: ms(raw, "deleteCommitLogFilesInterval"),
+        queue_pause: ms(raw, "deleteConsumeQueueFilesInterval"),
+        release_timeout: ms(raw, "destroyMapedFileIntervalForcibly"),
+        retry_interval: ms(raw, "redeleteHangedFileInterval"),
+        ..store::retention::Rules::default()
+    })
 }
 
 /// Source: ScheduleMessageService#parseDelayLevel (4.9.3).
@@ -195,6 +226,11 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
         permission: raw.number("brokerPermission").unsigned_abs() as u32,
         long_polling: raw.flag("longPollingEnable"),
         short_polling: ms(raw, "shortPollingTimeMills"),
+        on_store_failure: match raw.text("onStoreFailure") {
+            Some("readonly") => broker::options::OnStoreFailure::ReadOnly,
+            _ => broker::options::OnStoreFailure::Exit,
+        },
+        pull_read_timeout: ms(raw, "waitTimeMillsInPullQueue"),
         property_filter: raw.flag("enablePropertyFilter"),
         reject_transactions: raw.flag("rejectTransactionMessage"),
         accept_sends_from_ms: raw.number("startAcceptSendRequestTimeStamp"),
@@ -295,6 +331,7 @@ mod tests {
         assert_eq!(store.queue_file_entries, defaults.queue_file_entries);
         assert_eq!(store.delay_levels_ms, defaults.delay_levels_ms);
         assert_eq!(store.memory_size_bytes, (8 << 30) / 100 * 40);
+        assert_eq!(store.retention, defaults.retention);
     }
 
     #[test]
@@ -330,6 +367,8 @@ mod tests {
         }
         for text in [
             "messageDelayLevel=1s 5x",
+            "deleteWhen=25",
+            "deleteWhen=4 am",
             "storePathCommitLog=/a,/b\nreadOnlyCommitLogStorePaths=/b,/a",
         ] {
             assert!(store_options(&broker(text), &machine(), "").is_err(), "{text}");

@@ -97,7 +97,7 @@ pub trait Disk: Send + Sync {
     /// Errors: `WouldBlock` when another process, or this one, holds it.
     fn lock(&self, path: &str) -> io::Result<Box<dyn LockGuard>>;
 
-    /// Units: bytes that an unprivileged writer may still allocate, and bytes in all.
+    /// Units: bytes that an unprivileged writer may still allocate, and those with what is used.
     fn free_space(&self, dir: &str) -> io::Result<(u64, u64)>;
 }
 
@@ -140,6 +140,12 @@ pub trait File: Send + Sync {
     /// Like `view` when no device has to be waited for; otherwise, and after an error, `None`.
     fn view_now(&self, offset: u64, len: usize) -> Option<Bytes> {
         self.read_now(offset, len)
+    }
+
+    /// Where the next byte at or after `offset` may lie that is not zero; `None` when all up to
+    /// the end read as zero. A disk that does not know where its holes are says `offset`.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok(Some(offset))
     }
 
     /// Sets the length; new bytes read as zero.

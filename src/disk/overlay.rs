@@ -137,7 +137,7 @@ impl Shared {
         }?;
         let mut entries: BTreeMap<String, Entry> =
             below.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
-        let inside = format!("{dir}/");
+        let inside = format!("{}/", dir.trim_end_matches('/'));
         let names = self.names.lock();
         for (path, name) in names.range(inside.clone()..) {
             let Some(rest) = path.strip_prefix(&inside) else { break };

@@ -11,7 +11,7 @@ use crate::rt::sync::Mutex;
 use crate::rt::task::blocking;
 use bytes::Bytes;
 use mapping::Mapping;
-use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom};
 use rustix::io::ReadWriteFlags;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IoSliceMut};
@@ -150,8 +150,10 @@ impl Disk for RealDisk {
 
     fn free_space(&self, dir: &str) -> io::Result<(u64, u64)> {
         let stat = rustix::fs::statvfs(dir).map_err(io::Error::from).map_err(at(dir))?;
-        let block = stat.f_frsize;
-        Ok((stat.f_bavail.saturating_mul(block), stat.f_blocks.saturating_mul(block)))
+        // What is reserved for the superuser is neither free nor used.
+        let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+        let (block, all) = (stat.f_frsize, used.saturating_add(stat.f_bavail));
+        Ok((stat.f_bavail.saturating_mul(block), all.saturating_mul(block)))
     }
 }
 
@@ -247,6 +249,16 @@ impl File for RealFile {
         }
         let (mapping, range) = self.mapping(offset, len).ok()?;
         mapping.view_now(range)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        match rustix::fs::seek(&*self.file, SeekFrom::Data(offset)) {
+            Ok(found) => Ok(Some(found)),
+            Err(rustix::io::Errno::NXIO) => Ok(None),
+            // A file system without holes.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => Ok(Some(offset)),
+            Err(e) => Err(at(&self.path)(e.into())),
+        }
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {

@@ -15,6 +15,15 @@ pub struct Segments {
     /// End of the last file that exists.
     end: u64,
     open: OpenFiles<u64>,
+    /// The file before `first`: no longer read, and not yet deleted.
+    doomed: Option<u64>,
+}
+
+/// A file that left the table. Readers that hold it can go on; nobody else opens it.
+pub struct Dropped {
+    pub path: String,
+    /// `None` when it was not open.
+    pub file: Option<Arc<dyn File>>,
 }
 
 impl Segments {
@@ -22,7 +31,7 @@ impl Segments {
         let size = places.size();
         assert!(first.is_multiple_of(size), "segments begin at multiples of their size");
         assert!(end.is_multiple_of(size), "segments end at multiples of their size");
-        Segments { places, first, end, open: OpenFiles::new(open_max) }
+        Segments { places, first, end, open: OpenFiles::new(open_max), doomed: None }
     }
 
     pub fn first(&self) -> u64 {
@@ -51,6 +60,29 @@ impl Segments {
     /// Chooses where the next file will lie.
     pub fn choose_next(&mut self, is_full: impl Fn(&str) -> bool) {
         self.places.choose(self.end, is_full);
+    }
+
+    /// Takes the oldest file out of the table, for it is to be deleted. The one place that forgets
+    /// a file: whatever keeps it open or mapped goes with it.
+    pub fn drop_first(&mut self) -> Dropped {
+        assert!(self.doomed.is_none(), "one file at a time is deleted");
+        assert!(self.first + self.size() < self.end, "the last file is never deleted");
+        let base = self.first;
+        self.first += self.size();
+        self.doomed = Some(base);
+        Dropped { path: self.path(base), file: self.open.take(&base) }
+    }
+
+    /// The file that was dropped and whose name is still there.
+    pub fn doomed(&self) -> Option<u64> {
+        self.doomed
+    }
+
+    /// Its name is gone.
+    pub fn on_deleted(&mut self) {
+        if let Some(base) = self.doomed.take() {
+            self.places.remove(base);
+        }
     }
 
     /// A new last file appeared.

@@ -2,6 +2,7 @@
 
 mod index;
 mod recovery;
+mod retention;
 
 use bytes::Bytes;
 use hotfire::disk::faulty::{Call, Fault, FaultyDisk};
@@ -12,9 +13,10 @@ use hotfire::model::{PhysicalOffset, QueueId, QueueKey, QueueOffset, TopicName, 
 use hotfire::rt::sync::{Mutex, watch};
 use hotfire::rt::task::TaskGroup;
 use hotfire::rt::time::{Clock, Duration};
+use hotfire::store::retention::Rules;
 use hotfire::store::{
-    Append, AppendError, Appended, Arrival, BatchMember, Error, FlushMode, LogPaths, Options,
-    Outcome, Read, ReadLimits, ReadResult, ReadStatus, RecoveryReport, Rejection, Store,
+    Append, AppendError, Appended, Arrival, BatchMember, Deleted, Error, FlushMode, LogPaths,
+    Options, Outcome, Read, ReadLimits, ReadResult, ReadStatus, RecoveryReport, Rejection, Store,
     StoreEvents, Ticket,
 };
 use std::io;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 struct Heard {
     outcomes: Vec<(Ticket, Outcome)>,
     arrivals: Vec<Arrival>,
+    deleted: Vec<Deleted>,
     poison: Option<String>,
 }
 
@@ -37,6 +40,9 @@ impl StoreEvents for Listener {
     }
     fn on_arrivals(&self, arrivals: &[Arrival]) {
         self.0.lock().arrivals.extend_from_slice(arrivals);
+    }
+    fn on_deleted(&self, deleted: &Deleted) {
+        self.0.lock().deleted.push(deleted.clone());
     }
     fn on_poison(&self, reason: &str) {
         self.0.lock().poison = Some(reason.to_owned());
@@ -61,6 +67,7 @@ fn options(dir: &tempfile::TempDir) -> Options {
         queue_run_interval: Duration::from_millis(5),
         floor_interval: Duration::from_millis(5),
         owner: "this test".into(),
+        retention: Rules::never(),
         ..Options::new(&root)
     }
 }
@@ -366,7 +373,9 @@ fn a_failed_write_poisons() {
         disk.fail_always(Call::Write, "commitlog", Fault::Broken);
         let (_, outcome) = house.sent("T", 0, b"lost").await;
         assert_eq!(outcome, Outcome::Rejected(Rejection::Poisoned));
-        assert_eq!(house.store.max_offset(&key("T", 0)).0, 1);
+        // What is not known to be on disk is not served, and who has seen it is not sent back.
+        assert_eq!(house.store.max_offset(&key("T", 0)).0, 0);
+        assert_eq!(house.read("T", 0, 1).await.status, ReadStatus::OffsetOverflowOne);
         assert!(house.heard.0.lock().poison.is_some());
     });
 }

@@ -96,6 +96,14 @@ pub fn place(disk: &SimDisk, dir: &str, physical: u64) -> Option<(String, usize)
     disk.files().into_iter().find_map(holds)
 }
 
+/// Where the first file of the log begins; 0 without one.
+pub fn log_start(disk: &SimDisk, dir: &str) -> u64 {
+    let below = format!("{dir}/");
+    let files = disk.files().into_iter();
+    let mut bases = files.filter_map(|path| path.strip_prefix(&below)?.parse::<u64>().ok());
+    bases.next().unwrap_or(0)
+}
+
 /// Reads records to the end of one file, or to the log's end; returns how far it came.
 fn scan(base: u64, bytes: &[u8], log: &mut Log) -> usize {
     let mut at = 0;

@@ -185,6 +185,9 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
         request::GET_CONSUME_STATS => admin::consume_stats(shared, core, request),
         request::QUERY_TOPIC_CONSUME_BY_WHO => admin::groups_of_topic(core, request),
         request::GET_ALL_CONSUMER_OFFSET => admin::all_offsets(core),
+        request::CLEAN_EXPIRED_CONSUMEQUEUE => Ok(clean_queues(shared)),
+        request::CLEAN_UNUSED_TOPIC => topic::clean_unused(shared, core, request),
+        request::DELETE_EXPIRED_COMMITLOG => Ok(delete_expired(shared)),
         request::VIEW_MESSAGE_BY_ID => admin::view_message(shared, request),
         code => Err(Refusal::unknown_code(code)),
     };
@@ -195,6 +198,19 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
         Ok(Done::Later) => {}
         Err(refusal) => to.refuse(&refusal),
     }
+}
+
+/// Source: AdminBrokerProcessor#cleanExpiredConsumeQueue (4.9.3).
+/// Differs: each queue keeps its last file, so that its offsets do not begin at 0 again (ADR-0010).
+fn clean_queues(shared: &Shared) -> Done {
+    shared.store.clean_queues();
+    Done::Empty
+}
+
+/// Source: AdminBrokerProcessor#deleteExpiredCommitLog (4.9.4).
+fn delete_expired(shared: &Shared) -> Done {
+    shared.store.delete_expired();
+    Done::Empty
 }
 
 /// What a rare request is answered with.

@@ -6,7 +6,7 @@
 use crate::disk::{Disk, Entry};
 use crate::doctor::options::Options;
 use crate::doctor::report::{Area, Report};
-use crate::format::index_file::{ENTRY_SIZE, HEADER_SIZE, Header, SLOT_SIZE, Shape};
+use crate::format::index_file::{self, ENTRY_SIZE, HEADER_SIZE, Header, SLOT_SIZE};
 use crate::model::{QueueId, QueueKey, TopicName};
 use crate::store::{segment_base, segment_name};
 use std::collections::BTreeMap;
@@ -229,7 +229,7 @@ fn index(disk: &dyn Disk, options: &Options, report: &mut Report) {
 /// The number of slots is not known here: only what no number of them explains is wrong.
 fn has_index_header(disk: &dyn Disk, path: &str, size: u64) -> bool {
     let most = |unit: usize| u32::try_from(size / unit as u64).unwrap_or(u32::MAX);
-    let shape = Shape { slots: most(SLOT_SIZE), entries: most(ENTRY_SIZE) };
+    let shape = index_file::Shape { slots: most(SLOT_SIZE), entries: most(ENTRY_SIZE) };
     let header = disk.open(path).and_then(|file| file.read_at(0, HEADER_SIZE));
     header.is_ok_and(|header| Header::decode(&header, &shape).is_some())
 }

@@ -61,7 +61,7 @@ pub fn memory() -> Arc<dyn Disk> {
 /// Every file below a directory, with its bytes.
 pub fn files(disk: &dyn Disk, dir: &str, into: &mut Vec<(String, Vec<u8>)>) {
     for entry in disk.list(dir).unwrap_or_default() {
-        let path = if dir == "/" { format!("/{}", entry.name) } else { format!("{dir}/{}", entry.name) };
+        let path = format!("{dir}/{}", entry.name);
         if entry.is_dir {
             files(disk, &path, into);
         } else {

@@ -30,6 +30,9 @@ pub fn options() -> Options {
         scrub_rate_bytes: 1 << 40,
         floor_interval: Duration::from_millis(1),
         recovery_read_size_bytes: 512,
+        index_slots: 16,
+        index_entries: 32,
+        index_run_interval: Duration::from_millis(1),
         ..Options::new("/store")
     }
 }
@@ -55,9 +58,10 @@ fn left_behind() -> &'static [Files; 2] {
             }
             clock.sleep_until(clock.mono() + Duration::from_millis(30)).await;
             let (mut killed, mut stopped) = (Vec::new(), Vec::new());
-            files(&*disk, "/", &mut killed);
+            files(&*disk, "/store", &mut killed);
             store.shutdown().await.expect("an orderly stop");
-            files(&*disk, "/", &mut stopped);
+            files(&*disk, "/store", &mut stopped);
+            assert!(killed.len() > 10 && stopped.len() > 10, "a store has files");
             [killed, stopped]
         })
     })

@@ -1,5 +1,6 @@
 //! The log becomes what it is read as: rewritten above the floor, zero behind its end.
 
+use super::cut;
 use super::evidence::Evidence;
 use super::log_files::LogFiles;
 use crate::disk::{Disk, parent, read_small, replace_small};
@@ -72,6 +73,9 @@ async fn zero_tail(
     let path = zeroing_path(options);
     let used = log.used_end(end).await?;
     let until = used.max(begun.unwrap_or(0));
+    if used > end {
+        cut::keep(disk, options, log, end, used).await;
+    }
     if until > end {
         if begun != Some(until) {
             let written = replace_small(&**disk, &path, &until.to_be_bytes()).await;

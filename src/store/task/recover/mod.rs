@@ -7,6 +7,7 @@
 //!
 //! Only writes that may be repeated are made, so that a crash in the middle costs nothing.
 
+mod cut;
 mod evidence;
 mod listing;
 mod lock;
@@ -16,6 +17,7 @@ mod outcome;
 mod queue_dirs;
 mod queue_ends;
 mod scan;
+mod unreadable;
 
 pub use lock::{lock, rewrite_path};
 
@@ -69,6 +71,7 @@ pub async fn recover(
     fault::point("store: log recovered").await;
     let queues = settle_queues(&mut found, options, rebuild, end.at, &mut report).await?;
     fault::point("store: queues recovered").await;
+    unreadable::keep(&**disk, options, &report, found.log.first).await?;
     let state = build(clock, options, &found, queues, end.at, last);
     let state = finish(disk, options, found, state, last, &mut report).await?;
     if writes {

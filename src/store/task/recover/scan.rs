@@ -1,7 +1,7 @@
 //! The log is read to its end, and the queues are derived from it.
 
 use super::evidence::Evidence;
-use super::log_files::Found;
+use super::log_files::{Found, LogFiles};
 use super::queue_dirs::QueueDirs;
 use crate::format::message_unit::{self, Unit};
 use crate::model::PhysicalOffset;
@@ -10,6 +10,8 @@ use crate::store::commit_log::LastRecord;
 use crate::store::error::{Error, RecoveryReport, Rot};
 use crate::store::options::Options;
 use crate::store::recovery::Rebuild;
+use bytes::Bytes;
+use std::io;
 
 /// Entries collected before they are written: many queues get a run of some length, and memory
 /// stays below 64 MiB.
@@ -17,6 +19,10 @@ const RUN_ENTRIES: usize = 1 << 20;
 
 /// Records looked at between two questions of the clock, and between progress lines.
 const PROGRESS_RECORDS: u64 = 1 << 16;
+/// How often a read is tried, and the pause between: a disk that was busy may recover.
+const READ_TRIES: u32 = 4;
+const READ_PAUSE: Duration = Duration::from_millis(150);
+
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Says from time to time how far a long scan is.
@@ -76,11 +82,13 @@ pub async fn scan(
     report.scanned_records = 0;
     report.rot.clear();
     found.queues.rot.clear();
+    let anchor = found.floor.map(|floor| floor.last_at.0);
+    let mut unreadable = Vec::new();
     let mut last = None;
     let mut progress = Progress::new(clock, at, log.end);
     while log.holds(at) && !rebuild.contradicted {
         let path = log.path(at);
-        let looked = log.look(at).await;
+        let looked = look_again(log, clock, at).await;
         let bad = match looked {
             Ok((Found::Record { end }, bytes)) => {
                 if let Ok(Unit::Record(r)) = message_unit::decode(&bytes, PhysicalOffset(at), false)
@@ -99,8 +107,12 @@ pub async fn scan(
             Ok((Found::Nothing, _)) if at >= trusted => break,
             Ok((Found::Nothing, _)) => Some("nothing is written here".to_owned()),
             Ok((Found::Bad(what), _)) => Some(what),
+            Err(error) if at < trusted && log.reads(anchor).await => {
+                unreadable.push(at);
+                Some(format!("it cannot be read: {error}"))
+            }
             // It may be readable another time: nothing is decided about it.
-            Err(error) => return Err(Error::io(format!("{path}: read at offset {at}"))(error)),
+            Err(error) => return Err(cannot_pass(&path, at, trusted)(error)),
         };
         if let Some(what) = bad {
             if at >= trusted {
@@ -110,7 +122,6 @@ pub async fn scan(
                 break;
             }
             let next = log.find_next(at + 1, trusted).await;
-            let next = next.map_err(Error::io(format!("{path}: read past offset {at}")))?;
             crate::rt::probe!("store: recovery skipped rot");
             tracing::error!("{path}: bad record at offset {at}, the next is at {next}: {what}");
             found.queues.rot.push(at..next);
@@ -125,7 +136,32 @@ pub async fn scan(
         }
     }
     write_runs(&mut found.queues, &mut rebuild).await?;
+    report.unreadable = unreadable.into_iter().map(PhysicalOffset).collect();
     Ok((End { at, last }, rebuild))
+}
+
+/// A read that failed is tried again for a while.
+async fn look_again(log: &mut LogFiles, clock: &Clock, at: u64) -> io::Result<(Found, Bytes)> {
+    let mut tries = 1;
+    loop {
+        match log.look(at).await {
+            Err(error) if tries < READ_TRIES => {
+                tracing::warn!("{}: cannot read at offset {at}, again: {error}", log.path(at));
+                tries += 1;
+                clock.sleep_until(clock.mono() + READ_PAUSE).await;
+            }
+            looked => return looked,
+        }
+    }
+}
+
+/// Above the floor what cannot be read may be the log's end or lie before it: a person decides.
+fn cannot_pass(path: &str, at: u64, trusted: u64) -> impl FnOnce(io::Error) -> Error {
+    Error::io(format!(
+        "{path}: cannot read at offset {at} of the log, and nothing above {trusted} may be passed \
+         over. Copy the file to a sound disk and start again; where the disk no longer gives the \
+         sector, write zeros there: the log then ends at it"
+    ))
 }
 
 async fn write_runs(queues: &mut QueueDirs, rebuild: &mut Rebuild) -> Result<(), Error> {
