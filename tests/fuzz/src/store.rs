@@ -171,13 +171,9 @@ type Seen = (u64, Vec<(QueueKey, u64, u64, usize)>);
 async fn open_twice(disk: &Arc<dyn Disk>) {
     let Ok(first) = open(disk, false).await else { return };
     let second = open(disk, true).await.expect("what opened once opens again");
-    // Entries that were damaged in the middle of a queue file are taken as they are after an
-    // orderly stop; the unclean second start makes them again. The ends are the same.
-    let ends = |seen: &Seen| {
-        let queues = seen.1.iter().map(|(key, _, end, _)| (key.clone(), *end));
-        (seen.0, queues.collect::<Vec<_>>())
-    };
-    assert_eq!(ends(&first), ends(&second), "the second start disagrees with the first");
+    // Damage that a start after an orderly stop does not look at, queue entries in the middle or
+    // records that nobody read, is met by the unclean second start: queues may differ then.
+    assert_eq!(first.0, second.0, "the second start finds another end of the log");
     let third = open(disk, false).await.expect("what was stopped in order opens");
     assert_eq!(second, third, "a start after an orderly stop disagrees");
 }
