@@ -3,7 +3,7 @@
 use crate::nemesis;
 use crate::oracle::court::Court;
 use crate::plan::{MachinePlan, Plan, Role};
-use crate::scenario::WorldKind;
+use crate::scenario::{Oracle, WorldKind};
 use crate::trace;
 use crate::workload::cluster::ClusterHouse;
 use crate::workload::store::StoreHouse;
@@ -190,6 +190,14 @@ async fn acts_in(plan: &Plan, world: &World, house: &House) -> Result<(), String
     }
     house.reread(budget).await.map_err(|what| format!("liveness: {what}"))?;
     stop_and_check(world, house, &stores).await?;
+    if let House::Store(house) = house
+        && plan.oracles.contains(&Oracle::RotFound)
+        && world.violation().is_none()
+    {
+        for n in &stores {
+            house.rot(*n, budget).await.map_err(|what| format!("rot_found: {what}"))?;
+        }
+    }
     let told = house.court().history(|h| (h.acked, h.reads));
     trace::event("world", format_args!("done: {} acked, {} read", told.0, told.1));
     Ok(())

@@ -14,6 +14,7 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/clock.toml"),
     include_str!("../scenarios/recovery.toml"),
     include_str!("../scenarios/topic-recreate.toml"),
+    include_str!("../scenarios/rot.toml"),
 ];
 
 #[derive(Clone, Debug, Deserialize)]
@@ -93,6 +94,8 @@ pub enum Oracle {
     Retention,
     /// A committed offset is kept, but for the last moments before a crash.
     OffsetsKept,
+    /// Bits that flip at rest in sealed segments are found, exactly those, and cut nothing.
+    RotFound,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

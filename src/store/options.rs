@@ -219,8 +219,8 @@ impl Options {
             floor_interval: ms(5, 1000),
             index_run_interval: ms(1, 300),
             index_retry_interval: ms(10, 1000),
-            scrub_interval: ms(200, 4000),
-            scrub_look_interval: ms(20, 1000),
+            scrub_interval: ms(500, 10_000),
+            scrub_look_interval: ms(100, 2000),
             ..Options::new(root)
         };
         options.flush = *rng.pick(&[FlushMode::Async, FlushMode::Sync]);
@@ -242,7 +242,7 @@ impl Options {
         options.index_entries = rng.between(2, 200) as u32;
         options.recovery_read_size_bytes = rng.between(512, 16 << 10) as usize;
         options.retention = Rules::never();
-        options.scrub_rate_bytes = rng.between(256 << 10, 8 << 20);
+        options.scrub_rate_bytes = rng.between(64 << 10, 1 << 20);
         options.cut_size_max_bytes = rng.below(16 << 10);
         let dirs = [format!("{root}/commitlog-b"), format!("{root}/commitlog-a")];
         let more = &dirs[..*rng.pick(&[0, 0, 1, 2])];

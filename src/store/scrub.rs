@@ -191,6 +191,11 @@ impl Scrub {
         }
     }
 
+    /// Nothing is read before then.
+    pub fn paced_until(&self, now: Mono) -> Option<Mono> {
+        Some(self.next_read).filter(|next| *next > now)
+    }
+
     /// So many bytes are about to be read: when the next may be.
     pub fn on_read(&mut self, now: Mono, bytes: usize) -> Mono {
         let pause = bytes as u128 * 1_000_000_000 / u128::from(self.rate.max(1));
@@ -300,6 +305,8 @@ mod tests {
         assert_eq!(paced.on_read(Mono(0), 500), Mono(500_000_000));
         assert_eq!(paced.on_read(Mono(0), 500), Mono(1_000_000_000));
         assert_eq!(paced.next(Mono(999_999_999), wall(5)), None);
+        assert_eq!(paced.paced_until(Mono(5)), Some(Mono(1_000_000_000)));
+        assert_eq!(paced.paced_until(Mono(1_000_000_000)), None);
         assert!(paced.next(Mono(1_000_000_000), wall(5)).is_some());
         let mut off = scrub(0);
         off.on_segments(0..100, 100);

@@ -2,6 +2,7 @@
 
 mod operator;
 mod reader;
+mod rot;
 
 use crate::history::{self, Fate, Grade, Id, Place};
 use crate::oracle::court::{Court, ROOT};
@@ -50,6 +51,8 @@ struct Shared {
     gates: Mutex<operator::Gates>,
     /// Topics that may still be deleted.
     deletions: Mutex<u64>,
+    /// Bits were flipped: from now on the scrub may tell of rot.
+    rotted: Mutex<bool>,
     /// Where the log of each machine begins, as its disk last said.
     log_start: Mutex<BTreeMap<usize, u64>>,
 }
@@ -76,6 +79,7 @@ impl StoreHouse {
             store: Mutex::default(),
             gates: Mutex::default(),
             deletions: Mutex::new(plan.load.deletions),
+            rotted: Mutex::default(),
             log_start: Mutex::default(),
         }))
     }
@@ -124,7 +128,10 @@ impl StoreHouse {
             mark("store: recovery met a torn record");
         }
         self.0.read_to.lock().clear();
-        self.0.court.on_open(boot.machine, boot.generation);
+        // The court's decoder ends where a record is bad; what rot may do is judged in `rot`.
+        if !*self.0.rotted.lock() {
+            self.0.court.on_open(boot.machine, boot.generation);
+        }
         *self.0.store.lock() = Some(store.clone());
         let load = &self.0.plan.load;
         for n in 0..load.producers {

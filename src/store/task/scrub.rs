@@ -73,7 +73,9 @@ impl Scrubber {
                 self.carry_out(job).await;
                 self.look();
             }
-            let next = shared.clock.mono() + shared.options.scrub_look_interval;
+            let now = shared.clock.mono();
+            let look = now + shared.options.scrub_look_interval;
+            let next = self.plan.paced_until(now).map_or(look, |paced| paced.min(look));
             shared.clock.sleep_until(next).await;
         }
     }

@@ -307,3 +307,27 @@ fn a_queue_of_blank_entries_alone_goes_on_behind_them() {
         assert_eq!(house.store.min_offset(&key("T", 0)).0, 5);
     });
 }
+
+#[test]
+fn a_floor_that_was_not_believed_does_not_refuse_a_later_start() {
+    run(async {
+        let dir = temp();
+        let options = options(&dir);
+        let mut house = open(&options).await;
+        for n in 0..30 {
+            house.sent("T", 0, &[n; 1000]).await;
+        }
+        house.stop().await;
+        // Every record is gone, and with them those that floor and queues name.
+        let root = dir.path().join("store");
+        for entry in std::fs::read_dir(root.join("commitlog")).unwrap() {
+            std::fs::write(entry.unwrap().path(), [0; 16 << 10]).unwrap();
+        }
+        std::fs::remove_dir_all(root.join("consumequeue")).unwrap();
+        let house = open(&options).await;
+        assert_eq!(house.report.end.0, 0);
+        house.stop().await;
+        assert!(names(&dir, "store/commitlog").is_empty());
+        open(&options).await.stop().await;
+    });
+}

@@ -28,6 +28,14 @@ pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, 
     let mut mins: BTreeMap<(u64, u32), u64> = BTreeMap::new();
     let mut epochs: BTreeMap<u64, u64> = BTreeMap::new();
     loop {
+        // From now on a read may give a record that rotted: its reader has to check it.
+        if *house.0.rotted.lock() {
+            return;
+        }
+        if let Some(rot) = store.rot().first() {
+            house.0.court.world().violate("scrub", format!("nothing rotted, it tells of {rot}"));
+            return;
+        }
         look_at_deletions(&house, &listener);
         let mut found = false;
         for topic in 0..load.topics {

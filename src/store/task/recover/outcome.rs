@@ -13,6 +13,7 @@ use crate::store::segment::Segments;
 use crate::store::snapshot::{Row, Snapshot};
 use crate::store::state::{Saved, State};
 use crate::store::tail_cache::TailCache;
+use std::io;
 use std::sync::Arc;
 
 pub fn build(
@@ -45,6 +46,9 @@ pub async fn finish(
     report: &mut RecoveryReport,
 ) -> Result<State, Error> {
     let end = report.end.0;
+    if found.floor.is_none() {
+        forget_floor(disk, options).await?;
+    }
     state.floor = found.floor.unwrap_or_default();
     state.topic_floors = std::mem::take(&mut found.topic_floors);
     if state.topic_floors.cut_back_to(end) {
@@ -76,4 +80,15 @@ pub async fn finish(
         state.on_snapshot(end, saved, &snapshot.rows);
     }
     Ok(state)
+}
+
+/// A floor that did not fit the log says nothing about what it is now: it may even lie above its
+/// end, and then a later start without log files would take them for missing.
+async fn forget_floor(disk: &Arc<dyn Disk>, options: &Options) -> Result<(), Error> {
+    let own = options.own_dir();
+    match disk.remove(&format!("{own}/floor")) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => removed.map_err(Error::io("remove hotfire/floor"))?,
+    }
+    disk.sync_dir(&own).await.map_err(Error::io("sync the directory hotfire"))
 }
