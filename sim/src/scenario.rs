@@ -8,6 +8,7 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/store.toml"),
     include_str!("../scenarios/retention.toml"),
     include_str!("../scenarios/cluster.toml"),
+    include_str!("../scenarios/recovery.toml"),
 ];
 
 #[derive(Clone, Debug, Deserialize)]

@@ -4,7 +4,6 @@ use super::listing;
 use super::lock::make_dirs;
 use super::log_files::{Found, LogFiles};
 use super::queue_dirs::QueueDirs;
-use super::unreadable;
 use crate::disk::{Disk, read_small};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::floor::{self, Floor};
@@ -50,9 +49,6 @@ pub async fn look(disk: &Arc<dyn Disk>, options: &Options) -> Result<Evidence, E
         && !is_sound(&mut log, &queues, found, unclean).await
     {
         crate::rt::probe!("store: the snapshot did not fit the files");
-        snapshot = None;
-    }
-    if snapshot.is_some() && unreadable::is_readable_again(&**disk, options, &mut log).await {
         snapshot = None;
     }
     for topic in topic_floors.0.keys() {

@@ -107,8 +107,11 @@ pub async fn scan(
             Ok((Found::Nothing, _)) if at >= trusted => break,
             Ok((Found::Nothing, _)) => Some("nothing is written here".to_owned()),
             Ok((Found::Bad(what), _)) => Some(what),
-            Err(error) if at < trusted && log.reads(anchor).await => {
-                unreadable.push(at);
+            // The queues know the messages there: readers get the disk's error until it is healed.
+            Err(error)
+                if at < trusted && is_known(log, &found.queues, anchor, at, trusted).await =>
+            {
+                unreadable.push(PhysicalOffset(at));
                 Some(format!("it cannot be read: {error}"))
             }
             // It may be readable another time: nothing is decided about it.
@@ -136,7 +139,7 @@ pub async fn scan(
         }
     }
     write_runs(&mut found.queues, &mut rebuild).await?;
-    report.unreadable = unreadable.into_iter().map(PhysicalOffset).collect();
+    report.unreadable = unreadable;
     Ok((End { at, last }, rebuild))
 }
 
@@ -155,12 +158,29 @@ async fn look_again(log: &mut LogFiles, clock: &Clock, at: u64) -> io::Result<(F
     }
 }
 
-/// Above the floor what cannot be read may be the log's end or lie before it: a person decides.
+/// Whether what cannot be read at `at` can be passed over: the record at the floor is readable, so
+/// not all of the disk is gone, and the queues have an entry for every message up to the next
+/// record. Without, a queue would give an offset twice, or readers would go past a message.
+async fn is_known(
+    log: &mut LogFiles,
+    queues: &QueueDirs,
+    anchor: Option<u64>,
+    at: u64,
+    trusted: u64,
+) -> bool {
+    if !log.reads(anchor).await {
+        return false;
+    }
+    let next = log.find_next(at + 1, trusted).await;
+    queues.cover(at..next).await
+}
+
+/// What is there may be the log's end, or messages that no queue knows: a person decides.
 fn cannot_pass(path: &str, at: u64, trusted: u64) -> impl FnOnce(io::Error) -> Error {
     Error::io(format!(
-        "{path}: cannot read at offset {at} of the log, and nothing above {trusted} may be passed \
-         over. Copy the file to a sound disk and start again; where the disk no longer gives the \
-         sector, write zeros there: the log then ends at it"
+        "{path}: cannot read at offset {at} of the log: it is not below the durable floor at \
+         {trusted}, or no queue knows the messages there, so it may not be passed over. Copy the file to a sound disk and start again; where the disk no longer gives the \
+         sector, write zeros there: their messages are lost then"
     ))
 }
 
