@@ -290,7 +290,7 @@ fn messages_deleted_before_they_were_consumed_are_counted() {
         for _ in 0..14 {
             assert_eq!(caller.send("T", 0, "", &body).await.code, code::SUCCESS);
         }
-        let until = world.clock.mono() + Duration::from_secs(10);
+        let until = world.clock.mono() + Duration::from_secs(60);
         loop {
             let info = caller.call(Command::request(request::GET_BROKER_RUNTIME_INFO)).await;
             let info: serde_json::Value = serde_json::from_slice(&info.body).unwrap();

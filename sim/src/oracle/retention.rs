@@ -43,7 +43,8 @@ pub fn may_go(removed: &Removed, terms: &Terms) -> Verdict {
         return Err(format!("{path} was deleted, it is the newest file of the log"));
     }
     let rules = &terms.rules;
-    let size = removed.beside.len() as u64 * terms.segment_size;
+    // The file in which the log ends counts before it is there.
+    let size = (removed.beside.len() as u64 + 1) * terms.segment_size;
     if rules.log_bytes_max > 0 && size > rules.log_bytes_max {
         return Ok(());
     }

@@ -17,8 +17,8 @@ use hotfire::rt::task::TaskGroup;
 use hotfire::rt::time::{Clock, Duration};
 use hotfire::store::retention::Rules;
 use hotfire::store::{
-    Append, AppendError, Appended, Arrival, BatchMember, FlushMode, Options, Outcome, Rejection,
-    Store, StoreEvents, Ticket,
+    Append, AppendError, Appended, Arrival, BatchMember, FlushMode, LogPaths, Options, Outcome,
+    Rejection, Store, StoreEvents, Ticket,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -172,6 +172,8 @@ impl StoreHouse {
             return;
         }
         let mut dice = Rng::from_seed(plan.machines[machine].swarm ^ 0x5e7e_4710);
+        // The oracle looks at one directory.
+        options.commit_log = LogPaths::one(&format!("{ROOT}/commitlog"));
         options.segment_size_bytes = 512 * dice.between(16, 64);
         options.record_size_max_bytes = options.segment_size_bytes as usize - 8;
         options.queue_file_entries = dice.between(4, 60);
@@ -209,7 +211,7 @@ impl StoreHouse {
         self.0.court.judge_removed(0);
         let below = format!("{ROOT}/commitlog/");
         let files = disk.files().iter().filter(|path| path.starts_with(&below)).count() as u64;
-        let size = (files - 1) * terms.segment_size;
+        let size = files.saturating_sub(1) * terms.segment_size;
         let max = terms.rules.log_bytes_max;
         if files > 3 && max > 0 && size > max {
             return Err(format!("the log has {size} bytes and more, at most {max} are wanted"));
@@ -438,14 +440,18 @@ impl Producer {
         let batch = !settling && self.dice.chance(BATCH_CHANCE);
         let count = if batch { self.dice.between(1, 6) } else { 1 };
         // The batch must fit where one record does.
-        let room = (self.max / count as usize).saturating_sub(300);
+        let room = (self.max / count as usize).saturating_sub(300 + load.padding_max as usize);
         let (from, to) = load.body_bytes;
         let court = &self.house.0.court;
         let members: Vec<(Id, Vec<u8>, Vec<u8>)> = (0..count)
             .map(|_| {
                 let size = (self.dice.between(from, to) as usize).min(room);
-                let id = court.history(|h| h.on_send(&topic, Some(queue), size));
-                (id, history::body(id, size), history::properties(id))
+                court.history(|h| {
+                    let id = h.on_send(&topic, Some(queue), size);
+                    let properties = history::properties(id, load.padding_max);
+                    h.sent[id as usize].properties = Some(properties.clone());
+                    (id, history::body(id, size), properties)
+                })
             })
             .collect();
         let ids: Vec<Id> = members.iter().map(|member| member.0).collect();

@@ -41,6 +41,8 @@ pub struct Retainer {
     /// Deleted files that somebody reads, and until when that is waited for.
     held: Vec<(Arc<dyn File>, Mono)>,
     round: Round,
+    /// The file for which a fresh snapshot was waited for.
+    waited_for: Option<u64>,
     /// A queue file could not be read: its queue's min is behind the log's.
     unraised: bool,
 }
@@ -68,6 +70,7 @@ impl Retainer {
             retry_at: now,
             held: Vec::new(),
             round: Round::default(),
+            waited_for: None,
             unraised: false,
         }
     }
@@ -173,7 +176,11 @@ impl Retainer {
             if !forced && !self.is_expired(base).await {
                 return;
             }
-            self.wait_for_snapshot(base, stop).await;
+            if self.waited_for != Some(base) && self.waits_for_snapshot(base, stop).await {
+                // Once per file, and then it is asked again whether it is its turn.
+                self.waited_for = Some(base);
+                continue;
+            }
             if self.is_over(stop) || !self.delete_first(base, cause, stop).await {
                 return;
             }
@@ -240,21 +247,23 @@ impl Retainer {
     }
 
     /// A snapshot that is older than the file would cost the next start a scan of the whole log.
-    async fn wait_for_snapshot(&self, base: u64, stop: &mut StoreStop) {
+    /// True when that took a while.
+    async fn waits_for_snapshot(&self, base: u64, stop: &mut StoreStop) -> bool {
         for n in 0..SNAPSHOT_WAITS {
             {
                 let mut state = self.shared.state.lock();
                 let is_fresh = base + state.segments.size() <= state.saved.last_at;
                 if is_fresh || state.queues_suspect || (n > 0 && !state.snapshot_asked) {
-                    return;
+                    return n > 0;
                 }
                 state.snapshot_asked = true;
             }
             self.shared.queue_work.notify_one();
             if !self.pause(SNAPSHOT_WAIT, stop).await {
-                return;
+                break;
             }
         }
+        true
     }
 
     /// False when it could not be done; it is tried again later.

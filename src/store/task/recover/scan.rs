@@ -61,7 +61,29 @@ impl Progress {
 
 pub struct End {
     pub at: u64,
+    /// Everything below is on disk: below `trusted`, and below the first record that is older than
+    /// the one before it. Where `trusted` was found by time, a clock that stepped back made newer
+    /// records look as old as synced ones (W-15).
+    pub durable: u64,
     pub last: Option<LastRecord>,
+}
+
+/// How far store times can be believed.
+struct Times {
+    is_looked_at: bool,
+    /// Units: milliseconds.
+    newest: i64,
+    durable: u64,
+}
+
+impl Times {
+    fn on_record(&mut self, at: u64, stored_ms: i64) {
+        if self.is_looked_at && stored_ms < self.newest {
+            crate::rt::probe!("store: recovery met a clock that had stepped back (W-15)");
+            self.durable = self.durable.min(at);
+        }
+        self.newest = self.newest.max(stored_ms);
+    }
 }
 
 /// Reads the log to its end and derives the queues.
@@ -85,6 +107,7 @@ pub async fn scan(
     let anchor = found.floor.map(|floor| floor.last_at.0);
     let mut unreadable = Vec::new();
     let mut last = None;
+    let mut times = Times { is_looked_at: found.by_time, newest: i64::MIN, durable: trusted };
     let mut progress = Progress::new(clock, at, log.end);
     while log.holds(at) && !rebuild.contradicted {
         let path = log.path(at);
@@ -94,6 +117,7 @@ pub async fn scan(
                 if let Ok(Unit::Record(r)) = message_unit::decode(&bytes, PhysicalOffset(at), false)
                 {
                     rebuild.on_record(&r.dispatch());
+                    times.on_record(at, r.store_timestamp().0);
                     last = Some(LastRecord { at, store_timestamp: r.store_timestamp() });
                 }
                 report.scanned_records += 1;
@@ -117,19 +141,13 @@ pub async fn scan(
             // It may be readable another time: nothing is decided about it.
             Err(error) => return Err(cannot_pass(&path, at, trusted)(error)),
         };
-        if let Some(what) = bad {
-            if at >= trusted {
-                crate::rt::probe!("store: recovered with torn tail");
-                tracing::warn!("{path}: the log ends at offset {at}: {what}");
-                report.cut_reason = Some(format!("{path}: offset {at}: {what}"));
+        match bad {
+            Some(what) if at >= trusted => {
+                on_torn(&path, at, what, report);
                 break;
             }
-            let next = log.find_next(at + 1, trusted).await;
-            crate::rt::probe!("store: recovery skipped rot");
-            tracing::error!("{path}: bad record at offset {at}, the next is at {next}: {what}");
-            found.queues.rot.push(at..next);
-            report.rot.push(Rot { path, at: PhysicalOffset(at), next: PhysicalOffset(next), what });
-            at = next;
+            Some(what) => at = step_over(log, &mut found.queues, (at, trusted), what, report).await,
+            None => {}
         }
         if rebuild.pending() >= RUN_ENTRIES {
             write_runs(&mut found.queues, &mut rebuild).await?;
@@ -140,7 +158,30 @@ pub async fn scan(
     }
     write_runs(&mut found.queues, &mut rebuild).await?;
     report.unreadable = unreadable;
-    Ok((End { at, last }, rebuild))
+    Ok((End { at, durable: times.durable, last }, rebuild))
+}
+
+/// Above the floor the first bad record ends the log.
+fn on_torn(path: &str, at: u64, what: String, report: &mut RecoveryReport) {
+    crate::rt::probe!("store: recovered with torn tail");
+    tracing::warn!("{path}: the log ends at offset {at}: {what}");
+    report.cut_reason = Some(format!("{path}: offset {at}: {what}"));
+}
+
+/// Below the floor a bad record is rot: it is kept and named. Gives where the log goes on.
+async fn step_over(
+    log: &mut LogFiles,
+    queues: &mut QueueDirs,
+    (at, trusted): (u64, u64),
+    what: String,
+    report: &mut RecoveryReport,
+) -> u64 {
+    let (path, next) = (log.path(at), log.find_next(at + 1, trusted).await);
+    crate::rt::probe!("store: recovery skipped rot");
+    tracing::error!("{path}: bad record at offset {at}, the next is at {next}: {what}");
+    queues.rot.push(at..next);
+    report.rot.push(Rot { path, at: PhysicalOffset(at), next: PhysicalOffset(next), what });
+    next
 }
 
 /// A read that failed is tried again for a while.
@@ -159,16 +200,15 @@ async fn look_again(log: &mut LogFiles, clock: &Clock, at: u64) -> io::Result<(F
 }
 
 /// Whether what cannot be read at `at` can be passed over: the record at the floor is readable, so
-/// not all of the disk is gone, and the queues have an entry for every message up to the next
-/// record. Without, a queue would give an offset twice, or readers would go past a message.
+/// not all of the disk is gone, and the queues have an entry for every message up to the next one.
+/// Without, a queue would give an offset twice, or readers would go past a message.
 async fn is_known(
     log: &mut LogFiles,
     queues: &QueueDirs,
     anchor: Option<u64>,
-    at: u64,
-    trusted: u64,
+    (at, trusted): (u64, u64),
 ) -> bool {
-    if !log.reads(anchor).await {
+    if at >= trusted || !log.reads(anchor).await {
         return false;
     }
     let next = log.find_next(at + 1, trusted).await;
@@ -179,8 +219,9 @@ async fn is_known(
 fn cannot_pass(path: &str, at: u64, trusted: u64) -> impl FnOnce(io::Error) -> Error {
     Error::io(format!(
         "{path}: cannot read at offset {at} of the log: it is not below the durable floor at \
-         {trusted}, or no queue knows the messages there, so it may not be passed over. Copy the file to a sound disk and start again; where the disk no longer gives the \
-         sector, write zeros there: their messages are lost then"
+         {trusted}, or no queue knows the messages there, so it may not be passed over. Copy the \
+         file to a sound disk and start again; where the disk no longer gives the sector, write \
+         zeros there: the messages are lost then"
     ))
 }
 
