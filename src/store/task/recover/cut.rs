@@ -1,5 +1,5 @@
-//! `hotfire/cut/`: what lay behind the log's end before it was made zero, for whoever looks.
-//! A file is called `<number>-<offset>`; the oldest go away when there is too much.
+//! `hotfire/cut/`: what lay behind the log's end before it was made zero, for whoever wants to
+//! look. A file is called `<number>-<offset>`; the oldest go away when there is too much.
 
 use super::log_files::LogFiles;
 use crate::disk::Disk;

@@ -4,7 +4,6 @@ use super::listing;
 use super::lock::make_dirs;
 use super::log_files::{Found, LogFiles};
 use super::queue_dirs::QueueDirs;
-use super::unreadable;
 use crate::disk::{Disk, parent, read_small};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::floor::{self, Floor};
@@ -67,9 +66,6 @@ pub async fn look(disk: &Arc<dyn Disk>, options: &Options) -> Result<Evidence, E
             }
             snapshot = None;
         }
-    }
-    if snapshot.is_some() && unreadable::is_readable_again(&**disk, options, &mut log).await {
-        snapshot = None;
     }
     for topic in topic_floors.0.keys() {
         let known = snapshot.as_ref().is_some_and(|s| s.rows.iter().any(|r| r.key.topic == *topic));

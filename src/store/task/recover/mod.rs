@@ -17,7 +17,6 @@ mod outcome;
 mod queue_dirs;
 mod queue_ends;
 mod scan;
-mod unreadable;
 
 pub use lock::{lock, rewrite_path};
 
@@ -71,7 +70,6 @@ pub async fn recover(
     fault::point("store: log recovered").await;
     let queues = settle_queues(&mut found, options, rebuild, end.at, &mut report).await?;
     fault::point("store: queues recovered").await;
-    unreadable::keep(&**disk, options, &report, found.log.first).await?;
     let state = build(clock, options, &found, queues, end.at, last);
     let state = finish(disk, options, found, state, last, &mut report).await?;
     if writes {

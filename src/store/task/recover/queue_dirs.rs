@@ -192,6 +192,35 @@ impl QueueDirs {
         }
     }
 
+    /// Whether entries in the files tell of every byte of this part of the log.
+    pub async fn cover(&self, range: Range<u64>) -> bool {
+        let mut known = 0;
+        for (key, bases) in &self.files {
+            let (Some(first), Some(last)) = (bases.first(), bases.last()) else { continue };
+            let size = queue_files::file_size(&self.options);
+            let (mut low, mut high) = (first / SIZE as u64, (last + size) / SIZE as u64);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                let unit = self.entry(key, middle).await.ok().flatten();
+                let below = |u: QueueUnit| !u.is_empty() && u.physical_offset.0 < range.start;
+                if unit.is_some_and(|unit| unit.is_blank() || below(unit)) {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            while let Ok(Some(unit)) = self.entry(key, low).await
+                && !unit.is_empty()
+                && range.contains(&unit.physical_offset.0)
+                && unit.end().0 <= range.end
+            {
+                known += u64::from(unit.size);
+                low += 1;
+            }
+        }
+        known == range.end - range.start
+    }
+
     /// The queue's end when entries follow whose records cannot be read: they count.
     pub async fn end_with_rot(&self, key: &QueueKey, mut end: u64) -> u64 {
         while !self.rot.is_empty()

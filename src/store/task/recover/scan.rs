@@ -129,22 +129,23 @@ pub async fn scan(
             Ok((Found::Nothing, _)) if at >= trusted => break,
             Ok((Found::Nothing, _)) => Some("nothing is written here".to_owned()),
             Ok((Found::Bad(what), _)) => Some(what),
-            Err(error) if at < trusted && log.reads(anchor).await => {
-                unreadable.push(at);
+            // The queues know the messages there: readers get the disk's error until it is healed.
+            Err(error)
+                if at < trusted && is_known(log, &found.queues, anchor, at, trusted).await =>
+            {
+                unreadable.push(PhysicalOffset(at));
                 Some(format!("it cannot be read: {error}"))
             }
             // It may be readable another time: nothing is decided about it.
             Err(error) => return Err(cannot_pass(&path, at, trusted)(error)),
         };
-        if let Some(what) = bad {
-            if at >= trusted {
-                end_at(report, &path, at, &what);
+        match bad {
+            Some(what) if at >= trusted => {
+                on_torn(&path, at, what, report);
                 break;
             }
-            let next = log.find_next(at + 1, trusted).await;
-            found.queues.rot.push(at..next);
-            pass_rot(report, path, at..next, what);
-            at = next;
+            Some(what) => at = step_over(log, &mut found.queues, (at, trusted), what, report).await,
+            None => {}
         }
         if rebuild.pending() >= RUN_ENTRIES {
             write_runs(&mut found.queues, &mut rebuild).await?;
@@ -154,7 +155,7 @@ pub async fn scan(
         }
     }
     write_runs(&mut found.queues, &mut rebuild).await?;
-    report.unreadable = unreadable.into_iter().map(PhysicalOffset).collect();
+    report.unreadable = unreadable;
     Ok((End { at, durable: times.durable, last }, rebuild))
 }
 
@@ -164,17 +165,27 @@ fn begin(report: &mut RecoveryReport, at: u64) {
     report.rot.clear();
 }
 
-fn end_at(report: &mut RecoveryReport, path: &str, at: u64, what: &str) {
+/// Above the floor the first bad record ends the log.
+fn on_torn(path: &str, at: u64, what: String, report: &mut RecoveryReport) {
     crate::rt::probe!("store: recovered with torn tail");
     tracing::warn!("{path}: the log ends at offset {at}: {what}");
     report.cut_reason = Some(format!("{path}: offset {at}: {what}"));
 }
 
-fn pass_rot(report: &mut RecoveryReport, path: String, bad: std::ops::Range<u64>, what: String) {
-    let (at, next) = (bad.start, bad.end);
+/// Below the floor a bad record is rot: it is kept and named. Gives where the log goes on.
+async fn step_over(
+    log: &mut LogFiles,
+    queues: &mut QueueDirs,
+    (at, trusted): (u64, u64),
+    what: String,
+    report: &mut RecoveryReport,
+) -> u64 {
+    let (path, next) = (log.path(at), log.find_next(at + 1, trusted).await);
     crate::rt::probe!("store: recovery skipped rot");
     tracing::error!("{path}: bad record at offset {at}, the next is at {next}: {what}");
+    queues.rot.push(at..next);
     report.rot.push(Rot { path, at: PhysicalOffset(at), next: PhysicalOffset(next), what });
+    next
 }
 
 /// A read that failed is tried again for a while.
@@ -192,12 +203,29 @@ async fn look_again(log: &mut LogFiles, clock: &Clock, at: u64) -> io::Result<(F
     }
 }
 
-/// Above the floor what cannot be read may be the log's end or lie before it: a person decides.
+/// Whether what cannot be read at `at` can be passed over: the record at the floor is readable, so
+/// not all of the disk is gone, and the queues have an entry for every message up to the next one.
+/// Without, a queue would give an offset twice, or readers would go past a message.
+async fn is_known(
+    log: &mut LogFiles,
+    queues: &QueueDirs,
+    anchor: Option<u64>,
+    (at, trusted): (u64, u64),
+) -> bool {
+    if at >= trusted || !log.reads(anchor).await {
+        return false;
+    }
+    let next = log.find_next(at + 1, trusted).await;
+    queues.cover(at..next).await
+}
+
+/// What is there may be the log's end, or messages that no queue knows: a person decides.
 fn cannot_pass(path: &str, at: u64, trusted: u64) -> impl FnOnce(io::Error) -> Error {
     Error::io(format!(
-        "{path}: cannot read at offset {at} of the log, and nothing above {trusted} may be passed \
-         over. Copy the file to a sound disk and start again; where the disk no longer gives the \
-         sector, write zeros there: the log then ends at it"
+        "{path}: cannot read at offset {at} of the log: it is not below the durable floor at \
+         {trusted}, or no queue knows the messages there, so it may not be passed over. Copy the \
+         file to a sound disk and start again; where the disk no longer gives the sector, write \
+         zeros there: the messages are lost then"
     ))
 }
 
