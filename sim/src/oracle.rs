@@ -2,4 +2,5 @@
 
 pub mod court;
 pub mod files;
+pub mod index;
 pub mod judge;

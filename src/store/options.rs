@@ -189,7 +189,7 @@ impl Options {
             checkpoint_interval: ms(50, 20_000),
             floor_interval: ms(5, 1000),
             index_run_interval: ms(1, 300),
-            index_retry_interval: ms(10, 1000),
+            index_retry_interval: ms(100, 1000),
             scrub_interval: ms(200, 4000),
             scrub_look_interval: ms(20, 1000),
             ..Options::new(root)

@@ -1,5 +1,6 @@
 //! One machine, one store: producers and a reader in the store's own process.
 
+mod keys;
 mod reader;
 
 use crate::history::{self, Fate, Grade, Id, Place};
@@ -134,6 +135,12 @@ impl StoreHouse {
             listener.clone(),
             boot.clock.clone(),
         ));
+        group.spawn(keys::query_all(
+            self.clone(),
+            store.clone(),
+            listener.clone(),
+            boot.clock.clone(),
+        ));
         let poisoned = listener.until_poisoned();
         hotfire::rt::select! {
             _ = boot.stop.until(|stop| *stop) => {
@@ -168,7 +175,7 @@ impl StoreHouse {
         let in_time = clock.before(deadline, self.0.court.until(done)).await.is_some();
         self.set_phase(Phase::Quiet);
         if in_time {
-            return Ok(());
+            return self.find_all(&clock, deadline).await;
         }
         let (settled, all) = (*self.0.settled.lock(), producers * SETTLE_SENDS);
         Err(format!(
@@ -184,7 +191,7 @@ impl StoreHouse {
         let deadline = clock.mono() + budget;
         let done = || self.0.store.lock().is_some() && self.all_read();
         match clock.before(deadline, self.0.court.until(done)).await {
-            Some(()) => Ok(()),
+            Some(()) => self.find_all(&clock, deadline).await,
             None => Err("a store without derived files is not read to its end".into()),
         }
     }

@@ -26,7 +26,7 @@ const RUN_SIZE: u64 = 256 << 10;
 const CHUNK_SIZE: u64 = 256 << 10;
 
 /// A place of the log that could not be read so often is left out.
-const READ_TRIES_MAX: u32 = 3;
+const READ_TRIES_MAX: u32 = 8;
 
 /// What is left out then. Units: bytes.
 const SECTOR_SIZE: u64 = 4096;
