@@ -78,6 +78,11 @@ compat-store *ARGS:
 kill9 ROUNDS *ARGS:
     @python3 tests/kill9/kill9.py {{ROUNDS}} {{ARGS}}
 
+# From exec to listening on a large directory, beside Java (COMPAT_KIT; needs twice the size): just start-times [GB [QUEUES [OFFSETS]]]
+start-times *ARGS:
+    {{cargo}} build -q --release
+    @tests/start/run.sh {{ARGS}}
+
 # Ours, Java, floor and echo in one run (needs a JDK and Maven): just bench [ROUNDS] [SECONDS]; writes docs/PERFORMANCE.md
 bench *ARGS:
     {{cargo}} build -q --release
@@ -86,6 +91,10 @@ bench *ARGS:
 # The release broker under strace: no reply before its sync; a build without sync must fail
 sync-order *ARGS:
     @python3 tests/sync-order/sync_order.py {{ARGS}}
+
+# Coverage-guided, on stable Rust (needs a C++ compiler): just fuzz frame|header|message_unit|index|json|store_directory SECONDS
+fuzz TARGET SECONDS *ARGS:
+    @tests/fuzz/run.sh {{TARGET}} {{SECONDS}} {{ARGS}}
 
 # rustdoc; broken links are errors
 docs:

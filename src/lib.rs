@@ -9,6 +9,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod disk;
+pub mod doctor;
 pub mod format;
 pub mod model;
 pub mod namesrv;

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("namesrv", &["model", "rt", "disk", "net", "protocol", "remoting"]),
     ("broker", &["model", "rt", "format", "disk", "net", "protocol", "remoting", "store"]),
     ("client", &["model", "rt", "format", "disk", "net", "protocol", "remoting"]),
+    ("doctor", &["model", "rt", "format", "disk", "protocol", "store"]),
     ("config", &["model", "rt", "disk", "remoting", "store", "namesrv", "broker", "client"]),
     ("cli", &["*"]),
 ];

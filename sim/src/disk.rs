@@ -20,7 +20,7 @@ pub mod suite;
 mod views;
 
 pub use device::SimDisk;
-pub use platter::{Habits, PowerCut, Rates};
+pub use platter::{Habits, PowerCut, Rates, Removed};
 
 /// What the device writes as one. Units: bytes.
 pub const SECTOR: usize = 512;

@@ -39,6 +39,8 @@ pub enum Fate {
     Refused,
     /// It was acknowledged, and a power loss took it back as its mode allows.
     LostLegally,
+    /// It was acknowledged, and its file was deleted for its age or for space.
+    Deleted,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +59,7 @@ pub struct Seen {
     pub grade: Grade,
     pub power_losses: u64,
     pub generation: u64,
+    pub physical: u64,
 }
 
 /// Machine, topic, queue, queue offset.

@@ -68,6 +68,7 @@ fn begin(court: &Court, fault: &Fault) {
         FaultKind::NoSpace => machine.disk.leave_space(fault.amount as u64),
         FaultKind::ClockStep => world.step_clock(target, fault.amount),
         FaultKind::SlowDisk => machine.disk.set_slow(fault.amount as u64),
+        FaultKind::Stall => machine.disk.stall(Duration::from_millis(fault.for_ms)),
         FaultKind::Partition | FaultKind::Clog => clog(world, fault, true),
         FaultKind::Pause => world.handle().pause(machine.node),
         FaultKind::SecondStart => intruder::start(court, target),
@@ -85,7 +86,7 @@ fn end(world: &World, fault: &Fault) {
         FaultKind::BadSector => machine.disk.set_bad(None),
         FaultKind::NoSpace => machine.disk.give_space(),
         FaultKind::SlowDisk => machine.disk.set_slow(1),
-        FaultKind::Restart | FaultKind::ClockStep | FaultKind::SecondStart => {}
+        FaultKind::Restart | FaultKind::ClockStep | FaultKind::SecondStart | FaultKind::Stall => {}
         FaultKind::Partition | FaultKind::Clog => clog(world, fault, false),
         FaultKind::Pause => world.handle().resume(machine.node),
     }

@@ -4,3 +4,4 @@ pub mod court;
 pub mod files;
 pub mod index;
 pub mod judge;
+pub mod retention;

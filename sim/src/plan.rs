@@ -14,6 +14,9 @@ pub struct Plan {
     pub seed: u64,
     pub scenario: String,
     pub world: WorldKind,
+    /// Old messages are deleted, on a small disk.
+    #[serde(default)]
+    pub retention: bool,
     pub machines: Vec<MachinePlan>,
     pub load: Load,
     pub link: LinkPlan,
@@ -154,6 +157,7 @@ fn draw_from(seed: u64, scenario: &Scenario, rng: &mut Rng) -> Plan {
         seed,
         scenario: scenario.name.clone(),
         world: scenario.world,
+        retention: scenario.retention,
         machines,
         load,
         link,
@@ -177,7 +181,12 @@ fn draw_machines(scenario: &Scenario, rng: &mut Rng) -> Vec<MachinePlan> {
     for (role, name, count) in counts {
         for n in 0..count {
             let from = rng.between(100, 2_000);
+            let mut capacity = Habits::default().capacity;
+            if scenario.retention {
+                capacity = rng.between(300 << 10, 2 << 20);
+            }
             let habits = Habits {
+                capacity,
                 sectors_are_atomic: rng.chance(0.6),
                 names_are_journalled: rng.chance(0.5),
                 writeback: *rng.pick(&[0.0, 0.02, 0.2]),
@@ -247,6 +256,7 @@ fn draw_faults(
                     | FaultKind::BadSector
                     | FaultKind::NoSpace
                     | FaultKind::SlowDisk
+                    | FaultKind::Stall
                     | FaultKind::SecondStart
             );
             let targets = if wants_store { with_disk(machines) } else { crashable(machines) };

@@ -4,8 +4,11 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 /// Every scenario file, in the order in which seeds draw them.
-const FILES: &[&str] =
-    &[include_str!("../scenarios/store.toml"), include_str!("../scenarios/cluster.toml")];
+const FILES: &[&str] = &[
+    include_str!("../scenarios/store.toml"),
+    include_str!("../scenarios/retention.toml"),
+    include_str!("../scenarios/cluster.toml"),
+];
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -14,6 +17,9 @@ pub struct Scenario {
     /// How often a seed without `--scenario` draws this one, relative to the others.
     pub weight: u64,
     pub world: WorldKind,
+    /// Old messages are deleted, on a small disk.
+    #[serde(default)]
+    pub retention: bool,
     /// Units: virtual milliseconds, from and to.
     pub disturb_ms: (u64, u64),
     /// How long settling may take. Units: virtual milliseconds.
@@ -68,6 +74,8 @@ pub enum Oracle {
     DerivedFollow,
     /// After the heal everything answers again.
     Liveness,
+    /// Only what may go is deleted, in order, and space comes back.
+    Retention,
     /// A committed offset is kept, but for the last moments before a crash.
     OffsetsKept,
 }
@@ -89,6 +97,8 @@ pub enum FaultKind {
     NoSpace,
     ClockStep,
     SlowDisk,
+    /// The device stands still: syncs and new files begin and do not come back.
+    Stall,
     /// Both directions between two machines are dead.
     Partition,
     /// One direction is dead.

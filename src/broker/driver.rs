@@ -5,7 +5,7 @@ use super::error::Error;
 use super::handler::{Door, ReplyTo, pull};
 use super::hold::{self, Hold, PullTicket};
 use super::offsets::Offsets;
-use super::options::Options;
+use super::options::{OnStoreFailure, Options};
 use super::queue_locks::QueueLocks;
 use super::reply::{Answer, Refusal};
 use super::subscription_groups::SubscriptionGroups;
@@ -19,13 +19,13 @@ use crate::net::Net;
 use crate::protocol::frame::Frame;
 use crate::remoting::{self, Peer, Server};
 use crate::rt::rng::Rng;
-use crate::rt::sync::{Mutex, Notify, watch};
+use crate::rt::sync::{Mutex, Notify, mpsc, watch};
 use crate::rt::task::TaskGroup;
 use crate::rt::time::{Clock, Duration, Mono};
-use crate::store::{Arrival, Outcome, RecoveryReport, Store, StoreEvents, Ticket};
+use crate::store::{Arrival, Deleted, Outcome, RecoveryReport, Store, StoreEvents, Ticket};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 /// The world a broker lives in.
@@ -136,6 +136,10 @@ pub(super) struct Shared {
     /// The next deadline of `hold` or `clients` moved forward.
     pub deadline_moved: Notify,
     pub poisoned: watch::Sender<Option<String>>,
+    /// To the task that says who lost messages.
+    pub deletions: mpsc::Sender<Deleted>,
+    /// Units: messages that were deleted before a group had consumed them, since the start.
+    pub deleted_unconsumed: AtomicU64,
 }
 
 impl Shared {
@@ -227,10 +231,22 @@ impl StoreEvents for Ear {
         pull::run_hold_effects(&shared, core);
     }
 
-    fn on_poison(&self, reason: &str) {
-        if let Some(shared) = self.shared() {
-            shared.poisoned.send(Some(reason.to_owned()));
+    fn on_deleted(&self, deleted: &Deleted) {
+        let told = self.shared().map(|shared| shared.deletions.try_send(deleted.clone()));
+        if let Some(Err(_)) = told {
+            tracing::warn!("who lost messages to the deletion of old files was not looked up");
         }
+    }
+
+    fn on_poison(&self, reason: &str) {
+        let Some(shared) = self.shared() else { return };
+        if shared.options.on_store_failure == OnStoreFailure::ReadOnly {
+            tracing::error!("only reading is possible until this broker is started again");
+            // A name server looks at the topics again only when their version is another.
+            shared.core.lock().topics.touch(shared.clock.wall());
+            shared.registrations.send(shared.registrations.get().wrapping_add(1));
+        }
+        shared.poisoned.send(Some(reason.to_owned()));
     }
 }
 
@@ -254,7 +270,7 @@ impl Broker {
         let ports = Ports::of(&options)?;
         let mut back = TaskGroup::new();
         let ear = Arc::new(Ear::default());
-        let commit_log_dir = store_options.commit_log_dir.clone();
+        let commit_log_dir = store_options.commit_log.all()[0].clone();
         // The store locks the directory before anyone reads in it.
         let (store, report) =
             Store::open(deps.disk.clone(), deps.clock.clone(), &back, store_options, ear.clone())
@@ -270,6 +286,7 @@ impl Broker {
             }
         };
         let front = TaskGroup::new();
+        let (deletions, deleted) = mpsc::channel(task::losses::ROUNDS_MAX);
         let ended_connections = Arc::new(task::register::Lost::default());
         let shared = Arc::new(Shared {
             port: AtomicU16::new(options.listen_port),
@@ -292,9 +309,12 @@ impl Broker {
             registrations: watch::channel(0).0,
             deadline_moved: Notify::new(),
             poisoned: watch::channel(None).0,
+            deletions,
+            deleted_unconsumed: AtomicU64::new(0),
             options,
         });
         *ear.0.lock() = Arc::downgrade(&shared);
+        front.spawn(task::losses::run(shared.clone(), deleted, front.stop_signal()));
         back.spawn(task::persist::run(shared.clone(), files, back.stop_signal()));
         front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
         let door = Arc::new(Door::new(shared.clone()));
@@ -342,10 +362,19 @@ impl Broker {
         line
     }
 
+    /// Why nothing is stored any more; `None` while all is well.
+    pub fn read_only(&self) -> Option<String> {
+        self.shared.poisoned.get()
+    }
+
     /// Resolves with the reason when the store can no longer be trusted: no send is acknowledged
     /// any more, the name servers are told, and the process should end with a code of its own.
+    /// Never with `onStoreFailure=readonly`.
     pub async fn poisoned(&self) -> String {
         let reason = self.shared.poisoned.subscribe().until(Option::is_some).await;
+        if self.shared.options.on_store_failure == OnStoreFailure::ReadOnly {
+            return std::future::pending().await;
+        }
         self.registrar.unregister(&self.shared, UNREGISTER_TIMEOUT).await;
         reason.unwrap_or_default()
     }

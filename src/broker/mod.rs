@@ -14,6 +14,7 @@ pub mod error;
 mod handler;
 pub mod hold;
 pub mod json_writer;
+mod losses;
 pub mod offsets;
 pub mod options;
 pub mod queue_locks;

@@ -99,6 +99,13 @@ impl Offsets {
         self.split().filter(|(t, _)| *t == topic).map(|(_, group)| group).collect()
     }
 
+    /// Every group with a stored offset on `topic`, and its offsets by queue.
+    pub fn of_topic(&self, topic: &str) -> impl Iterator<Item = (&str, &BTreeMap<u32, i64>)> {
+        let from = format!("{topic}@");
+        let rows = self.table.range(from.clone()..);
+        rows.map_while(move |(key, queues)| Some((key.strip_prefix(&*from)?, queues)))
+    }
+
     /// Topics on which `group` has a stored offset.
     pub fn topics_of_group(&self, group: &str) -> Vec<&str> {
         self.split().filter(|(_, g)| *g == group).map(|(topic, _)| topic).collect()
@@ -106,6 +113,15 @@ impl Offsets {
 
     fn split(&self) -> impl Iterator<Item = (&str, &str)> {
         self.table.keys().filter_map(|key| key.split_once('@'))
+    }
+
+    pub fn remove_topic(&mut self, topic: &str) {
+        let gone = |key: &str| key.split_once('@').is_some_and(|(t, _)| t == topic);
+        let gone: Vec<String> = self.table.keys().filter(|key| gone(key)).cloned().collect();
+        for key in gone {
+            self.rows -= self.table.remove(&key).map_or(0, |queues| queues.len());
+            self.changes += 1;
+        }
     }
 
     pub fn remove_group(&mut self, group: &str) {
@@ -164,6 +180,16 @@ mod tests {
         assert_eq!(offsets.get("g", "T", QueueId(0)), Some(3));
         assert_eq!(offsets.get("g", "T", QueueId(9)), None);
         assert_eq!(offsets.groups_of_topic("T"), ["g"]);
+    }
+
+    #[test]
+    fn a_deleted_topic_takes_its_offsets_along() {
+        let mut offsets = Offsets::new(2);
+        offsets.commit("g", "T", QueueId(0), 5);
+        offsets.commit("g", "T2", QueueId(0), 7);
+        offsets.remove_topic("T");
+        assert_eq!((offsets.get("g", "T", QueueId(0)), offsets.rows), (None, 1));
+        assert_eq!(offsets.get("g", "T2", QueueId(0)), Some(7));
     }
 
     #[test]

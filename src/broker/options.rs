@@ -93,6 +93,15 @@ impl Default for Limits {
     }
 }
 
+/// `onStoreFailure`: what follows a failed write or sync of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStoreFailure {
+    /// The process ends with an exit code of its own.
+    Exit,
+    /// What is known to be on disk is served; sends are refused, and the name servers are told.
+    ReadOnly,
+}
+
 /// Everything a broker can be told besides its store.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -129,6 +138,8 @@ pub struct Options {
     pub long_polling: bool,
     /// `shortPollingTimeMills`: how long a pull waits without long polling.
     pub short_polling: Duration,
+    /// `waitTimeMillsInPullQueue`: how long a pull may wait for the disk.
+    pub pull_read_timeout: Duration,
     /// `enablePropertyFilter`
     pub property_filter: bool,
     /// `rejectTransactionMessage`
@@ -141,6 +152,7 @@ pub struct Options {
     pub unique_query_count_max: usize,
     /// How long a clean stop may take before what still runs is dropped.
     pub stop_timeout: Duration,
+    pub on_store_failure: OnStoreFailure,
     pub topics: TopicOptions,
     pub groups: GroupOptions,
     pub limits: Limits,
@@ -166,12 +178,14 @@ impl Default for Options {
             permission: 6,
             long_polling: true,
             short_polling: Duration::from_secs(1),
+            pull_read_timeout: Duration::from_secs(5),
             property_filter: false,
             reject_transactions: false,
             accept_sends_from_ms: 0,
             query_count_max: 64,
             unique_query_count_max: 32,
             stop_timeout: Duration::from_secs(4),
+            on_store_failure: OnStoreFailure::Exit,
             topics: TopicOptions::default(),
             groups: GroupOptions::default(),
             limits: Limits::default(),

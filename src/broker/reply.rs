@@ -1,6 +1,7 @@
 //! From what happened to the code and remark a client sees: the one place where they are chosen.
 
 use crate::protocol::code::response_code as code;
+use crate::rt::time::Duration;
 use crate::store::{AppendError, Outcome, ReadStatus, Rejection};
 use std::borrow::Cow;
 
@@ -69,6 +70,17 @@ impl Refusal {
         Refusal::new(code::SYSTEM_BUSY, remark)
     }
 
+    /// The disk did not give what a pull wants in time.
+    /// Source: BrokerFastFailure#cleanExpiredRequestInQueue (4.9.3).
+    pub fn read_stalled(waited: Duration) -> Self {
+        let ms = waited.as_millis();
+        let remark = format!(
+            "[TIMEOUT_CLEAN_QUEUE]broker busy, start flow control for a while, period in queue: \
+             {ms}ms, size of queue: 1; the log's read has waited {ms} ms"
+        );
+        Refusal::new(code::SYSTEM_BUSY, remark)
+    }
+
     /// Nothing more is stored: why, and how full the disk is.
     /// Source: SendMessageProcessor#handlePutMessageResult (4.9.3).
     pub fn not_available(cause: &str, disk_used: Option<f64>) -> Self {
@@ -104,9 +116,14 @@ pub fn of_append_error(error: &AppendError, disk_used: Option<f64>) -> Refusal {
         AppendError::EmptyBatch => Refusal::system_error(error.to_string()),
         AppendError::Illegal(_) | AppendError::Size { .. } => Refusal::message_illegal(error),
         AppendError::Queues(..) => Refusal::system_error(error.to_string()),
-        AppendError::NoSpace { .. } | AppendError::Poisoned(_) | AppendError::Stopped => {
-            Refusal::not_available(&error.to_string(), disk_used)
-        }
+        AppendError::Stalled(_) => Refusal::new(
+            code::SYSTEM_BUSY,
+            format!("[REJECTREQUEST]system busy, start flow control for a while; {error}"),
+        ),
+        AppendError::DiskFull(_)
+        | AppendError::NoSpace { .. }
+        | AppendError::Poisoned(_)
+        | AppendError::Stopped => Refusal::not_available(&error.to_string(), disk_used),
     }
 }
 
@@ -115,13 +132,22 @@ pub fn of_outcome(outcome: Outcome, disk_used: impl FnOnce() -> Option<f64>) -> 
     match outcome {
         Outcome::Durable => Ok(code::SUCCESS),
         Outcome::FlushTimeout => Ok(code::FLUSH_DISK_TIMEOUT),
-        Outcome::Rejected(Rejection::NoSpace) => {
-            Err(Refusal::not_available("no space left for the next commit log file", disk_used()))
-        }
+        Outcome::Rejected(Rejection::NoSpace) => Err(Refusal::not_available(
+            "disk full: no space left for the next commit log file",
+            disk_used(),
+        )),
         Outcome::Rejected(Rejection::Poisoned) => Err(Refusal::not_available(
             "a write or sync of the commit log failed; whether the message is kept is unknown",
             disk_used(),
         )),
+        Outcome::Rejected(Rejection::Stalled { stall, count }) => {
+            let (what, ms) = (stall.resource.name(), stall.waited_ms);
+            let remark = format!(
+                "[PCBUSY_CLEAN_QUEUE]broker busy, start flow control for a while, period in \
+                 queue: {ms}ms, size of queue: {count}; {what} has waited {ms} ms"
+            );
+            Err(Refusal::new(code::SYSTEM_BUSY, remark))
+        }
         Outcome::Rejected(Rejection::SegmentLate) => {
             Err(Refusal::system_error("create mapped file failed, server is busy or broken."))
         }
@@ -162,6 +188,80 @@ mod tests {
         assert!(refusal.remark.starts_with("service not available now."));
         assert!(refusal.remark.contains("[CL: 99.50 CQ: 99.50 INDEX: 99.50]"));
         assert!(refusal.remark.contains("no space left"));
+    }
+
+    /// Every way in which a message is not simply stored, with the code and the words of 4.9.3 that
+    /// clients and people match on, and what we add.
+    #[test]
+    fn every_status_of_the_store_reaches_the_client_with_its_code() {
+        use crate::store::{Resource, Stall};
+        let stall = Stall { resource: Resource::Write, waited_ms: 1243 };
+        let refused = |error: AppendError| of_append_error(&error, Some(91.0));
+        let full = AppendError::DiskFull("disk full: 91 % of /d used, limit 90 %".into());
+        let rejected = |why| of_outcome(Outcome::Rejected(why), || Some(91.0)).unwrap_err();
+        let put_ok = of_outcome(Outcome::Durable, || None);
+        let flush_disk_timeout = of_outcome(Outcome::FlushTimeout, || None);
+        assert_eq!((put_ok, flush_disk_timeout), (Ok(0), Ok(10)));
+        let unavailable = "service not available now. It may be caused by one of the following";
+        let rows = [
+            (refused(full), 14, unavailable, "Here it is: disk full: 91 % of /d used, limit 90 %"),
+            (refused(AppendError::NoSpace { size: 9 }), 14, unavailable, "[CL: 91.00 CQ: 91.00"),
+            (refused(AppendError::Poisoned("EIO".into())), 14, unavailable, "poisoned: EIO"),
+            (refused(AppendError::Stopped), 14, unavailable, "stopped"),
+            (rejected(Rejection::NoSpace), 14, unavailable, "disk full: no space left"),
+            (rejected(Rejection::Poisoned), 14, unavailable, "write or sync"),
+            (
+                rejected(Rejection::SegmentLate),
+                1,
+                "create mapped file failed, server is busy or broken.",
+                "",
+            ),
+            (
+                refused(AppendError::Size { size: 9, max: 8 }),
+                13,
+                "the message is illegal, maybe msg body or properties length not matched.",
+                "9 bytes",
+            ),
+            (
+                refused(AppendError::Stalled(stall)),
+                2,
+                "[REJECTREQUEST]system busy, start flow control for a while; ",
+                "the log's write has waited 1243 ms",
+            ),
+            (
+                refused(AppendError::Busy { pending: 9, max: 8 }),
+                2,
+                "[REJECTREQUEST]system busy, start flow control for a while",
+                "9 bytes wait to be written",
+            ),
+            (
+                rejected(Rejection::Stalled { stall, count: 7 }),
+                2,
+                "[PCBUSY_CLEAN_QUEUE]broker busy, start flow control for a while, period in \
+                 queue: 1243ms, size of queue: 7; ",
+                "the log's write has waited 1243 ms",
+            ),
+            (refused(AppendError::Queues(5)), 1, "the store has 5 queues", ""),
+            (refused(AppendError::EmptyBatch), 1, "the batch has no message", ""),
+            (
+                Refusal::read_stalled(Duration::from_secs(5)),
+                2,
+                "[TIMEOUT_CLEAN_QUEUE]broker busy, start flow control for a while, period in \
+                 queue: 5000ms, size of queue: 1; ",
+                "the log's read has waited 5000 ms",
+            ),
+            (
+                Refusal::overload("x"),
+                2,
+                "[OVERLOAD]system busy, start flow control for a while: x",
+                "",
+            ),
+        ];
+        for (refusal, code, start, part) in rows {
+            let remark = &refusal.remark;
+            assert_eq!(refusal.code, code, "{remark}");
+            assert!(remark.starts_with(start) && remark.contains(part), "{remark}");
+        }
     }
 
     #[test]

@@ -337,7 +337,7 @@ impl Topics {
         }
     }
 
-    fn touch(&mut self, now: WallMillis) {
+    pub fn touch(&mut self, now: WallMillis) {
         self.version.advance(now);
         self.changes += 1;
     }

@@ -2,6 +2,7 @@
 
 use super::bench::Bench;
 use super::consume::Consume;
+use super::doctor::Doctor;
 use super::produce::Produce;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use std::ffi::OsString;
@@ -42,6 +43,8 @@ pub enum Command {
     Consume(Consume),
     /// Load against any RocketMQ broker, and the servers that set the limit
     Bench(Bench),
+    /// Looks at a store directory, stopped or in use, ours or RocketMQ's, and touches nothing
+    Doctor(Doctor),
 }
 
 #[derive(Debug, ClapArgs)]

@@ -2,7 +2,7 @@
 
 use super::args::{Args, Command, with_command_of_name};
 use super::failure::Failure;
-use super::{bench, consume, produce, run_broker, run_namesrv, shutdown, standalone};
+use super::{bench, consume, doctor, produce, run_broker, run_namesrv, shutdown, standalone};
 use clap::Parser;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -25,6 +25,7 @@ pub fn main() -> ExitCode {
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

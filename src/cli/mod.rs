@@ -9,6 +9,7 @@
 mod args;
 mod bench;
 mod consume;
+mod doctor;
 mod entry;
 mod failure;
 mod logging;

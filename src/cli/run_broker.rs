@@ -40,6 +40,7 @@ async fn serve(settings: Settings, parts: Parts) -> Result<(), Failure> {
         _ = signal => None,
         reason = broker.poisoned() => Some(reason),
     };
+    let poison = poison.or_else(|| broker.read_only());
     broker.shutdown().await;
     world.end().await;
     match poison {

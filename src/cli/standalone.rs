@@ -84,6 +84,7 @@ async fn serve(
         _ = signal => None,
         reason = broker.poisoned() => Some(reason),
     };
+    let poison = poison.or_else(|| broker.read_only());
     broker.shutdown().await;
     names.shutdown().await;
     world.end().await;

@@ -147,7 +147,6 @@ const FLUSHES: &[&str] = &["ASYNC_FLUSH", "SYNC_FLUSH"];
 
 /// Why a key has no effect.
 mod reason {
-    pub const RETENTION: &str = "retention";
     pub const OWN_INDEX: &str = "the index keeps its own mark and goes on from there";
     pub const HA: &str = "replication";
     pub const SCHEDULE: &str = "delayed messages";
@@ -155,7 +154,7 @@ mod reason {
     pub const FILTER: &str = "SQL92 filters";
     pub const ACL: &str = "access control is not built yet";
     pub const REPLY: &str = "request-reply messages";
-    pub const FLOW: &str = "flow control by age";
+    pub const SLOW_READER: &str = "the guard against slow consumers";
     pub const ADDRESS_SERVER: &str = "the name server address service";
     pub const LMQ: &str = "light message queues";
     pub const STATS: &str = "statistics";
@@ -165,9 +164,10 @@ mod reason {
     pub const ADMIN: &str = "the configuration requests";
     pub const LOG_FILES: &str = "log files are not built yet: redirect standard output";
     pub const LIMITS: &str = "limits on requests that change the broker are not built yet";
-    pub const POISON: &str = "serving reads from a poisoned store is not built yet";
 
     pub const ONE_THREAD: &str = "one thread serves all requests; there are no pools to size";
+    pub const STALLS: &str = "no request waits in a queue of its kind: sends are refused when the \
+        log is stalled (osPageCacheBusyTimeOutMills)";
     pub const NO_QUEUE: &str = "requests are bounded by bytes in flight, not by a queue per kind";
     pub const NOT_READ: &str = "4.9.3 does not read it either";
     pub const JAVA_PLUGIN: &str = "names Java classes or Java helper processes";

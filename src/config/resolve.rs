@@ -100,13 +100,14 @@ pub fn store_options(
     machine: &Machine,
     owner: &str,
 ) -> Result<store::Options, Error> {
-    let commit_log_dir = directory(raw, machine, "storePathCommitLog");
-    if commit_log_dir.contains(',') {
-        let why = "expected one directory: a commit log on several paths is not built";
-        return refuse("storePathCommitLog", &commit_log_dir, why);
-    }
+    let dirs = directory(raw, machine, "storePathCommitLog");
+    let read_only = raw.text("readOnlyCommitLogStorePaths").unwrap_or_default();
+    let commit_log = match store::LogPaths::parse(&dirs, read_only) {
+        Ok(paths) => paths,
+        Err(why) => return refuse("storePathCommitLog", &dirs, &why),
+    };
     let mut options = store::Options::new(&store_root(raw, machine));
-    options.commit_log_dir = commit_log_dir;
+    options.commit_log = commit_log;
     options.owner = owner.to_owned();
     options.flush = match raw.text("flushDiskType") {
         Some("SYNC_FLUSH") => store::FlushMode::Sync,
@@ -133,10 +134,15 @@ pub fn store_options(
     options.flush_least_pages = raw.number("flushCommitLogLeastPages").unsigned_abs();
     options.flush_thorough_interval = ms(raw, "flushCommitLogThoroughInterval");
     options.checkpoint_interval = ms(raw, "flushConsumeQueueThoroughInterval");
+    options.retention = retention(raw)?;
+    options.path_full_percent = raw.number("diskSpaceCleanForciblyRatio").unsigned_abs();
+    options.stall_max = ms(raw, "osPageCacheBusyTimeOutMills");
+    options.fast_failure = raw.flag("brokerFastFailureEnable");
     options.read_hot_count_max = size(raw, "maxTransferCountOnMessageInMemory");
     options.read_hot_size_max_bytes = size(raw, "maxTransferBytesOnMessageInMemory");
     options.read_cold_count_max = size(raw, "maxTransferCountOnMessageInDisk");
     options.read_cold_size_max_bytes = size(raw, "maxTransferBytesOnMessageInDisk");
+    options.cut_size_max_bytes = raw.number("cutBytesMax").unsigned_abs();
     options.scrub_rate_bytes = raw.number("scrubRateBytesPerSecond").unsigned_abs();
     options.scrub_interval =
         Duration::from_secs(raw.number("scrubInterval").unsigned_abs() * 86_400);
@@ -153,6 +159,32 @@ pub fn store_options(
         }
     };
     Ok(options)
+}
+
+/// What is kept, and for how long.
+fn retention(raw: &RawConfig) -> Result<store::retention::Rules, Error> {
+    let percent = |name: &str| raw.number(name).unsigned_abs();
+    let hours = raw.text("deleteWhen").unwrap_or_default();
+    let Some(delete_hours) = store::retention::delete_hours(hours) else {
+        return refuse("deleteWhen", hours, "expected hours of local time such as 04 or 02;04");
+    };
+    Ok(store::retention::Rules {
+        delete_hours,
+        keep_for: Duration::from_secs(raw.number("fileReservedTime").unsigned_abs() * 3600),
+        // Source: MessageStoreConfig#getDiskMaxUsedSpaceRatio clamps it.
+        used_percent_clean: percent("diskMaxUsedSpaceRatio").clamp(10, 95),
+        used_percent_force: percent("diskSpaceCleanForciblyRatio"),
+        used_percent_full: percent("diskSpaceWarningLevelRatio"),
+        may_force: raw.flag("cleanFileForciblyEnable"),
+        free_bytes_min: raw.number("diskFreeMinBytes").unsigned_abs(),
+        log_bytes_max: raw.number("commitLogMaxBytes").unsigned_abs(),
+        check_interval: ms(raw, "cleanResourceInterval"),
+        log_file_pause: ms(raw, "deleteCommitLogFilesInterval"),
+        queue_pause: ms(raw, "deleteConsumeQueueFilesInterval"),
+        release_timeout: ms(raw, "destroyMapedFileIntervalForcibly"),
+        retry_interval: ms(raw, "redeleteHangedFileInterval"),
+        ..store::retention::Rules::default()
+    })
 }
 
 /// Source: ScheduleMessageService#parseDelayLevel (4.9.3).
@@ -197,6 +229,11 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
         permission: raw.number("brokerPermission").unsigned_abs() as u32,
         long_polling: raw.flag("longPollingEnable"),
         short_polling: ms(raw, "shortPollingTimeMills"),
+        on_store_failure: match raw.text("onStoreFailure") {
+            Some("readonly") => broker::options::OnStoreFailure::ReadOnly,
+            _ => broker::options::OnStoreFailure::Exit,
+        },
+        pull_read_timeout: ms(raw, "waitTimeMillsInPullQueue"),
         property_filter: raw.flag("enablePropertyFilter"),
         reject_transactions: raw.flag("rejectTransactionMessage"),
         accept_sends_from_ms: raw.number("startAcceptSendRequestTimeStamp"),
@@ -294,11 +331,12 @@ mod tests {
         assert_eq!((options.listen_port, options.root.as_str()), (10911, "/home/mq/store"));
         let store = store_options(&raw, &machine(), "test").expect("accepted");
         let defaults = store::Options::new("/home/mq/store");
-        assert_eq!(store.commit_log_dir, defaults.commit_log_dir);
+        assert_eq!(store.commit_log, defaults.commit_log);
         assert_eq!(store.segment_size_bytes, defaults.segment_size_bytes);
         assert_eq!(store.queue_file_entries, defaults.queue_file_entries);
         assert_eq!(store.delay_levels_ms, defaults.delay_levels_ms);
         assert_eq!(store.memory_size_bytes, (8 << 30) / 100 * 40);
+        assert_eq!(store.retention, defaults.retention);
     }
 
     #[test]
@@ -316,7 +354,7 @@ mod tests {
         let raw = broker("storePathRootDir=/data/");
         let store = store_options(&raw, &machine(), "test").expect("accepted");
         assert_eq!(
-            (store.root.as_str(), store.commit_log_dir.as_str()),
+            (store.root.as_str(), store.commit_log.all()[0].as_str()),
             ("/data", "/home/mq/store/commitlog")
         );
         assert_eq!(warnings(&raw, &machine()).len(), 1);
@@ -332,8 +370,17 @@ mod tests {
             let error = broker_options(&broker(text), &machine()).expect_err(text);
             assert!(error.to_string().contains(part), "{error}");
         }
-        let raw = broker("messageDelayLevel=1s 5x");
-        assert!(store_options(&raw, &machine(), "").is_err());
+        for text in [
+            "messageDelayLevel=1s 5x",
+            "deleteWhen=25",
+            "deleteWhen=4 am",
+            "storePathCommitLog=/a,/b\nreadOnlyCommitLogStorePaths=/b,/a",
+        ] {
+            assert!(store_options(&broker(text), &machine(), "").is_err(), "{text}");
+        }
+        let raw = broker("storePathCommitLog=/b/,/a\nreadOnlyCommitLogStorePaths=/old");
+        let paths = store_options(&raw, &machine(), "").expect("accepted").commit_log;
+        assert_eq!((paths.writable().len(), paths.all().join(" ")), (2, "/a /b /old".into()));
     }
 
     #[test]

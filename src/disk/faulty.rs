@@ -4,7 +4,7 @@
 //! a test can say "the third sync of this segment".
 
 use super::{BoxFuture, Disk, Entry, File, Fill, LockGuard};
-use crate::rt::sync::Mutex;
+use crate::rt::sync::{Mutex, watch};
 use bytes::Bytes;
 use std::io;
 use std::ops::Range;
@@ -66,6 +66,8 @@ struct Script {
     /// A rule and how many calls matched it so far.
     rules: Vec<(Rule, u64)>,
     no_space: bool,
+    /// What `free_space` says.
+    space: Option<(u64, u64)>,
     sync_is_noop: bool,
     unreadable: Vec<(String, Range<u64>)>,
     counts: Vec<(Call, String)>,
@@ -100,11 +102,13 @@ impl Script {
 pub struct FaultyDisk {
     inner: Arc<dyn Disk>,
     script: Arc<Mutex<Script>>,
+    /// Calls that do not come back while they stand here.
+    held: Arc<watch::Sender<Vec<Call>>>,
 }
 
 impl FaultyDisk {
     pub fn new(inner: Arc<dyn Disk>) -> Self {
-        FaultyDisk { inner, script: Arc::default() }
+        FaultyDisk { inner, script: Arc::default(), held: Arc::new(watch::channel(Vec::new()).0) }
     }
 
     pub fn add(&self, rule: Rule) {
@@ -122,6 +126,18 @@ impl FaultyDisk {
         self.add(Rule { call, path_part, first: 1, times: u64::MAX, fault });
     }
 
+    /// A device that stalls: `Create`, `Read` or `Sync` calls begin and do not come back until
+    /// they are released.
+    pub fn hold(&self, call: Call) {
+        let mut held = self.held.get();
+        held.push(call);
+        self.held.send(held);
+    }
+
+    pub fn release(&self) {
+        self.held.send(Vec::new());
+    }
+
     /// Drops every rule and switch; counts are kept.
     pub fn heal(&self) {
         let mut script = self.script.lock();
@@ -132,6 +148,11 @@ impl FaultyDisk {
     /// While set, creating and writing find no space, also inside allocated files.
     pub fn set_no_space(&self, full: bool) {
         self.script.lock().no_space = full;
+    }
+
+    /// From now on the disk says that so much is free, and so much there in all. Units: bytes.
+    pub fn set_space(&self, free: u64, all: u64) {
+        self.script.lock().space = Some((free, all));
     }
 
     /// A lying disk: syncs succeed and do nothing.
@@ -155,7 +176,10 @@ impl FaultyDisk {
     }
 
     fn wrap(&self, path: &str, inner: Arc<dyn File>) -> Arc<dyn File> {
-        Arc::new(FaultyFile { inner, path: path.into(), script: self.script.clone() })
+        {
+            let (script, held) = (self.script.clone(), self.held.clone());
+            Arc::new(FaultyFile { inner, path: path.into(), script, held })
+        }
     }
 }
 
@@ -182,6 +206,7 @@ impl Disk for FaultyDisk {
         let (disk, path) = (self.clone(), path.to_owned());
         Box::pin(async move {
             allowed?;
+            until_released(&disk.held, Call::Create).await;
             Ok(disk.wrap(&path, made.await?))
         })
     }
@@ -227,8 +252,12 @@ impl Disk for FaultyDisk {
     }
 
     fn free_space(&self, dir: &str) -> io::Result<(u64, u64)> {
-        let (free, all) = self.inner.free_space(dir)?;
-        Ok((if self.script.lock().no_space { 0 } else { free }, all))
+        let (no_space, scripted) = {
+            let script = self.script.lock();
+            (script.no_space, script.space)
+        };
+        let (free, all) = scripted.map_or_else(|| self.inner.free_space(dir), Ok)?;
+        Ok((if no_space { 0 } else { free }, all))
     }
 }
 
@@ -236,6 +265,11 @@ struct FaultyFile {
     inner: Arc<dyn File>,
     path: String,
     script: Arc<Mutex<Script>>,
+    held: Arc<watch::Sender<Vec<Call>>>,
+}
+
+async fn until_released(held: &watch::Sender<Vec<Call>>, call: Call) {
+    held.subscribe().until(|held| !held.contains(&call)).await;
 }
 
 impl FaultyFile {
@@ -274,11 +308,15 @@ impl File for FaultyFile {
         if let Err(e) = self.may_read(offset, len) {
             return Box::pin(async move { Err(e) });
         }
-        self.inner.read(offset, len)
+        let (held, read) = (self.held.clone(), self.inner.read(offset, len));
+        Box::pin(async move {
+            until_released(&held, Call::Read).await;
+            read.await
+        })
     }
 
     fn read_now(&self, offset: u64, len: usize) -> Option<Bytes> {
-        if self.script.lock().reads_may_fail() {
+        if self.script.lock().reads_may_fail() || self.held.get().contains(&Call::Read) {
             return None;
         }
         self.inner.read_now(offset, len)
@@ -288,14 +326,22 @@ impl File for FaultyFile {
         if let Err(e) = self.may_read(offset, len) {
             return Box::pin(async move { Err(e) });
         }
-        self.inner.view(offset, len)
+        let (held, view) = (self.held.clone(), self.inner.view(offset, len));
+        Box::pin(async move {
+            until_released(&held, Call::Read).await;
+            view.await
+        })
     }
 
     fn view_now(&self, offset: u64, len: usize) -> Option<Bytes> {
-        if self.script.lock().reads_may_fail() {
+        if self.script.lock().reads_may_fail() || self.held.get().contains(&Call::Read) {
             return None;
         }
         self.inner.view_now(offset, len)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        self.inner.next_data(offset)
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
@@ -311,7 +357,11 @@ impl File for FaultyFile {
         if script.sync_is_noop {
             return Box::pin(async { Ok(()) });
         }
-        self.inner.sync_data()
+        let (held, sync) = (self.held.clone(), self.inner.sync_data());
+        Box::pin(async move {
+            until_released(&held, Call::Sync).await;
+            sync.await
+        })
     }
 
     fn start_writeback(&self, offset: u64, len: u64) {

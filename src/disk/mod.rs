@@ -1,12 +1,14 @@
 //! Files as positional reads, writes and explicit syncs; nothing is durable until a sync returns.
 //!
 //! `Disk` is a value (`Arc<dyn Disk>`) passed in at the composition root: `real::RealDisk` in
-//! production, `faulty::FaultyDisk` over it in tests, `SimDisk` in the simulator. One conformance
+//! production, `faulty::FaultyDisk` over it in tests, `SimDisk` in the simulator;
+//! `overlay::Overlay` keeps the writes of a rehearsal in memory. One conformance
 //! suite (`conformance`) runs on every implementation. Paths are absolute or relative to the
 //! process, with `/` between names. We never write through a mapping.
 
 pub mod conformance;
 pub mod faulty;
+pub mod overlay;
 #[cfg(not(madsim))]
 pub mod real;
 
@@ -54,7 +56,8 @@ pub trait Disk: Send + Sync {
     fn open_or_create(&self, path: &str) -> io::Result<Arc<dyn File>>;
 
     /// Makes a file of exactly `size` bytes that read as zero. Its name appears only at full size:
-    /// it is made under `staging` (a directory of the same file system that exists) and renamed.
+    /// it is made under `staging` (a directory that exists) and renamed, or without a name where
+    /// `path` is on another file system.
     /// Durable: content and length are synced before the rename, and the directory of `path` is
     /// synced after it, so on return the empty file survives a power loss.
     /// Errors: `StorageFull` (nothing is left behind), `AlreadyExists`.
@@ -94,7 +97,7 @@ pub trait Disk: Send + Sync {
     /// Errors: `WouldBlock` when another process, or this one, holds it.
     fn lock(&self, path: &str) -> io::Result<Box<dyn LockGuard>>;
 
-    /// Units: bytes that an unprivileged writer may still allocate, and bytes in all.
+    /// Units: bytes that an unprivileged writer may still allocate, and those with what is used.
     fn free_space(&self, dir: &str) -> io::Result<(u64, u64)>;
 }
 
@@ -137,6 +140,12 @@ pub trait File: Send + Sync {
     /// Like `view` when no device has to be waited for; otherwise, and after an error, `None`.
     fn view_now(&self, offset: u64, len: usize) -> Option<Bytes> {
         self.read_now(offset, len)
+    }
+
+    /// Where the next byte at or after `offset` may lie that is not zero; `None` when all up to
+    /// the end read as zero. A disk that does not know where its holes are says `offset`.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok(Some(offset))
     }
 
     /// Sets the length; new bytes read as zero.

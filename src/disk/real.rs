@@ -11,13 +11,13 @@ use crate::rt::sync::Mutex;
 use crate::rt::task::blocking;
 use bytes::Bytes;
 use mapping::Mapping;
-use rustix::fs::{CWD, FallocateFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom};
 use rustix::io::ReadWriteFlags;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,6 +27,7 @@ const ZERO_CHUNK_SIZE: usize = 1024 * 1024;
 pub struct RealDisk {
     /// Makes staging names unique within this process.
     staged: AtomicU64,
+    read_only: bool,
     /// Views are of mappings; otherwise they are copies.
     maps: bool,
 }
@@ -43,18 +44,32 @@ impl RealDisk {
         if !maps {
             tracing::info!("this kernel cannot populate mappings: cold messages are copied");
         }
-        RealDisk { staged: AtomicU64::new(0), maps }
+        RealDisk { staged: AtomicU64::new(0), read_only: false, maps }
     }
 
     /// One whose views are copies, as on a kernel that cannot populate mappings.
     pub fn without_mappings() -> Self {
-        RealDisk { staged: AtomicU64::new(0), maps: false }
+        RealDisk { staged: AtomicU64::new(0), read_only: false, maps: false }
     }
+
+    /// Opens existing files for reading alone, so that a person who may not write can look. It is
+    /// meant to lie under an `Overlay`, which writes nothing down.
+    pub fn read_only() -> Self {
+        RealDisk { read_only: true, ..Self::without_mappings() }
+    }
+}
+
+/// Whether somebody holds the lock on byte 0 of `path`, asked without taking it.
+/// Errors: the file cannot be opened for reading.
+pub fn is_locked(path: &str) -> io::Result<bool> {
+    let file = OpenOptions::new().read(true).open(path).map_err(at(path))?;
+    first_byte_is_locked(&file).map_err(at(path))
 }
 
 impl Disk for RealDisk {
     fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(at(path))?;
+        let writes = !self.read_only;
+        let file = OpenOptions::new().read(true).write(writes).open(path).map_err(at(path))?;
         Ok(RealFile::shared(file, path, self.maps))
     }
 
@@ -106,14 +121,13 @@ impl Disk for RealDisk {
                 let what = format!("{dir}: the name {name:?} is not UTF-8");
                 io::Error::new(io::ErrorKind::InvalidData, what)
             })?;
-            let meta = match fs::metadata(entry.path()) {
-                Ok(meta) => meta,
+            let (is_dir, size) = match kind_of(&entry) {
+                Ok(kind) => kind,
                 // It went away between the listing and the question, or is a dangling link.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(at(dir)(e)),
             };
-            let size = if meta.is_dir() { 0 } else { meta.len() };
-            entries.push(Entry { name, is_dir: meta.is_dir(), size });
+            entries.push(Entry { name, is_dir, size });
         }
         entries.sort();
         Ok(entries)
@@ -136,8 +150,10 @@ impl Disk for RealDisk {
 
     fn free_space(&self, dir: &str) -> io::Result<(u64, u64)> {
         let stat = rustix::fs::statvfs(dir).map_err(io::Error::from).map_err(at(dir))?;
-        let block = stat.f_frsize;
-        Ok((stat.f_bavail.saturating_mul(block), stat.f_blocks.saturating_mul(block)))
+        // What is reserved for the superuser is neither free nor used.
+        let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+        let (block, all) = (stat.f_frsize, used.saturating_add(stat.f_bavail));
+        Ok((stat.f_bavail.saturating_mul(block), all.saturating_mul(block)))
     }
 }
 
@@ -235,6 +251,16 @@ impl File for RealFile {
         mapping.view_now(range)
     }
 
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        match rustix::fs::seek(&*self.file, SeekFrom::Data(offset)) {
+            Ok(found) => Ok(Some(found)),
+            Err(rustix::io::Errno::NXIO) => Ok(None),
+            // A file system without holes.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => Ok(Some(offset)),
+            Err(e) => Err(at(&self.path)(e.into())),
+        }
+    }
+
     fn set_size(&self, size: u64) -> io::Result<()> {
         self.file.set_len(size).map_err(at(&self.path))
     }
@@ -247,6 +273,17 @@ impl File for RealFile {
     fn start_writeback(&self, offset: u64, len: u64) {
         begin_writeback(&self.file, offset, len);
     }
+}
+
+/// Whether an entry is a directory, and the size of a file. The listing says the first; only the
+/// size, and what a link leads to, cost a system call.
+fn kind_of(entry: &fs::DirEntry) -> io::Result<(bool, u64)> {
+    let kind = entry.file_type()?;
+    if kind.is_dir() {
+        return Ok((true, 0));
+    }
+    let meta = if kind.is_symlink() { fs::metadata(entry.path())? } else { entry.metadata()? };
+    Ok((meta.is_dir(), if meta.is_dir() { 0 } else { meta.len() }))
 }
 
 /// Adds the path to an error and keeps its kind.
@@ -285,12 +322,21 @@ fn create_whole(path: &str, staged: &str, size: u64, fill: Fill) -> io::Result<f
         let what = format!("{path}: the name is taken");
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
     }
-    let mut how = OpenOptions::new();
-    how.read(true).write(true).create_new(true);
-    let file = how.open(staged).map_err(at(staged))?;
-    fill_whole(&file, size, fill).map_err(at(path))?;
-    file.sync_all().map_err(at(path))?;
-    rename_to_free_name(staged, path).map_err(at(path))?;
+    let file = if is_one_file_system(parent(staged), parent(path))? {
+        let mut how = OpenOptions::new();
+        how.read(true).write(true).create_new(true);
+        let file = how.open(staged).map_err(at(staged))?;
+        fill_whole(&file, size, fill).map_err(at(path))?;
+        file.sync_all().map_err(at(path))?;
+        rename_to_free_name(staged, path).map_err(at(path))?;
+        file
+    } else {
+        let file = open_unnamed(parent(path))?;
+        fill_whole(&file, size, fill).map_err(at(path))?;
+        file.sync_all().map_err(at(path))?;
+        link_to_free_name(&file, path).map_err(at(path))?;
+        file
+    };
     let synced = sync_dir(parent(path)).and_then(|()| sync_dir(parent(staged)));
     if let Err(e) = synced {
         // The name may or may not survive; without it the caller can simply try again.
@@ -298,6 +344,33 @@ fn create_whole(path: &str, staged: &str, size: u64, fill: Fill) -> io::Result<f
         return Err(e);
     }
     Ok(file)
+}
+
+fn is_one_file_system(a: &str, b: &str) -> io::Result<bool> {
+    let device = |dir: &str| fs::metadata(dir).map(|meta| meta.dev()).map_err(at(dir));
+    Ok(device(a)? == device(b)?)
+}
+
+/// A file without a name in the file system of `dir`, which is not that of the staging directory.
+fn open_unnamed(dir: &str) -> io::Result<fs::File> {
+    let how = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::openat(CWD, dir, how, Mode::from_raw_mode(0o666)) {
+        Ok(file) => Ok(file.into()),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
+            let what = format!(
+                "{dir}: its file system knows no unnamed files: put the commit log and \
+                 storePathRootDir on one file system"
+            );
+            Err(io::Error::new(io::ErrorKind::Unsupported, what))
+        }
+        Err(e) => Err(at(dir)(e.into())),
+    }
+}
+
+/// Gives an unnamed file its name, which never replaces another.
+fn link_to_free_name(file: &fs::File, to: &str) -> io::Result<()> {
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(rustix::fs::linkat(CWD, from, CWD, to, AtFlags::SYMLINK_FOLLOW)?)
 }
 
 fn fill_whole(file: &fs::File, size: u64, fill: Fill) -> io::Result<()> {
@@ -366,6 +439,23 @@ fn lock_first_byte(file: &fs::File) -> io::Result<()> {
         }
         _ => Err(e),
     }
+}
+
+/// `F_OFD_GETLK`: sees Java's lock and ours.
+#[expect(unsafe_code, reason = "no safe crate in the tree offers open-file-description locks")]
+fn first_byte_is_locked(file: &fs::File) -> io::Result<bool> {
+    // SAFETY: `flock` is plain integers, for which all zero bits are a value.
+    let mut range: libc::flock = unsafe { std::mem::zeroed() };
+    range.l_type = libc::F_WRLCK as _;
+    range.l_whence = libc::SEEK_SET as _;
+    range.l_start = 0;
+    range.l_len = 1;
+    // SAFETY: the descriptor is open for the whole call and `range` outlives it.
+    let rc = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut range) };
+    if rc != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(range.l_type != libc::F_UNLCK as libc::c_short)
 }
 
 /// Only a hint, so its outcome is not looked at.

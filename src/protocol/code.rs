@@ -115,6 +115,7 @@ pub mod request_code {
         SEND_REPLY_MESSAGE_V2 = 325,
         PUSH_REPLY_MESSAGE_TO_CLIENT = 326,
         ADD_WRITE_PERM_OF_BROKER = 327,
+        DELETE_EXPIRED_COMMITLOG = 329,
     }
 }
 
@@ -169,7 +170,7 @@ mod tests {
         for table in [request_code::all(), response_code::all()] {
             assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
         }
-        assert_eq!(request_code::all().len(), 94);
+        assert_eq!(request_code::all().len(), 94 + 1, "329 came with 4.9.4");
         assert_eq!(request_code::name(310), Some("SEND_MESSAGE_V2"));
         assert_eq!(response_code::name(19), Some("PULL_NOT_FOUND"));
     }

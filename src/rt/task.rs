@@ -3,8 +3,10 @@
 use super::sync::{Mutex, Notify, watch};
 use super::time::{Clock, Mono};
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 pub use tokio::task::yield_now;
 
 /// The stop signal of a `TaskGroup`, as its tasks see it.
@@ -137,6 +139,23 @@ impl TaskGroup {
             }
         }
     }
+}
+
+/// Waits for all of `futures`, which make progress side by side. Results are in their order.
+pub async fn all<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T> + Send>>>) -> Vec<T> {
+    let mut results: Vec<Option<T>> = futures.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        for (future, result) in futures.iter_mut().zip(&mut results) {
+            if result.is_none()
+                && let Poll::Ready(value) = future.as_mut().poll(context)
+            {
+                *result = Some(value);
+            }
+        }
+        if results.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    results.into_iter().flatten().collect()
 }
 
 /// Runs `work` without an owner: for the end of the process only.

@@ -61,9 +61,10 @@ impl Clock {
         WallMillis(ms + self.skew_ms.load(Ordering::Relaxed))
     }
 
-    /// How far local time is ahead of UTC at that moment.
-    pub fn local_offset_ms(&self, _at: WallMillis) -> i64 {
-        0
+    /// How far local time is ahead of UTC at that moment, as TZ or /etc/localtime says; 0 when
+    /// neither can be read, and under simulation. Units: milliseconds.
+    pub fn local_offset_ms(&self, at: WallMillis) -> i64 {
+        local_offset_s(at.0.div_euclid(1000)).unwrap_or(0) * 1000
     }
 
     /// Resolves at `deadline`, at once when it has passed.
@@ -78,6 +79,20 @@ impl Clock {
             _ = self.sleep_until(deadline) => None,
         }
     }
+}
+
+#[cfg(not(madsim))]
+fn local_offset_s(unix_s: i64) -> Option<i64> {
+    let zone = match std::env::var("TZ") {
+        Ok(name) if !name.is_empty() => tz::TimeZone::from_posix_tz(&name),
+        _ => tz::TimeZone::local(),
+    };
+    let zone = zone.ok()?;
+    Some(i64::from(zone.find_local_time_type(unix_s).ok()?.ut_offset()))
+}
+#[cfg(madsim)]
+fn local_offset_s(_unix_s: i64) -> Option<i64> {
+    None
 }
 
 /// A pending wait.

@@ -1,5 +1,6 @@
 //! What a producer's message is to the store, and what becomes of it.
 
+use super::stall::Stall;
 use crate::format::message_unit::EncodeError;
 use crate::model::{PhysicalOffset, QueueId, QueueOffset, TopicName, WallMillis};
 use std::net::SocketAddr;
@@ -55,11 +56,13 @@ pub struct Appended {
 pub enum AppendError {
     #[error("{pending} bytes wait to be written, at most {max} may")]
     Busy { pending: usize, max: usize },
+    #[error("{0}")]
+    DiskFull(std::sync::Arc<str>),
     #[error("the batch has no message")]
     EmptyBatch,
     #[error(transparent)]
     Illegal(#[from] EncodeError),
-    #[error("no space left for the next commit log file of {size} bytes")]
+    #[error("disk full: no space left for the next commit log file of {size} bytes")]
     NoSpace { size: u64 },
     #[error("the commit log is poisoned: {0}")]
     Poisoned(std::sync::Arc<str>),
@@ -67,6 +70,8 @@ pub enum AppendError {
     Queues(usize),
     #[error("the record has {size} bytes, at most {max} are possible")]
     Size { size: usize, max: usize },
+    #[error("{} has waited {} ms", .0.resource.name(), .0.waited_ms)]
+    Stalled(Stall),
     #[error("the store was stopped")]
     Stopped,
 }
@@ -90,4 +95,10 @@ pub enum Rejection {
     Poisoned,
     /// The next commit log file was not there in time, or could not be made.
     SegmentLate,
+    /// It waited too long to be written.
+    Stalled {
+        stall: Stall,
+        /// How many appends were rejected with it.
+        count: usize,
+    },
 }

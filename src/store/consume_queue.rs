@@ -2,6 +2,7 @@
 //!
 //! Source: ConsumeQueue, CommitLog#topicQueueTable (4.9.3).
 
+use super::snapshot::NO_ENTRY;
 use crate::format::consume_queue_unit::QueueUnit;
 use crate::model::{QueueId, QueueKey, TopicName};
 use crate::rt::time::Mono;
@@ -29,6 +30,22 @@ pub struct Queue {
     pub in_files: u64,
     /// Since when entries wait to be written.
     dirty_since: Option<Mono>,
+    /// Where the record of entry `min` lies; 0 when that is not known.
+    min_physical: u64,
+    /// `min` as the snapshot on disk has it: recovery asks for no entry below.
+    pub min_saved: u64,
+    /// No file of the queue begins below. Units: bytes.
+    pub files_from: u64,
+}
+
+/// What becomes of a queue's min when the log begins further on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Raise {
+    Stays,
+    /// The first entry that is kept, and where its record lies.
+    To(u64, u64),
+    /// It is one of these or the second, which is kept: the files must be asked.
+    Within(u64, u64),
 }
 
 impl Queue {
@@ -44,6 +61,9 @@ impl Queue {
             memory: VecDeque::new(),
             in_files: end,
             dirty_since: None,
+            min_physical: 0,
+            min_saved: 0,
+            files_from: 0,
         }
     }
 
@@ -67,6 +87,29 @@ impl Queue {
         let below = self.memory.partition_point(|unit| unit.physical_offset.0 < at);
         let last = below.checked_sub(1).and_then(|last| self.memory.get(last));
         (self.base + below as u64, last.map_or(self.before, |unit| unit.physical_offset.0))
+    }
+
+    /// What becomes of `min` when the log begins at `log_min`.
+    pub fn raise(&self, log_min: u64) -> Raise {
+        if self.min >= self.end || self.min_physical >= log_min {
+            return Raise::Stays;
+        }
+        let kept = self.memory.partition_point(|unit| unit.physical_offset.0 < log_min);
+        let at = self.memory.get(kept).map_or(log_min, |unit| unit.physical_offset.0);
+        let first_kept = self.base + kept as u64;
+        if kept > 0 || self.before == NO_ENTRY || self.before < log_min || self.min >= self.base {
+            return Raise::To(first_kept.max(self.min), at);
+        }
+        Raise::Within(self.min, self.base - 1)
+    }
+
+    /// The log begins further on: entries below `min` are gone. Returns what `min` was.
+    pub fn on_raised(&mut self, min: u64, physical: u64) -> u64 {
+        assert!(min <= self.end, "a queue begins past its end");
+        self.min_physical = physical;
+        let before = self.min;
+        self.min = before.max(min);
+        before
     }
 
     /// Drops entries from memory that are in files and whose record lies below `at`.

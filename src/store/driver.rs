@@ -15,8 +15,9 @@ use super::tail_cache::Joined;
 use super::task::index_writer::{IndexWriter, Recovered};
 use super::task::log_writer::LogWriter;
 use super::task::queue_writer::QueueWriter;
+use super::task::retention::Retainer;
 use super::task::{
-    StoreStop, cold_read, delete, floor_writer, query, recover, scrub, search, shutdown,
+    StoreStop, cold_read, delete, floor_writer, query, recover, scrub, search, shutdown, zero_fill,
 };
 use crate::disk::Disk;
 use crate::format::consume_queue_unit::QueueUnit;
@@ -54,6 +55,7 @@ impl Store {
         let (state, report) = recover::recover(&disk, &clock, &options).await?;
         let end = state.log.end();
         let open_files_max = options.open_files_max;
+        let is_new = state.segments.end() == 0;
         let index = Mutex::new(Index::new(options.index_shape()));
         let recovered = Recovered { unclean: report.unclean, end };
         let shared = Arc::new(Shared {
@@ -66,6 +68,7 @@ impl Store {
             log_work: Notify::new(),
             queue_work: Notify::new(),
             floor_work: Notify::new(),
+            retention_work: Notify::new(),
             index,
             index_files: Mutex::new(OpenFiles::new(open_files_max)),
             index_work: Notify::new(),
@@ -82,7 +85,9 @@ impl Store {
         group
             .spawn(ending(shared.clone(), IndexWriter::new(shared.clone(), recovered).run(stop())));
         group.spawn(ending(shared.clone(), floor_writer::run(shared.clone(), stop())));
+        group.spawn(ending(shared.clone(), Retainer::new(shared.clone()).run(stop())));
         group.spawn(ending(shared.clone(), scrub::run(shared.clone(), stop())));
+        group.spawn(ending(shared.clone(), zero_fill::run(shared.clone(), stop(), is_new)));
         Ok((store, report))
     }
 
@@ -192,15 +197,22 @@ impl Store {
     }
     /// Every queue with its min and max offset, in order of topic and queue.
     pub fn queues(&self) -> Vec<(QueueKey, QueueOffset, QueueOffset)> {
-        let state = self.shared.state.lock();
-        let row = |queue: &super::consume_queue::Queue| {
-            (queue.key.clone(), QueueOffset(queue.min), QueueOffset(queue.end))
-        };
-        state.queues.iter().map(|(_, queue)| row(queue)).collect()
+        self.shared.state.lock().queue_rows()
     }
     /// Forgets the queues of a topic, for good: recovery will not bring them back.
     pub async fn delete_topic(&self, topic: &str) -> Result<(), Error> {
         delete::topic(&self.shared, topic).await
+    }
+    /// Deletes expired files now, whatever the hour. Returns at once.
+    /// Source: DefaultMessageStore#executeDeleteFilesManually (4.9.3).
+    pub fn delete_expired(&self) {
+        self.shared.state.lock().deletion_asked = true;
+        self.shared.retention_work.notify_one();
+    }
+    /// Deletes queue files that are not needed any more, now. Returns at once.
+    pub fn clean_queues(&self) {
+        self.shared.state.lock().cleaning_asked = true;
+        self.shared.retention_work.notify_one();
     }
     /// Rot in sealed commit log files, as far as the scrub has found it.
     pub fn rot(&self) -> Vec<FoundRot> {
@@ -218,8 +230,29 @@ impl Store {
     }
 }
 
-/// Log writer, queue writer, index writer, floor writer, scrub.
-const TASK_COUNT: usize = 5;
+/// What a start found and did, on a disk that may keep its writes in memory.
+#[derive(Debug)]
+pub struct Rehearsal {
+    pub report: RecoveryReport,
+    /// Every queue with its min and max offset, in order of topic and queue.
+    pub queues: Vec<(QueueKey, QueueOffset, QueueOffset)>,
+}
+
+/// Makes the directory right as `Store::open` does, and stops there: no lock is taken and nothing
+/// runs. On a disk that writes through, the owner must hold the lock.
+pub async fn rehearse(
+    disk: &Arc<dyn Disk>,
+    clock: &Clock,
+    options: &Options,
+) -> Result<Rehearsal, Error> {
+    options.check().map_err(Error::Options)?;
+    let (state, report) = recover::recover(disk, clock, options).await?;
+    let queues = state.queue_rows();
+    Ok(Rehearsal { report, queues })
+}
+
+/// Log writer, queue writer, index writer, floor writer, retainer, scrub, zero fill.
+const TASK_COUNT: usize = 7;
 
 async fn ending(shared: Arc<Shared>, work: impl Future<Output = ()> + Send) {
     work.await;

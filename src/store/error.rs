@@ -60,4 +60,8 @@ pub struct RecoveryReport {
     /// Units: queue entries that were missing or wrong in the files.
     pub repaired_entries: u64,
     pub rot: Vec<Rot>,
+    /// Those of them where the disk gave an error: they are tried again at the next start.
+    pub unreadable: Vec<PhysicalOffset>,
+    /// Files without a byte that a process which died had begun to make.
+    pub removed: Vec<String>,
 }

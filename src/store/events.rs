@@ -1,7 +1,9 @@
 //! What the store tells its owner.
 
 use super::append::{Outcome, Ticket};
+use super::stall::Stall;
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset};
+use crate::rt::time::Duration;
 
 /// Told what happened, on the store's own task and without any lock of the store held.
 pub trait StoreEvents: Send + Sync {
@@ -9,6 +11,8 @@ pub trait StoreEvents: Send + Sync {
     fn on_outcomes(&self, outcomes: &mut Vec<(Ticket, Outcome)>);
     /// New messages may be read. Called after the outcomes of the same messages.
     fn on_arrivals(&self, arrivals: &[Arrival]);
+    /// Files of the log were deleted, and with them messages: once per round of deletions.
+    fn on_deleted(&self, _deleted: &Deleted) {}
     /// The log is poisoned. Nothing is acknowledged any more; the process should end.
     fn on_poison(&self, reason: &str);
 }
@@ -22,6 +26,26 @@ pub struct Arrival {
     pub tags_code: i64,
 }
 
+/// What a round of deletions took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    /// Units: files of the commit log.
+    pub files: usize,
+    /// Where the log begins now.
+    pub min: PhysicalOffset,
+    pub why: String,
+    /// The queues that lost messages, in order of topic and queue.
+    pub queues: Vec<Cut>,
+}
+
+/// A queue begins further on: offsets from `from` to below `to` are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    pub key: QueueKey,
+    pub from: QueueOffset,
+    pub to: QueueOffset,
+}
+
 /// What a monitor sees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -33,6 +57,14 @@ pub struct Stats {
     pub visible: PhysicalOffset,
     pub queues: usize,
     pub no_space: bool,
+    /// Why appends are refused for want of space.
+    pub full: Option<std::sync::Arc<str>>,
+    /// What the log cannot keep up with.
+    pub stall: Option<Stall>,
+    /// The longest time that one write of the log took since the start.
+    pub longest_write: Duration,
+    /// Units: files of the commit log that retention deleted since the start.
+    pub files_deleted: u64,
     pub poisoned: bool,
     /// Units: entries of consume queues that are not yet in files.
     pub entries_unwritten: usize,

@@ -96,6 +96,12 @@ impl Flush {
         }
     }
 
+    /// Since when the oldest append that is not written (SYNC_FLUSH: not synced) waits.
+    pub fn waiting_since(&self) -> Option<Mono> {
+        let timeout = u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX);
+        self.marks.front().map(|mark| Mono(mark.deadline.0.saturating_sub(timeout)))
+    }
+
     pub fn on_written(&mut self, end: u64, out: &mut Vec<(Ticket, Outcome)>) {
         assert!(end >= self.written, "the written watermark goes back");
         self.written = end;
@@ -183,6 +189,13 @@ impl Flush {
             self.marks.pop_front();
         }
         late
+    }
+
+    /// How many appends end behind `at`.
+    pub fn count_from(&self, at: u64) -> usize {
+        let behind =
+            |queue: &VecDeque<Waiter>| queue.len() - queue.partition_point(|w| w.end <= at);
+        behind(&self.waiting) + behind(&self.unwaited)
     }
 
     /// Everything from `at` on, which was not written, is not in the log.

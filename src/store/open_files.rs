@@ -35,6 +35,11 @@ impl<K: Ord + Clone> OpenFiles<K> {
         self.open.insert(key, (file, self.uses));
     }
 
+    /// Forgets a file and hands it over.
+    pub fn take(&mut self, key: &K) -> Option<Arc<dyn File>> {
+        self.open.remove(key).map(|(file, _)| file)
+    }
+
     pub fn close_where(&mut self, gone: impl Fn(&K) -> bool) {
         self.open.retain(|key, _| !gone(key));
     }

@@ -1,5 +1,7 @@
 //! What the store can be told.
 
+use super::log_paths::LogPaths;
+use super::retention::Rules;
 use crate::format::index_file::Shape;
 use crate::rt::rng::Rng;
 use crate::rt::time::Duration;
@@ -34,8 +36,11 @@ pub enum ReadMode {
 pub struct Options {
     /// `storePathRootDir`.
     pub root: String,
-    /// `storePathCommitLog`; `<root>/commitlog` by default.
-    pub commit_log_dir: String,
+    /// `storePathCommitLog` and `readOnlyCommitLogStorePaths`; `<root>/commitlog` by default.
+    pub commit_log: LogPaths,
+    /// A directory whose disk is fuller than this gets no new log file while another is left.
+    /// Source: DefaultMessageStore#diskSpaceCleanForciblyRatio. Units: percent.
+    pub path_full_percent: u64,
     /// Says who holds the store, for the error that a second start prints.
     pub owner: String,
     pub flush: FlushMode,
@@ -60,6 +65,11 @@ pub struct Options {
     pub flush_thorough_interval: Duration,
     /// Write-back is asked for after so much was written. Units: bytes.
     pub writeback_size_bytes: u64,
+    /// `osPageCacheBusyTimeOutMills`: appends are refused when one has waited so long for its write
+    /// (SYNC_FLUSH: its sync).
+    pub stall_max: Duration,
+    /// `brokerFastFailureEnable`: what waits for the next file for so long is refused too.
+    pub fast_failure: bool,
     /// How often allocation of a segment is tried again on a full disk.
     pub allocate_retry_interval: Duration,
     /// Units: bytes of recent records kept for readers.
@@ -93,6 +103,8 @@ pub struct Options {
     /// Records further from the log's end than this are cold: `accessMessageInMemoryMaxRatio` of
     /// the machine's memory. Units: bytes.
     pub memory_size_bytes: u64,
+    /// What is kept, and for how long.
+    pub retention: Rules,
     /// `messageDelayLevel`, level 1 first. Units: milliseconds.
     pub delay_levels_ms: Vec<i64>,
     /// `messageIndexEnable`: keys are indexed.
@@ -114,6 +126,12 @@ pub struct Options {
     /// `checkCRCOnRecover` cannot be switched off here; this bounds one read of the scan.
     /// Units: bytes.
     pub recovery_read_size_bytes: usize,
+    /// Pause between two steps that fill the first segment of a new store with zeros: 25 MiB a
+    /// second.
+    pub zero_fill_pause: Duration,
+    /// What recovery cuts off behind the log's end is kept in `hotfire/cut/`, so much of it; 0 is
+    /// nothing. Units: bytes.
+    pub cut_size_max_bytes: u64,
     /// `scrubRateBytesPerSecond`: how fast sealed segments are read again; 0 is never.
     pub scrub_rate_bytes: u64,
     /// `scrubInterval`: a sealed segment is compared with its checksums this often.
@@ -130,7 +148,8 @@ impl Options {
         let minutes = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30, 60, 120].map(|m| (m * MINUTE) as i64);
         Options {
             root: root.to_owned(),
-            commit_log_dir: format!("{root}/commitlog"),
+            commit_log: LogPaths::one(&format!("{root}/commitlog")),
+            path_full_percent: 85,
             owner: String::new(),
             flush: FlushMode::Async,
             visibility: Visibility::Ackable,
@@ -144,6 +163,8 @@ impl Options {
             flush_least_pages: 4,
             flush_thorough_interval: Duration::from_secs(10),
             writeback_size_bytes: 8 << 20,
+            stall_max: Duration::from_secs(1),
+            fast_failure: true,
             allocate_retry_interval: Duration::from_secs(1),
             tail_cache_size_bytes: 32 << 20,
             block_size_bytes: 256 << 10,
@@ -161,6 +182,7 @@ impl Options {
             read_cold_count_max: 8,
             read_cold_size_max_bytes: 64 << 10,
             memory_size_bytes: 2 << 30,
+            retention: Rules::default(),
             delay_levels_ms: levels.into_iter().chain(minutes).collect(),
             index_enabled: true,
             index_slots: 5_000_000,
@@ -171,6 +193,8 @@ impl Options {
             query_steps_max: 64 << 10,
             query_size_max_bytes: 8 << 20,
             recovery_read_size_bytes: 1 << 20,
+            zero_fill_pause: Duration::from_millis(10),
+            cut_size_max_bytes: 64 << 20,
             scrub_rate_bytes: 4 << 20,
             scrub_interval: Duration::from_secs(14 * 86_400),
             scrub_look_interval: Duration::from_secs(10),
@@ -187,6 +211,7 @@ impl Options {
             allocate_retry_interval: ms(100, 1000),
             queue_run_interval: ms(5, 300),
             checkpoint_interval: ms(50, 20_000),
+            stall_max: ms(100, 3_000),
             floor_interval: ms(5, 1000),
             index_run_interval: ms(1, 300),
             index_retry_interval: ms(100, 1000),
@@ -212,7 +237,13 @@ impl Options {
         options.index_slots = rng.between(1, 60) as u32;
         options.index_entries = rng.between(2, 200) as u32;
         options.recovery_read_size_bytes = rng.between(512, 16 << 10) as usize;
+        options.retention = Rules::never();
         options.scrub_rate_bytes = rng.between(256 << 10, 8 << 20);
+        options.cut_size_max_bytes = rng.below(16 << 10);
+        let dirs = [format!("{root}/commitlog-b"), format!("{root}/commitlog-a")];
+        let more = &dirs[..*rng.pick(&[0, 0, 1, 2])];
+        let paths = [&[format!("{root}/commitlog")], more].concat().join(",");
+        options.commit_log = LogPaths::parse(&paths, "").expect("one is writable");
         options
     }
 

@@ -172,8 +172,12 @@ pub fn end_without_records(entries: &[QueueUnit], from: u64, at: u64) -> Option<
     let below = |unit: &QueueUnit| {
         !unit.is_empty() && unit.end() <= PhysicalOffset(at) && unit.size < i32::MAX as u32
     };
-    let last = entries.iter().rposition(below)?;
-    Some((from + last as u64 + 1, entries[last].physical_offset.0))
+    if let Some(last) = entries.iter().rposition(below) {
+        return Some((from + last as u64 + 1, entries[last].physical_offset.0));
+    }
+    // Only what stands before a first entry: offsets that were given and are gone (W-27).
+    let blanks = entries.iter().take_while(|unit| unit.is_blank()).count();
+    (blanks > 0).then(|| (from + blanks as u64, NO_ENTRY))
 }
 
 #[cfg(test)]

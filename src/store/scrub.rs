@@ -203,7 +203,8 @@ impl Scrub {
     pub fn on_made(&mut self, base: u64) {
         self.segments.entry(base).and_modify(|has| *has = true);
         // It was just read: the pass that came this far need not read it again.
-        if self.segments.range(self.ledger.pass_next..base).next().is_none() {
+        let from = self.ledger.pass_next.min(base);
+        if self.segments.range(from..base).next().is_none() {
             self.ledger.pass_next = self.ledger.pass_next.max(base + 1);
         }
     }
@@ -259,6 +260,15 @@ mod tests {
         scrub.on_made(300);
         assert_eq!(scrub.next(Mono(0), WallMillis(wall(11).0 - 1)), None);
         assert_eq!(scrub.next(Mono(0), wall(11)), Some(Job::Compare(0)));
+    }
+
+    #[test]
+    fn checksums_made_again_of_a_segment_behind_the_pass_change_nothing() {
+        let mut scrub = scrub(1 << 20);
+        scrub.on_segments(0..300, 100);
+        scrub.on_compared(100);
+        scrub.on_made(0);
+        assert_eq!(scrub.next(Mono(0), wall(10)), Some(Job::Compare(200)));
     }
 
     #[test]

@@ -2,27 +2,36 @@
 //!
 //! Source: MappedFileQueue, MappedFile (4.9.3). All files have one size; names are their start.
 
+use super::log_paths::LogPlaces;
 use super::open_files::OpenFiles;
 use crate::disk::{Disk, File};
 use std::io;
 use std::sync::Arc;
 
 pub struct Segments {
-    dir: String,
-    /// Units: bytes of each file.
-    size: u64,
+    places: LogPlaces,
     /// Start of the first file.
     first: u64,
     /// End of the last file that exists.
     end: u64,
     open: OpenFiles<u64>,
+    /// The file before `first`: no longer read, and not yet deleted.
+    doomed: Option<u64>,
+}
+
+/// A file that left the table. Readers that hold it can go on; nobody else opens it.
+pub struct Dropped {
+    pub path: String,
+    /// `None` when it was not open.
+    pub file: Option<Arc<dyn File>>,
 }
 
 impl Segments {
-    pub fn new(dir: &str, size: u64, first: u64, end: u64, open_max: usize) -> Self {
+    pub fn new(places: LogPlaces, first: u64, end: u64, open_max: usize) -> Self {
+        let size = places.size();
         assert!(first.is_multiple_of(size), "segments begin at multiples of their size");
         assert!(end.is_multiple_of(size), "segments end at multiples of their size");
-        Segments { dir: dir.to_owned(), size, first, end, open: OpenFiles::new(open_max) }
+        Segments { places, first, end, open: OpenFiles::new(open_max), doomed: None }
     }
 
     pub fn first(&self) -> u64 {
@@ -33,22 +42,53 @@ impl Segments {
         self.end
     }
     pub fn size(&self) -> u64 {
-        self.size
+        self.places.size()
     }
     pub fn base_of(&self, at: u64) -> u64 {
-        at - at % self.size
+        at - at % self.size()
     }
     pub fn holds(&self, at: u64) -> bool {
         self.first <= at && at < self.end
     }
     pub fn path(&self, base: u64) -> String {
-        format!("{}/{}", self.dir, name(base))
+        self.places.path(base)
+    }
+    /// Units: directories that new files may go to.
+    pub fn writable_dirs(&self) -> usize {
+        self.places.paths().writable().len()
+    }
+    /// Chooses where the next file will lie.
+    pub fn choose_next(&mut self, is_full: impl Fn(&str) -> bool) {
+        self.places.choose(self.end, is_full);
+    }
+
+    /// Takes the oldest file out of the table, for it is to be deleted. The one place that forgets
+    /// a file: whatever keeps it open or mapped goes with it.
+    pub fn drop_first(&mut self) -> Dropped {
+        assert!(self.doomed.is_none(), "one file at a time is deleted");
+        assert!(self.first + self.size() < self.end, "the last file is never deleted");
+        let base = self.first;
+        self.first += self.size();
+        self.doomed = Some(base);
+        Dropped { path: self.path(base), file: self.open.take(&base) }
+    }
+
+    /// The file that was dropped and whose name is still there.
+    pub fn doomed(&self) -> Option<u64> {
+        self.doomed
+    }
+
+    /// Its name is gone.
+    pub fn on_deleted(&mut self) {
+        if let Some(base) = self.doomed.take() {
+            self.places.remove(base);
+        }
     }
 
     /// A new last file appeared.
     pub fn grow(&mut self, file: Arc<dyn File>) {
         self.open.keep(self.end, file);
-        self.end += self.size;
+        self.end += self.size();
     }
 
     /// The file that holds `at`, opened when it is not.

@@ -14,6 +14,8 @@ use crate::model::QueueOffset;
 pub struct Bounds {
     pub min: u64,
     pub end: u64,
+    /// The queue's end as readers may have seen it before the log was poisoned.
+    pub seen_end: u64,
     /// The oldest byte that the log still has.
     pub log_min: u64,
     /// Everything below may be seen.
@@ -24,9 +26,11 @@ impl Bounds {
     /// The answer that needs no entry: the offset lies outside of the queue.
     pub fn outside(&self, from: u64) -> Option<ReadResult> {
         let (status, next) = match from {
-            _ if self.end == 0 => (ReadStatus::NoMessageInQueue, 0),
+            _ if self.seen_end == 0 => (ReadStatus::NoMessageInQueue, 0),
             _ if from < self.min => (ReadStatus::OffsetTooSmall, self.min),
-            _ if from == self.end => (ReadStatus::OffsetOverflowOne, from),
+            _ if (self.end..=self.seen_end).contains(&from) => {
+                (ReadStatus::OffsetOverflowOne, from)
+            }
             _ if from > self.end && self.min == 0 => (ReadStatus::OffsetOverflowBadly, 0),
             _ if from > self.end => (ReadStatus::OffsetOverflowBadly, self.end),
             _ => return None,
@@ -74,7 +78,8 @@ pub fn select<'a>(
         suggest_slave: false,
     };
     let (mut size, mut last) = (0, None);
-    for unit in entries.take(options.read_scan_max.max(limits.count)) {
+    let visible = usize::try_from(bounds.end.saturating_sub(from)).unwrap_or(usize::MAX);
+    for unit in entries.take(options.read_scan_max.max(limits.count).min(visible)) {
         let at = unit.physical_offset.0;
         if unit.is_blank() || unit.is_empty() || at < bounds.log_min {
             // The record went away with its segment, or never had an entry here.
@@ -133,7 +138,7 @@ mod tests {
         };
         (0..n).map(unit).collect()
     }
-    const BOUNDS: Bounds = Bounds { min: 3, end: 10, log_min: 0, visible: 1000 };
+    const BOUNDS: Bounds = Bounds { min: 3, end: 10, seen_end: 10, log_min: 0, visible: 1000 };
     const LIMITS: ReadLimits = ReadLimits { count: 3 };
 
     #[test]
@@ -141,13 +146,17 @@ mod tests {
         use ReadStatus::*;
         let answer = |b: Bounds, from| b.outside(from).map(|r| (r.status, r.next.0));
         let from_zero = Bounds { min: 0, ..BOUNDS };
-        let empty = Bounds { end: 0, min: 0, ..BOUNDS };
+        let empty = Bounds { end: 0, min: 0, seen_end: 0, ..BOUNDS };
         assert_eq!(answer(empty, 7), Some((NoMessageInQueue, 0)));
         assert_eq!(answer(BOUNDS, 2), Some((OffsetTooSmall, 3)));
         assert_eq!(answer(BOUNDS, 10), Some((OffsetOverflowOne, 10)));
         assert_eq!(answer(BOUNDS, 11), Some((OffsetOverflowBadly, 10)));
         assert_eq!(answer(from_zero, 11), Some((OffsetOverflowBadly, 0)));
         assert_eq!(answer(BOUNDS, 3), None);
+        let poisoned = Bounds { end: 8, ..BOUNDS };
+        assert_eq!(answer(poisoned, 7), None);
+        assert_eq!(answer(poisoned, 9), Some((OffsetOverflowOne, 9)), "nobody is sent back");
+        assert_eq!(answer(poisoned, 11), Some((OffsetOverflowBadly, 8)));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Shared {
     pub queue_work: Notify,
     /// Wakes the floor writer.
     pub floor_work: Notify,
+    /// Wakes the task that deletes old files.
+    pub retention_work: Notify,
     /// The key index; its files are touched by its writer, and read by queries.
     pub index: Mutex<Index>,
     pub index_files: Mutex<OpenFiles<u64>>,
@@ -49,7 +51,8 @@ pub struct Shared {
 pub(super) fn bounds_of(state: &State, key: &QueueKey) -> (Option<Slot>, Bounds) {
     let slot = state.queues.find(key);
     let queue = slot.and_then(|slot| state.queues.get(slot));
-    let (log_min, visible) = (state.segments.first(), state.flush.visible());
-    let (min, end) = queue.map_or((0, 0), |queue| (queue.min, queue.end));
-    (slot, Bounds { min, end, log_min, visible })
+    let (log_min, visible) = (state.segments.first(), state.visible());
+    let (min, seen_end) = queue.map_or((0, 0), |queue| (queue.min, queue.end));
+    let end = queue.map_or(0, |queue| state.end_of(queue));
+    (slot, Bounds { min, end, seen_end, log_min, visible })
 }

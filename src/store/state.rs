@@ -11,12 +11,13 @@ use super::options::Options;
 use super::scrub::FoundRot;
 use super::segment::Segments;
 use super::snapshot::{NO_ENTRY, Row, TopicFloors};
+use super::stall::Stall;
 use super::tail_cache::TailCache;
 use crate::format::floor::Floor;
 use crate::format::message_unit::{self, Record};
 use crate::model::sys_flag;
 use crate::model::{PhysicalOffset, QueueId, QueueKey, QueueOffset, TopicName, WallMillis};
-use crate::rt::time::Mono;
+use crate::rt::time::{Duration, Mono};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -47,6 +48,20 @@ pub struct State {
     /// Where the log ended in the snapshot that was last written; `None` when queues changed
     /// otherwise since.
     pub snapshot_at: Option<u64>,
+    /// What the snapshot on disk says.
+    pub saved: Saved,
+    /// A snapshot is wanted now, not only when it is due.
+    pub snapshot_asked: bool,
+    /// Why appends are refused: the disk is too full.
+    pub full: Option<Arc<str>>,
+    /// Why appends are refused: the log cannot keep up.
+    pub stall: Option<Stall>,
+    pub longest_write: Duration,
+    /// An operator wants expired files deleted now.
+    pub deletion_asked: bool,
+    /// An operator wants queue files deleted that are not needed.
+    pub cleaning_asked: bool,
+    pub files_deleted: u64,
     /// A sync of queue files failed: what they hold is not known, and no snapshot may say more
     /// than the last one until recovery has written them again.
     pub queues_suspect: bool,
@@ -55,6 +70,15 @@ pub struct State {
     pub rot: Vec<FoundRot>,
     /// Queue files written since they were last synced: (slot, start of the file in bytes).
     pub dirty_files: BTreeSet<(Slot, u64)>,
+}
+
+/// What the snapshot on disk says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Saved {
+    /// Where the last record below it lies.
+    pub last_at: u64,
+    /// Where the log began.
+    pub log_min: u64,
 }
 
 impl State {
@@ -84,6 +108,14 @@ impl State {
             derived_errors: 0,
             floor: Floor::default(),
             snapshot_at: None,
+            saved: Saved::default(),
+            snapshot_asked: false,
+            full: None,
+            stall: None,
+            longest_write: Duration::ZERO,
+            deletion_asked: false,
+            cleaning_asked: false,
+            files_deleted: 0,
             queues_suspect: false,
             topic_floors: TopicFloors::default(),
             rot: Vec::new(),
@@ -170,6 +202,12 @@ impl State {
         let max = options.record_size_max_bytes.min(self.log.record_size_max());
         if size > max {
             return Err(AppendError::Size { size, max });
+        }
+        if let Some(why) = &self.full {
+            return Err(AppendError::DiskFull(why.clone()));
+        }
+        if let Some(stall) = self.stall {
+            return Err(AppendError::Stalled(stall));
         }
         let (pending, max) = (self.log.pending(), options.pending_size_max_bytes);
         let unwritten = self.queues.unwritten();
@@ -281,10 +319,53 @@ impl State {
         (synced, last.map(|(_, last)| *last))
     }
 
+    /// Everything below may be seen: of a poisoned log only what is known to be on disk.
+    pub fn visible(&self) -> u64 {
+        let visible = self.flush.visible();
+        if self.poison.is_some() { visible.min(self.flush.synced()) } else { visible }
+    }
+
+    /// One past the newest entry of a queue that may be seen.
+    pub fn end_of(&self, queue: &Queue) -> u64 {
+        if self.poison.is_some() { queue.end_at(self.visible()).0 } else { queue.end }
+    }
+
     /// Entries below are no longer needed in memory: their records left the tail cache, and no
     /// snapshot will be taken below.
     pub fn trim_below(&self) -> u64 {
         self.cache.base().min(self.flush.synced()).min(self.flush.visible())
+    }
+
+    /// When the newest record that is written was stored.
+    pub fn newest(&self) -> Option<WallMillis> {
+        self.records.back().map(|(_, last)| last.store_timestamp)
+    }
+
+    /// The snapshot with these rows is on disk.
+    pub fn on_snapshot(&mut self, at: u64, saved: Saved, rows: &[Row]) {
+        self.snapshot_at = Some(at);
+        self.saved = saved;
+        for row in rows {
+            let slot = self.queues.find(&row.key);
+            if let Some(queue) = slot.and_then(|slot| self.queues.get_mut(slot)) {
+                queue.min_saved = row.min.min(queue.min);
+            }
+        }
+    }
+
+    /// Files of the log that end here or below may be deleted: everything behind is synced, and so
+    /// is a record that the next start finds its way by.
+    pub fn deletable_below(&mut self) -> u64 {
+        let (_, last) = self.durable();
+        last.map_or(0, |last| self.segments.base_of(last.at))
+    }
+
+    /// Every queue with its min and max offset, in order of topic and queue.
+    pub fn queue_rows(&self) -> Vec<(QueueKey, QueueOffset, QueueOffset)> {
+        let row = |queue: &Queue| {
+            (queue.key.clone(), QueueOffset(queue.min), QueueOffset(self.end_of(queue)))
+        };
+        self.queues.iter().map(|(_, queue)| row(queue)).collect()
     }
 
     /// Every queue as it was when the log ended at `at`, which is not above what is visible.
@@ -317,6 +398,10 @@ impl State {
             visible: PhysicalOffset(self.flush.visible()),
             queues: self.queues.count(),
             no_space: self.no_space,
+            full: self.full.clone(),
+            stall: self.stall,
+            longest_write: self.longest_write,
+            files_deleted: self.files_deleted,
             poisoned: self.poison.is_some(),
             entries_unwritten: self.queues.unwritten(),
             indexed: PhysicalOffset(0),

@@ -102,6 +102,214 @@ fn a_topic_that_cannot_be_saved_takes_no_message() {
 }
 
 #[test]
+fn a_disk_above_its_level_refuses_sends_with_the_cause_and_resumes_by_itself() {
+    block_on(async {
+        let (disk, world) = faulty();
+        disk.set_space(50, 100);
+        let mut parts = world.parts();
+        parts.store.retention.probe_interval = Duration::from_millis(10);
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        assert_eq!(caller.send("T", 0, "", "first").await.code, code::SUCCESS);
+        disk.set_space(9, 100);
+        let answer = send_while(&world, &caller, code::SUCCESS, "more").await;
+        assert_eq!(answer.code, code::SERVICE_NOT_AVAILABLE, "{answer:?}");
+        assert!(text(&answer).starts_with("service not available now."), "{answer:?}");
+        assert!(text(&answer).contains("[CL: 91.00 CQ: 91.00 INDEX: 91.00]"), "{answer:?}");
+        assert!(text(&answer).contains("disk full: 91 % of "), "{answer:?}");
+        assert!(text(&answer).ends_with("used, limit 90 %"), "{answer:?}");
+        assert_eq!(caller.pull("T", 0, 0, 0).await.code, code::SUCCESS, "reading goes on");
+        disk.set_space(10, 100);
+        let answer = send_while(&world, &caller, code::SERVICE_NOT_AVAILABLE, "more").await;
+        assert_eq!(answer.code, code::SUCCESS, "{answer:?}");
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn a_sync_that_comes_late_answers_flush_disk_timeout_and_the_message_is_kept() {
+    block_on(async {
+        let (disk, world) = faulty();
+        let mut parts = world.parts();
+        parts.store.flush = FlushMode::Sync;
+        parts.store.sync_flush_timeout = Duration::from_millis(100);
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        assert_eq!(caller.send("T", 0, "", "first").await.code, code::SUCCESS);
+        disk.hold(Call::Sync);
+        let answer = caller.send("T", 0, "", "late").await;
+        assert_eq!((answer.code, answer.remark.as_deref()), (code::FLUSH_DISK_TIMEOUT, None));
+        assert_eq!(answer.get("queueOffset"), Some("1"));
+        assert!(answer.get("msgId").is_some());
+        disk.release();
+        assert_eq!(caller.send("T", 0, "", "third").await.code, code::SUCCESS);
+        let answer = caller.pull("T", 0, 1, 0).await;
+        assert_eq!((answer.code, answer.get("maxOffset")), (code::SUCCESS, Some("3")));
+        assert!(answer.body.windows(4).any(|part| part == b"late"));
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn sends_are_refused_while_the_log_is_stalled_and_only_then() {
+    block_on(async {
+        let (disk, world) = faulty();
+        let mut parts = world.parts();
+        parts.store.flush = FlushMode::Sync;
+        parts.store.stall_max = Duration::from_millis(150);
+        let broker = world.start(parts).await;
+        let (caller, other) = (world.caller(&broker), world.caller(&broker));
+        assert_eq!(caller.send("T", 0, "", "first").await.code, code::SUCCESS);
+        disk.hold(Call::Sync);
+        let clock = world.clock.clone();
+        let group = hotfire::rt::task::TaskGroup::new();
+        let (told, mut first) = hotfire::rt::sync::mpsc::channel(1);
+        group.spawn(async move {
+            let answer = caller.send("T", 0, "", "waits").await;
+            let _ = told.send(answer.code).await;
+        });
+        clock.sleep_until(clock.mono() + Duration::from_millis(300)).await;
+        let began = clock.mono();
+        let answer = other.send("T", 0, "", "refused").await;
+        assert!(clock.mono().since(began) < Duration::from_millis(100), "it was refused late");
+        assert_eq!(answer.code, code::SYSTEM_BUSY, "{answer:?}");
+        let start = "[REJECTREQUEST]system busy, start flow control for a while; the log's sync \
+                     has waited ";
+        assert!(text(&answer).starts_with(start) && text(&answer).ends_with(" ms"), "{answer:?}");
+        disk.release();
+        assert_eq!(first.recv().await, Some(code::SUCCESS));
+        let answer = send_while(&world, &other, code::SYSTEM_BUSY, "goes on").await;
+        assert_eq!(answer.code, code::SUCCESS);
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn what_waits_for_a_log_file_that_does_not_come_is_refused_with_the_reason() {
+    block_on(async {
+        let (disk, world) = faulty();
+        let mut parts = world.parts();
+        parts.store.segment_size_bytes = 64 << 10;
+        parts.store.stall_max = Duration::from_millis(150);
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        assert_eq!(caller.send("T", 0, "", "first").await.code, code::SUCCESS);
+        disk.hold(Call::Create);
+        let body = "x".repeat(8 << 10);
+        let answer = send_while(&world, &caller, code::SUCCESS, &body).await;
+        assert_eq!(answer.code, code::SYSTEM_BUSY, "{answer:?}");
+        let start = "[PCBUSY_CLEAN_QUEUE]broker busy, start flow control for a while, period in \
+                     queue: ";
+        assert!(text(&answer).starts_with(start), "{answer:?}");
+        assert!(text(&answer).contains("size of queue: 1; the making of the next commit log file"));
+        disk.release();
+        let answer = send_while(&world, &caller, code::SYSTEM_BUSY, &body).await;
+        assert_eq!(answer.code, code::SUCCESS, "{answer:?}");
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn a_pull_that_waits_for_the_disk_too_long_is_refused_alone() {
+    block_on(async {
+        let (disk, world) = faulty();
+        let mut parts = world.parts();
+        parts.broker.pull_read_timeout = Duration::from_millis(100);
+        parts.store.tail_cache_size_bytes = 0;
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        for _ in 0..2 {
+            assert_eq!(caller.send("T", 0, "", "first").await.code, code::SUCCESS);
+        }
+        disk.hold(Call::Read);
+        let answer = caller.pull("T", 0, 0, 0).await;
+        assert_eq!(answer.code, code::SYSTEM_BUSY, "{answer:?}");
+        assert!(text(&answer).starts_with("[TIMEOUT_CLEAN_QUEUE]broker busy"), "{answer:?}");
+        assert_eq!(caller.send("T", 0, "", "third").await.code, code::SUCCESS);
+        disk.release();
+        assert_eq!(caller.pull("T", 0, 0, 0).await.code, code::SUCCESS);
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn a_broker_told_so_goes_on_reading_what_is_on_disk_when_its_log_fails() {
+    block_on(async {
+        let (disk, world) = faulty();
+        let mut parts = world.parts();
+        parts.store.flush = FlushMode::Async;
+        parts.store.flush_interval = Duration::from_millis(10);
+        parts.store.flush_least_pages = 0;
+        parts.broker.on_store_failure = hotfire::broker::options::OnStoreFailure::ReadOnly;
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        assert_eq!(caller.send("T", 0, "", "first").await.code, code::SUCCESS);
+        let until = world.clock.mono() + Duration::from_secs(10);
+        while broker.store().stats().synced != broker.store().stats().end {
+            assert!(world.clock.mono() < until, "no sync came");
+            world.clock.sleep_until(world.clock.mono() + Duration::from_millis(5)).await;
+        }
+        disk.fail_always(Call::Sync, "commitlog", Fault::Broken);
+        // It is in the page cache, and the sync that fails comes later.
+        caller.send("T", 0, "", "second").await;
+        let answer = send_while(&world, &caller, code::SUCCESS, "third").await;
+        assert_eq!(answer.code, code::SERVICE_NOT_AVAILABLE, "{answer:?}");
+        assert!(text(&answer).contains("poisoned: failed to sync"), "{answer:?}");
+        let soon = world.clock.mono() + Duration::from_millis(50);
+        assert_eq!(world.clock.before(soon, broker.poisoned()).await, None, "it does not end");
+        assert!(broker.read_only().is_some());
+        let answer = caller.pull("T", 0, 0, 0).await;
+        assert_eq!(answer.code, code::SUCCESS, "{answer:?}");
+        assert_eq!(answer.get("maxOffset"), Some("1"), "only what is known to be on disk");
+        assert!(answer.body.ends_with(b"first") || answer.body.windows(5).any(|b| b == b"first"));
+        assert_eq!(caller.pull("T", 0, 1, 0).await.code, code::PULL_NOT_FOUND);
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn messages_deleted_before_they_were_consumed_are_counted() {
+    block_on(async {
+        let world = World::new();
+        let mut parts = world.parts();
+        parts.store.segment_size_bytes = 64 << 10;
+        parts.store.flush_interval = Duration::from_millis(10);
+        parts.store.retention.log_bytes_max = 64 << 10;
+        parts.store.retention.first_check_after = Duration::from_millis(10);
+        parts.store.retention.check_interval = Duration::from_millis(10);
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        let body = "x".repeat(8 << 10);
+        assert_eq!(caller.send("T", 0, "", &body).await.code, code::SUCCESS);
+        let commit = Command::request(request::UPDATE_CONSUMER_OFFSET)
+            .with_ext("consumerGroup", "slow")
+            .with_ext("topic", "T")
+            .with_ext("queueId", 0)
+            .with_ext("commitOffset", 1);
+        assert_eq!(caller.call(commit).await.code, code::SUCCESS);
+        for _ in 0..14 {
+            assert_eq!(caller.send("T", 0, "", &body).await.code, code::SUCCESS);
+        }
+        let until = world.clock.mono() + Duration::from_secs(10);
+        loop {
+            let info = caller.call(Command::request(request::GET_BROKER_RUNTIME_INFO)).await;
+            let info: serde_json::Value = serde_json::from_slice(&info.body).unwrap();
+            let lost: u64 =
+                info["table"]["deletedUnconsumedMessages"].as_str().unwrap().parse().unwrap();
+            // Seven fit one file, two files go: the first message was consumed.
+            if lost == 13 {
+                break;
+            }
+            assert!(lost < 13 && world.clock.mono() < until, "{info}");
+            world.clock.sleep_until(world.clock.mono() + Duration::from_millis(10)).await;
+        }
+        let min = caller.number(request::GET_MIN_OFFSET, "T", 0).await;
+        assert_eq!(min, "14");
+        broker.shutdown().await;
+    });
+}
+
+#[test]
 fn a_topic_or_group_is_answered_when_its_file_is_durable_and_refused_when_it_cannot_be() {
     block_on(async {
         let (disk, world) = faulty();

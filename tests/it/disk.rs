@@ -1,7 +1,8 @@
 //! The disk suite on every implementation that touches the machine.
 
 use hotfire::disk::faulty::{Call, Fault, FaultyDisk};
-use hotfire::disk::real::RealDisk;
+use hotfire::disk::overlay::Overlay;
+use hotfire::disk::real::{RealDisk, is_locked};
 use hotfire::disk::{Disk, Fill, conformance};
 use hotfire::rt::block_on;
 use std::io::ErrorKind;
@@ -44,6 +45,43 @@ fn a_view_of_a_file_cut_short_is_an_error_and_not_a_signal() {
 #[test]
 fn faulty_disk_without_a_script_keeps_the_contract() {
     run_suite(Arc::new(FaultyDisk::new(Arc::new(RealDisk::new()))));
+}
+
+#[test]
+fn an_overlay_keeps_the_contract_and_leaves_the_disk_below_as_it_is() {
+    let overlay = |now| Arc::new(Overlay::new(Arc::new(RealDisk::read_only()), now, 1 << 20));
+    run_suite(overlay(1));
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().to_str().unwrap();
+    let below = dir.path().join("file");
+    std::fs::write(&below, [7; 10_000]).unwrap();
+    let disk = overlay(1);
+    let file = disk.open(&format!("{root}/file")).unwrap();
+    file.write_at(4000, &[8; 200]).unwrap();
+    file.write_at(9000, &[7; 100]).unwrap();
+    assert_eq!(disk.bytes_used(), 8192, "what is the same takes no memory");
+    file.set_size(5000).unwrap();
+    file.set_size(10_000).unwrap();
+    let read = disk.open(&format!("{root}/file")).unwrap().read_at(0, 10_000).unwrap();
+    let expected = [vec![7; 4000], vec![8; 200], vec![7; 800], vec![0; 5000]].concat();
+    assert_eq!(read, expected);
+    disk.remove(&format!("{root}/file")).unwrap();
+    assert!(disk.list(root).unwrap().is_empty());
+    assert_eq!(std::fs::read(&below).unwrap(), [7; 10_000]);
+    let full = file.write_at(0, &vec![9; 2 << 20]).err().unwrap();
+    assert_eq!(full.kind(), ErrorKind::OutOfMemory);
+}
+
+#[test]
+fn a_lock_is_seen_without_being_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lock").to_string_lossy().into_owned();
+    assert_eq!(is_locked(&path).err().unwrap().kind(), ErrorKind::NotFound);
+    let held = RealDisk::new().lock(&path).unwrap();
+    assert!(is_locked(&path).unwrap());
+    assert!(is_locked(&path).unwrap());
+    drop(held);
+    assert!(!is_locked(&path).unwrap());
 }
 
 #[test]
@@ -98,4 +136,20 @@ fn an_unreadable_range_fails_only_reads_that_touch_it() {
     assert_eq!(file.write_at(0, b"x").unwrap_err().kind(), ErrorKind::StorageFull);
     disk.heal();
     file.read_at(0, 100).unwrap();
+}
+
+#[test]
+fn a_whole_file_is_made_on_another_file_system_than_its_staging_directory() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap());
+    let (staging, dir) = (here.path().to_str().unwrap(), there.path().to_str().unwrap());
+    let (disk, path) = (RealDisk::new(), format!("{dir}/00000000000000000000"));
+    for fill in [Fill::Zeroed, Fill::Sparse] {
+        let file = block_on(disk.create_whole(&path, staging, 10_000, fill)).unwrap();
+        assert_eq!(file.read_at(0, 10_000).unwrap(), vec![0; 10_000]);
+        let again = block_on(disk.create_whole(&path, staging, 10_000, fill)).err().unwrap();
+        assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(disk.list(dir).unwrap().len(), 1);
+        disk.remove(&path).unwrap();
+    }
+    assert!(disk.list(staging).unwrap().is_empty());
 }

@@ -10,6 +10,7 @@ mod broker;
 mod broker_faults;
 mod client;
 mod disk;
+mod doctor;
 mod namesrv;
 mod net;
 mod remoting;

@@ -90,7 +90,7 @@ pub fn flip(path: &Path, at: u64) {
 }
 
 pub fn segment(options: &Options, n: u64) -> PathBuf {
-    Path::new(&options.commit_log_dir).join(format!("{:020}", n * SEGMENT))
+    Path::new(&options.commit_log.all()[0]).join(format!("{:020}", n * SEGMENT))
 }
 fn checksums(options: &Options, n: u64) -> PathBuf {
     Path::new(&options.root).join("hotfire/checksum").join(format!("{:020}", n * SEGMENT))
@@ -107,7 +107,7 @@ async fn rot_anywhere_in_a_sealed_segment_is_found_kept_and_touches_nothing() {
     assert!(store.rot().is_empty());
 
     // The store time of a record, which no check of the format sees.
-    flip(&segment(&options, 1), 70_000 - 70_000 % 1111 + 60);
+    flip(&segment(&options, 1), 70_000 - 70_000 % 1109 + 60);
     let before = std::fs::read(segment(&options, 1)).unwrap();
     until(|| !store.rot().is_empty()).await;
     let rot = store.rot();

@@ -2,6 +2,7 @@
 
 mod index;
 mod recovery;
+mod retention;
 
 use bytes::Bytes;
 use hotfire::disk::faulty::{Call, Fault, FaultyDisk};
@@ -12,9 +13,11 @@ use hotfire::model::{PhysicalOffset, QueueId, QueueKey, QueueOffset, TopicName, 
 use hotfire::rt::sync::{Mutex, watch};
 use hotfire::rt::task::TaskGroup;
 use hotfire::rt::time::{Clock, Duration};
+use hotfire::store::retention::Rules;
 use hotfire::store::{
-    Append, AppendError, Appended, Arrival, BatchMember, Error, FlushMode, Options, Outcome, Read,
-    ReadLimits, ReadResult, ReadStatus, RecoveryReport, Rejection, Store, StoreEvents, Ticket,
+    Append, AppendError, Appended, Arrival, BatchMember, Deleted, Error, FlushMode, LogPaths,
+    Options, Outcome, Read, ReadLimits, ReadResult, ReadStatus, RecoveryReport, Rejection, Store,
+    StoreEvents, Ticket,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +27,7 @@ use std::sync::Arc;
 struct Heard {
     outcomes: Vec<(Ticket, Outcome)>,
     arrivals: Vec<Arrival>,
+    deleted: Vec<Deleted>,
     poison: Option<String>,
 }
 
@@ -36,6 +40,9 @@ impl StoreEvents for Listener {
     }
     fn on_arrivals(&self, arrivals: &[Arrival]) {
         self.0.lock().arrivals.extend_from_slice(arrivals);
+    }
+    fn on_deleted(&self, deleted: &Deleted) {
+        self.0.lock().deleted.push(deleted.clone());
     }
     fn on_poison(&self, reason: &str) {
         self.0.lock().poison = Some(reason.to_owned());
@@ -60,6 +67,7 @@ fn options(dir: &tempfile::TempDir) -> Options {
         queue_run_interval: Duration::from_millis(5),
         floor_interval: Duration::from_millis(5),
         owner: "this test".into(),
+        retention: Rules::never(),
         ..Options::new(&root)
     }
 }
@@ -365,7 +373,9 @@ fn a_failed_write_poisons() {
         disk.fail_always(Call::Write, "commitlog", Fault::Broken);
         let (_, outcome) = house.sent("T", 0, b"lost").await;
         assert_eq!(outcome, Outcome::Rejected(Rejection::Poisoned));
-        assert_eq!(house.store.max_offset(&key("T", 0)).0, 1);
+        // What is not known to be on disk is not served, and who has seen it is not sent back.
+        assert_eq!(house.store.max_offset(&key("T", 0)).0, 0);
+        assert_eq!(house.read("T", 0, 1).await.status, ReadStatus::OffsetOverflowOne);
         assert!(house.heard.0.lock().poison.is_some());
     });
 }
@@ -437,7 +447,7 @@ fn a_leftover_name_does_not_block_the_next_log_file() {
         let mut house = open(&options).await;
         house.sent("T", 0, b"first").await;
         // Made whole and renamed, and then its directory could not be synced.
-        let next = format!("{}/{:020}", options.commit_log_dir, options.segment_size_bytes);
+        let next = format!("{}/{:020}", options.commit_log.all()[0], options.segment_size_bytes);
         std::fs::write(&next, vec![0; options.segment_size_bytes as usize]).unwrap();
         let mut stored = 0;
         for _ in 0..200 {
@@ -571,7 +581,7 @@ fn files_of_a_wrong_length_or_name_are_named_and_left_alone() {
         ("commitlog/00000000000000016384", &b"short"[..], "5 bytes"),
         ("commitlog/lost+found", b"", "20 digits"),
         ("commitlog/00000000000000049152", b"gap", "3 bytes"),
-        ("consumequeue/T/0/00000000000000000200", b"", "0 bytes"),
+        ("consumequeue/T/0/00000000000000000200", b"queue", "5 bytes"),
     ] {
         run(async {
             let dir = temp();

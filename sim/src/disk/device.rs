@@ -1,6 +1,6 @@
 //! The disk as a running process sees it, and the levers the world pulls.
 
-use super::platter::{Inode, Platter, Snapshot, broken};
+use super::platter::{Inode, Platter, Removed, Snapshot, broken};
 use super::views::View;
 use super::{Habits, PowerCut, Rates};
 use crate::trace;
@@ -64,6 +64,18 @@ impl SimDisk {
         self.0.platter.lock().rates = rates;
     }
 
+    /// Calls that need the device do not come back before that is over.
+    pub fn stall(&self, time: Duration) {
+        let until = trace::now_us() + time.as_micros() as u64;
+        let mut platter = self.0.platter.lock();
+        platter.stalled_until_us = platter.stalled_until_us.max(until);
+    }
+
+    /// Files that processes removed since the last call.
+    pub fn take_removed(&self) -> Vec<Removed> {
+        std::mem::take(&mut self.0.platter.lock().removed)
+    }
+
     /// From now on only `spare` more bytes can be allocated.
     pub fn leave_space(&self, spare: u64) {
         let mut platter = self.0.platter.lock();
@@ -113,6 +125,11 @@ impl SimDisk {
         self.0.platter.lock().peek(path)
     }
 
+    /// A file as a power loss of everything unsynced would leave it; for oracles.
+    pub fn peek_durable(&self, path: &str) -> Option<Vec<u8>> {
+        self.0.platter.lock().peek_durable(path)
+    }
+
     /// Every file of the machine, sorted; for oracles.
     pub fn files(&self) -> Vec<String> {
         self.0.platter.lock().files()
@@ -156,7 +173,8 @@ impl Shared {
         let us = {
             let mut platter = self.platter.lock();
             let (from, to) = platter.habits.sync_us;
-            platter.rng.between(from, to) * platter.slow
+            let stalled = platter.stalled_until_us.saturating_sub(trace::now_us());
+            (platter.rng.between(from, to) * platter.slow).max(stalled)
         };
         self.clock.sleep_until(self.clock.mono() + Duration::from_micros(us)).await;
     }
@@ -232,7 +250,10 @@ impl Disk for Process {
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        self.change(|p| p.remove(path))
+        self.change(|p| {
+            p.note_removal(path, trace::now_us());
+            p.remove(path)
+        })
     }
 
     fn remove_dir(&self, path: &str) -> io::Result<()> {
@@ -422,7 +443,10 @@ impl File for SimFile {
         let at = usize::try_from(offset).map_err(io::Error::other)?;
         let now_ms = h.shared.now_ms();
         h.changes.fetch_add(1, Ordering::Relaxed);
-        let done = h.call(|p| p.write(&h.path, h.node, at, data, now_ms));
+        let done = h.call(|p| {
+            p.stamp(h.node, trace::now_us());
+            p.write(&h.path, h.node, at, data, now_ms)
+        });
         match &done {
             Ok(()) => {
                 h.shared.note(format_args!("wrote {} at {offset} of {}", data.len(), h.path));

@@ -1,11 +1,13 @@
 //! The state of one disk and what crashes do to it. No waiting happens here.
 
 use super::views::Views;
+mod removed;
+
 use super::{PAGE, SECTOR};
-use hotfire::disk::Entry;
-use hotfire::disk::parent;
+use hotfire::disk::{Entry, parent};
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
+pub use removed::Removed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 
@@ -73,6 +75,7 @@ struct Node {
     handles: u32,
     names: u32,
     modified_ms: i64,
+    written_us: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -122,6 +125,8 @@ pub(super) struct Platter {
     pending: Vec<(u64, Change)>,
     locks: BTreeMap<String, u64>,
     pub syncs: u64,
+    pub stalled_until_us: u64,
+    pub removed: Vec<Removed>,
     pub views: Views,
     /// A file and its bytes that cannot be read.
     pub bad: Option<(String, std::ops::Range<usize>)>,
@@ -147,6 +152,7 @@ impl Node {
             dirty: BTreeMap::new(),
             length_is_dirty: size > 0,
             cut_at: None,
+            written_us: 0,
             allocated: vec![false; size.div_ceil(PAGE)],
             handles: 0,
             names: 0,
@@ -206,6 +212,8 @@ impl Platter {
             pending: Vec::new(),
             locks: BTreeMap::new(),
             syncs: 0,
+            stalled_until_us: 0,
+            removed: Vec::new(),
             views: Views::default(),
             bad: None,
         }
@@ -765,6 +773,10 @@ impl Platter {
             *byte ^= 1 << (bit & 7);
         }
         true
+    }
+
+    pub fn peek_durable(&self, path: &str) -> Option<Vec<u8>> {
+        Some(self.nodes.get(&self.lookup(path).ok()?)?.disk.clone())
     }
 
     pub fn peek(&self, path: &str) -> Option<Vec<u8>> {

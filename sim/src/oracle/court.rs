@@ -1,5 +1,6 @@
 //! Where a run is judged: the clients' history, the machines' files, and the promises between.
 
+use super::retention::Terms;
 use super::{files, index, judge};
 use crate::history::History;
 use crate::plan::Plan;
@@ -21,6 +22,8 @@ struct Shared {
     history: Mutex<History>,
     /// Per machine: the generations in which its store opened.
     opened: Mutex<BTreeMap<usize, Vec<u64>>>,
+    /// What the store of each machine was told of retention.
+    terms: Mutex<BTreeMap<usize, Terms>>,
     world: OnceLock<World>,
     /// Rung when the history moved.
     moved: Notify,
@@ -36,6 +39,7 @@ impl Court {
             plan: plan.clone(),
             history: Mutex::default(),
             opened: Mutex::default(),
+            terms: Mutex::default(),
             world: OnceLock::new(),
             moved: Notify::new(),
         }))
@@ -106,11 +110,13 @@ impl Court {
     /// Judges what recovery left, before anybody is told anything new. Gives the end of each queue
     /// of the log.
     pub fn on_open(&self, machine: usize, generation: u64) -> BTreeMap<(String, u32), u64> {
+        self.judge_removed(machine);
         let disk = &self.world().machines()[machine].disk;
         let log = files::log(disk, &format!("{ROOT}/commitlog"));
         if let Some(why) = &log.why {
             self.check("clean_tail", Err(format!("the log ends badly after recovery: {why}")));
         }
+        self.check("durable_open", judge::durable_open(disk, &format!("{ROOT}/commitlog")));
         self.judge_log(machine, &log);
         let mut opened = self.0.opened.lock();
         opened.entry(machine).or_default().push(generation);
@@ -140,8 +146,44 @@ impl Court {
         self.check("clean_tail", judge::clean_tail(log));
     }
 
+    /// Judges the files of the log that processes deleted since the last look.
+    pub fn judge_removed(&self, machine: usize) {
+        let removed = self.world().machines()[machine].disk.take_removed();
+        if !self.wants(Oracle::Retention) {
+            return;
+        }
+        let Some(terms) = self.0.terms.lock().get(&machine).cloned() else { return };
+        let below = format!("{ROOT}/commitlog/");
+        for file in removed.iter().filter(|file| file.path.starts_with(&below)) {
+            if file.has_data {
+                mark("retention: a log file was deleted");
+            }
+            self.check("retention", super::retention::may_go(file, &terms));
+        }
+    }
+
+    /// A store opened under these terms.
+    pub fn on_terms(&self, machine: usize, mut terms: Terms) {
+        let mut all = self.0.terms.lock();
+        if let Some(known) = all.get(&machine) {
+            terms.opened_us = known.opened_us.clone();
+        }
+        terms.opened_us.push(trace::now_us());
+        all.insert(machine, terms);
+    }
+
+    pub fn terms(&self, machine: usize) -> Option<Terms> {
+        self.0.terms.lock().get(&machine).cloned()
+    }
+
+    /// Where the log of a machine begins, as its disk says now.
+    pub fn log_start(&self, machine: usize) -> u64 {
+        files::log_start(&self.world().machines()[machine].disk, &format!("{ROOT}/commitlog"))
+    }
+
     /// The last word: files after a clean stop, by entry.
     pub fn check_files(&self, machine: usize) {
+        self.judge_removed(machine);
         let disk = &self.world().machines()[machine].disk;
         let log = files::log(disk, &format!("{ROOT}/commitlog"));
         self.judge_log(machine, &log);

@@ -54,14 +54,16 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// The commit log as a process would read it now.
+/// The commit log as a process would read it now: the files of `dir`, and of every directory
+/// whose name begins so.
 pub fn log(disk: &SimDisk, dir: &str) -> Log {
     let mut files: Vec<(u64, Vec<u8>)> = Vec::new();
-    let below = format!("{dir}/");
     for path in disk.files() {
-        let Some(Ok(base)) = path.strip_prefix(&below).map(str::parse::<u64>) else { continue };
+        let name = path.strip_prefix(dir).and_then(|rest| rest.split_once('/'));
+        let Some(Ok(base)) = name.map(|(_, name)| name.parse::<u64>()) else { continue };
         files.push((base, disk.peek(&path).unwrap_or_default()));
     }
+    files.sort_by_key(|file| file.0);
     let mut log = Log::default();
     log.start = files.first().map_or(0, |f| f.0);
     log.end = log.start;
@@ -93,6 +95,14 @@ pub fn place(disk: &SimDisk, dir: &str, physical: u64) -> Option<(String, usize)
         (at < disk.peek(&path)?.len()).then_some((path, at))
     };
     disk.files().into_iter().find_map(holds)
+}
+
+/// Where the first file of the log begins; 0 without one.
+pub fn log_start(disk: &SimDisk, dir: &str) -> u64 {
+    let below = format!("{dir}/");
+    let files = disk.files().into_iter();
+    let mut bases = files.filter_map(|path| path.strip_prefix(&below)?.parse::<u64>().ok());
+    bases.next().unwrap_or(0)
 }
 
 /// Reads records to the end of one file, or to the log's end; returns how far it came.

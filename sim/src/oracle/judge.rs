@@ -83,7 +83,9 @@ pub fn is_what_was_sent(record: &Record, id: Id, history: &History) -> Verdict {
 pub fn dense_order(log: &Log) -> Verdict {
     let mut next: BTreeMap<(&str, u32), u64> = BTreeMap::new();
     for r in &log.records {
-        let expected = next.entry((r.topic.as_str(), r.queue)).or_default();
+        // What lies below a log's start may be gone.
+        let first = if log.start == 0 { 0 } else { r.queue_offset };
+        let expected = next.entry((r.topic.as_str(), r.queue)).or_insert(first);
         if r.queue_offset != *expected {
             return Err(format!(
                 "the record at {} has queue offset {}, {}/{} expects {expected}",
@@ -91,6 +93,20 @@ pub fn dense_order(log: &Log) -> Verdict {
             ));
         }
         *expected += 1;
+    }
+    Ok(())
+}
+
+/// An opened store's log is on disk as memory shows it: the records, and the zeros behind them.
+pub fn durable_open(disk: &SimDisk, dir: &str) -> Verdict {
+    for path in disk.files().into_iter().filter(|path| path.starts_with(dir)) {
+        let (seen, durable) = (disk.peek(&path), disk.peek_durable(&path));
+        let (seen, durable) = (seen.unwrap_or_default(), durable.unwrap_or_default());
+        let zero = 0;
+        let differs = |n: &usize| seen.get(*n) != Some(durable.get(*n).unwrap_or(&zero));
+        if let Some(n) = (0..seen.len()).find(differs) {
+            return Err(format!("byte {n} of {path} is not on disk as the opened store shows it"));
+        }
     }
     Ok(())
 }
@@ -121,6 +137,10 @@ pub fn acked_survives(log: &Log, history: &mut History, now: Moment, opened: &[u
                 && r.queue_offset == place.queue_offset
         });
         if is_there {
+            continue;
+        }
+        if place.physical < log.start {
+            sent.fate = Fate::Deleted;
             continue;
         }
         if now.binds(grade, power_losses, generation, opened) {
@@ -155,7 +175,11 @@ pub fn visible_stays(log: &Log, history: &mut History, now: Moment, opened: &[u6
     }
     let mut taken_back = Vec::new();
     for (slot, seen) in &history.seen {
-        let Seen { id, grade, power_losses, generation } = *seen;
+        let Seen { id, grade, power_losses, generation, physical } = *seen;
+        if physical < log.start {
+            taken_back.push(slot.clone());
+            continue;
+        }
         if slot.0 != now.machine {
             continue;
         }
@@ -190,8 +214,12 @@ pub fn derived_follow(log: &Log, disk: &SimDisk, dir: &str) -> Verdict {
     }
     for (key, want) in &expected {
         let empty = (0, Vec::new());
-        let (first, have) = queues.get(key).unwrap_or(&empty);
-        if *first != 0 || have != want {
+        let (first, all) = queues.get(key).unwrap_or(&empty);
+        let gone = all.iter().take_while(|entry| entry.physical < log.start).count();
+        let have = &all[gone..];
+        let at = log.records.iter().find(|r| (&r.topic, r.queue) == (&key.0, key.1));
+        let begins = at.is_some_and(|r| r.queue_offset == first + gone as u64);
+        if !begins || have != want {
             let n = have.iter().zip(want).take_while(|(a, b)| a == b).count();
             return Err(format!(
                 "queue {}/{} has {} entries from {first}, the log says {}; entry {n} is {:?}, \
@@ -205,7 +233,9 @@ pub fn derived_follow(log: &Log, disk: &SimDisk, dir: &str) -> Verdict {
             ));
         }
     }
-    match queues.iter().find(|(key, q)| !q.1.is_empty() && !expected.contains_key(*key)) {
+    match queues.iter().find(|(key, q)| {
+        q.1.iter().any(|entry| entry.physical >= log.start) && !expected.contains_key(*key)
+    }) {
         Some((key, _)) => Err(format!("queue {}/{} has entries, the log has none", key.0, key.1)),
         None => Ok(()),
     }

@@ -446,7 +446,8 @@ impl Reader {
                         record.queue_offset
                     ));
                 }
-                let seen = Seen { id, grade, power_losses, generation };
+                let physical = record.physical;
+                let seen = Seen { id, grade, power_losses, generation, physical };
                 if counts {
                     history.on_read((broker, topic.clone(), queue, at), seen)?;
                 }

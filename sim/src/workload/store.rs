@@ -5,7 +5,9 @@ mod reader;
 
 use crate::history::{self, Fate, Grade, Id, Place};
 use crate::oracle::court::{Court, ROOT};
-use crate::plan::{Load, Plan};
+use crate::oracle::retention::Terms;
+use crate::plan::{Fault, Load, Plan};
+use crate::scenario::FaultKind;
 use crate::trace;
 use crate::world::{Boot, Program};
 use hotfire::model::{PhysicalOffset, QueueId, TopicName};
@@ -14,6 +16,7 @@ use hotfire::rt::sim::mark;
 use hotfire::rt::sync::{Mutex, Notify};
 use hotfire::rt::task::TaskGroup;
 use hotfire::rt::time::{Clock, Duration};
+use hotfire::store::retention::Rules;
 use hotfire::store::{
     Append, AppendError, Appended, Arrival, BatchMember, FlushMode, Options, Outcome, Rejection,
     Store, StoreEvents, Ticket,
@@ -44,6 +47,8 @@ struct Shared {
     /// Where each queue's reader is in this generation.
     read_to: Mutex<BTreeMap<(String, u32), u64>>,
     store: Mutex<Option<Store>>,
+    /// Where the log of each machine begins, as its disk last said.
+    log_start: Mutex<BTreeMap<usize, u64>>,
 }
 
 /// The whole load of a run on one store.
@@ -66,6 +71,7 @@ impl StoreHouse {
             settled: Mutex::default(),
             read_to: Mutex::default(),
             store: Mutex::default(),
+            log_start: Mutex::default(),
         }))
     }
 
@@ -84,8 +90,7 @@ impl StoreHouse {
     /// The process: open, serve producers and reader, stop.
     async fn run(&self, mut boot: Boot) {
         let machine = &self.0.plan.machines[boot.machine];
-        let mut options = Options::swarm(ROOT, &mut Rng::from_seed(machine.swarm));
-        options.flush = if machine.sync_flush { FlushMode::Sync } else { FlushMode::Async };
+        let options = self.options(boot.machine);
         let max = options.record_size_max_bytes;
         let group = TaskGroup::new();
         let listener = Arc::new(Listener {
@@ -159,6 +164,71 @@ impl StoreHouse {
         *self.0.store.lock() = None;
     }
 
+    fn options(&self, machine: usize) -> Options {
+        let plan = &self.0.plan.machines[machine];
+        let mut options = Options::swarm(ROOT, &mut Rng::from_seed(plan.swarm));
+        options.flush = if plan.sync_flush { FlushMode::Sync } else { FlushMode::Async };
+        self.under_retention(machine, &mut options);
+        options
+    }
+
+    /// Small files that do not live long. The same at every start of a machine.
+    fn under_retention(&self, machine: usize, options: &mut Options) {
+        let plan = &self.0.plan;
+        if !plan.retention {
+            return;
+        }
+        let mut dice = Rng::from_seed(plan.machines[machine].swarm ^ 0x5e7e_4710);
+        options.segment_size_bytes = 512 * dice.between(16, 64);
+        options.record_size_max_bytes = options.segment_size_bytes as usize - 8;
+        options.queue_file_entries = dice.between(4, 60);
+        let mut rules = Rules::swarm(&mut dice);
+        if dice.chance(0.4) {
+            rules.log_bytes_max = options.segment_size_bytes * dice.between(2, 6);
+        }
+        options.retention = rules.clone();
+        let of_machine = |fault: &&Fault| fault.target == machine;
+        let steps = plan.faults.iter().filter(of_machine).filter_map(|fault| {
+            let by = u64::try_from(fault.amount).ok()?;
+            (fault.kind == FaultKind::ClockStep).then_some((fault.at_ms * 1000, by))
+        });
+        let ends = plan.faults.iter().filter(of_machine).filter_map(|fault| {
+            let at_ms = fault.at_ms + fault.for_ms;
+            (fault.kind == FaultKind::NoSpace).then_some(at_ms * 1000)
+        });
+        let segment_size = options.segment_size_bytes;
+        let heal =
+            plan.disturb_ms.max(plan.faults.iter().map(|f| f.at_ms + f.for_ms).max().unwrap_or(0));
+        let relieved_us = ends.chain([heal * 1000]).collect();
+        let steps = steps.collect();
+        let opened_us = Vec::new();
+        let terms = Terms { rules, segment_size, steps, opened_us, relieved_us };
+        self.0.court.on_terms(machine, terms);
+    }
+
+    /// What is too old or too much goes, even when nobody writes.
+    async fn old_files_go(&self) -> Result<(), String> {
+        let Some(terms) = self.0.court.terms(0) else { return Ok(()) };
+        let disk = &self.0.court.world().machines()[0].disk;
+        let clock = Clock::new();
+        let wait = terms.rules.keep_for + Duration::from_secs(40);
+        clock.sleep_until(clock.mono() + wait).await;
+        self.0.court.judge_removed(0);
+        let below = format!("{ROOT}/commitlog/");
+        let files = disk.files().iter().filter(|path| path.starts_with(&below)).count() as u64;
+        let size = (files - 1) * terms.segment_size;
+        let max = terms.rules.log_bytes_max;
+        if files > 3 && max > 0 && size > max {
+            return Err(format!("the log has {size} bytes and more, at most {max} are wanted"));
+        }
+        let by_age = !terms.rules.delete_hours.is_empty() && terms.steps.is_empty();
+        let no_step = self.0.plan.faults.iter().all(|fault| fault.kind != FaultKind::ClockStep);
+        if files > 3 && by_age && no_step {
+            return Err(format!("{files} files of the log are there, all but the newest are old"));
+        }
+        Ok(())
+    }
+
     fn set_phase(&self, phase: Phase) {
         *self.0.phase.lock() = phase;
         self.0.court.moved();
@@ -175,7 +245,8 @@ impl StoreHouse {
         let in_time = clock.before(deadline, self.0.court.until(done)).await.is_some();
         self.set_phase(Phase::Quiet);
         if in_time {
-            return self.find_all(&clock, deadline).await;
+            self.find_all(&clock, deadline).await?;
+            return if self.0.plan.retention { self.old_files_go().await } else { Ok(()) };
         }
         let (settled, all) = (*self.0.settled.lock(), producers * SETTLE_SENDS);
         Err(format!(
@@ -202,6 +273,11 @@ impl StoreHouse {
         self.0.court.history(|history| {
             history.sent.iter().all(|sent| match sent.fate {
                 Fate::Acked { place, .. } => {
+                    if place.physical
+                        < self.0.log_start.lock().get(&place.machine).copied().unwrap_or(0)
+                    {
+                        return true;
+                    }
                     let key = (sent.topic.clone(), place.queue);
                     read_to.get(&key).is_some_and(|to| *to > place.queue_offset)
                 }
@@ -275,7 +351,9 @@ impl Listener {
             Outcome::Durable => {
                 Fate::Acked { grade, place, power_losses, generation: self.generation }
             }
-            Outcome::Rejected(Rejection::NoSpace | Rejection::SegmentLate) => Fate::Refused,
+            Outcome::Rejected(
+                Rejection::NoSpace | Rejection::SegmentLate | Rejection::Stalled { .. },
+            ) => Fate::Refused,
             Outcome::FlushTimeout | Outcome::Rejected(Rejection::Poisoned) => Fate::Unknown,
         };
         trace::event(
@@ -461,6 +539,8 @@ impl Producer {
         }
         match error {
             AppendError::NoSpace { .. } => mark("store: append refused, no space"),
+            AppendError::DiskFull(_) => mark("store: append refused, the disk is too full"),
+            AppendError::Stalled(_) => mark("store: append refused, the log is stalled"),
             AppendError::Busy { .. } => mark("store: append refused, busy"),
             AppendError::Poisoned(_) | AppendError::Stopped => {}
             AppendError::EmptyBatch

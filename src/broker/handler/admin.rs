@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Source: AdminBrokerProcessor#prepareRuntimeInfo (4.9.3); every value is a text.
 /// Differs: rates and daily totals are not counted yet and read 0.
@@ -41,6 +42,10 @@ pub(super) fn runtime_info(shared: &Shared) -> Answer<Done> {
     let behind = stats.end.0.saturating_sub(stats.synced.0);
     put("remainHowManyDataToFlush", format!("{behind} B"));
     put("dispatchBehindBytes", stats.end.0.saturating_sub(stats.visible.0).to_string());
+    put("deletedCommitLogFiles", stats.files_deleted.to_string());
+    put("deletedUnconsumedMessages", shared.deleted_unconsumed.load(Ordering::Relaxed).to_string());
+    put("pageCacheLockTimeMills", stats.stall.map_or(0, |stall| stall.waited_ms).to_string());
+    put("longestLogWriteMillis", stats.longest_write.as_millis().to_string());
     for name in ["putTps", "getFoundTps", "getMissTps", "getTotalTps", "getTransferedTps"] {
         put(name, "0.0 0.0 0.0".to_owned());
     }
@@ -51,7 +56,7 @@ pub(super) fn runtime_info(shared: &Shared) -> Answer<Done> {
 }
 
 /// Names that mqadmin reads and must find.
-const COUNTERS_AT_ZERO: [&str; 14] = [
+const COUNTERS_AT_ZERO: [&str; 13] = [
     "earliestMessageTimeStamp",
     "msgGetTotalTodayMorning",
     "msgGetTotalTodayNow",
@@ -59,7 +64,6 @@ const COUNTERS_AT_ZERO: [&str; 14] = [
     "msgPutTotalTodayMorning",
     "msgPutTotalTodayNow",
     "msgPutTotalYesterdayMorning",
-    "pageCacheLockTimeMills",
     "pullThreadPoolQueueHeadWaitTimeMills",
     "pullThreadPoolQueueSize",
     "putMessageAverageSize",

@@ -188,9 +188,25 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
         request::GET_ALL_CONSUMER_OFFSET => admin::all_offsets(core),
         request::QUERY_MESSAGE => query::by_key(shared, request),
         request::VIEW_MESSAGE_BY_ID => query::by_id(shared, request),
+        request::CLEAN_EXPIRED_CONSUMEQUEUE => Ok(clean_queues(shared)),
+        request::CLEAN_UNUSED_TOPIC => topic::clean_unused(shared, core, request),
+        request::DELETE_EXPIRED_COMMITLOG => Ok(delete_expired(shared)),
         code => Err(Refusal::unknown_code(code)),
     };
     give(&to, answer);
+}
+
+/// Source: AdminBrokerProcessor#cleanExpiredConsumeQueue (4.9.3).
+/// Differs: each queue keeps its last file, so that its offsets do not begin at 0 again (ADR-0010).
+fn clean_queues(shared: &Shared) -> Done {
+    shared.store.clean_queues();
+    Done::Empty
+}
+
+/// Source: AdminBrokerProcessor#deleteExpiredCommitLog (4.9.4).
+fn delete_expired(shared: &Shared) -> Done {
+    shared.store.delete_expired();
+    Done::Empty
 }
 
 /// What a rare request is answered with.

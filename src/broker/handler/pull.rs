@@ -176,7 +176,15 @@ fn run(shared: &Arc<Shared>, core: &mut Core, pull: ParkedPull) {
             let (shared, peer, to) = (shared.clone(), pull.to.peer.clone(), pull.to.clone());
             let work = async move {
                 let wanted = pull.subscription.clone();
-                match cold.run(&|tags| wanted.matches(tags)).await {
+                let began = shared.clock.mono();
+                let until = began + shared.options.pull_read_timeout;
+                let matches = |tags| wanted.matches(tags);
+                let Some(read) = shared.clock.before(until, cold.run(&matches)).await else {
+                    let waited = shared.clock.mono().since(began);
+                    pull.to.refuse(&Refusal::read_stalled(waited));
+                    return;
+                };
+                match read {
                     Ok(result) => {
                         let mut core = shared.core.lock();
                         finish(&shared, &mut core, pull, result);

@@ -4,6 +4,7 @@ use super::super::driver::{Core, Shared};
 use super::super::reply::{Answer, Refusal};
 use super::super::topics::{FilterType, TopicConfig, TopicFile, name_fault};
 use super::{Done, Request, later};
+use crate::model::TopicName;
 use crate::protocol::header::topic::{CreateTopicHeader, DeleteTopicHeader};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub(super) fn delete(shared: &Arc<Shared>, core: &mut Core, request: &Request) -
         tracing::info!(topic = name, peer = %request.peer.addr(), "a topic was deleted");
         shared.topics_changed();
     }
+    // A topic of this name that is made later begins at 0 (W-30).
+    core.offsets.remove_topic(&name);
     let store = shared.store.clone();
     let saved = shared.until_saved(core.topics.changes(), 0);
     later(request, async move {
@@ -63,6 +66,34 @@ pub(super) fn delete(shared: &Arc<Shared>, core: &mut Core, request: &Request) -
             Ok(()) => saved.await.map(|()| Done::Empty),
             Err(error) => Err(Refusal::system_error(format!("failed to delete {name}: {error}"))),
         }
+    })
+}
+
+/// Topics that keep their queues without standing in the table.
+/// Source: DefaultMessageStore#cleanUnusedTopic (4.9.3).
+const KEPT_TOPICS: [&str; 3] =
+    ["SCHEDULE_TOPIC_XXXX", "RMQ_SYS_TRANS_HALF_TOPIC", "RMQ_SYS_TRANS_OP_HALF_TOPIC"];
+
+/// Deletes the queues of every topic that has no configuration.
+/// Source: AdminBrokerProcessor#cleanUnusedTopic (4.9.3).
+pub(super) fn clean_unused(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
+    let mut unused: Vec<TopicName> = Vec::new();
+    for (key, ..) in shared.store.queues() {
+        let is_kept = KEPT_TOPICS.contains(&&*key.topic) || key.topic.starts_with("%LMQ%");
+        if !is_kept && core.topics.get(&key.topic).is_none() && unused.last() != Some(&key.topic) {
+            unused.push(key.topic);
+        }
+    }
+    let store = shared.store.clone();
+    later(request, async move {
+        for topic in unused {
+            tracing::info!(topic = &*topic, "a topic without a configuration was cleaned away");
+            let deleted = store.delete_topic(&topic).await;
+            deleted.map_err(|error| {
+                Refusal::system_error(format!("failed to delete {topic}: {error}"))
+            })?;
+        }
+        Ok(Done::Empty)
     })
 }
 

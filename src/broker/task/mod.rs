@@ -1,6 +1,7 @@
 //! One background loop per file: registration, saving state, deadlines.
 
 pub(super) mod expire;
+pub(super) mod losses;
 pub(super) mod persist;
 pub(super) mod register;
 pub(super) mod state_file;

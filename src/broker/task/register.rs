@@ -190,12 +190,16 @@ fn registration(shared: &Shared) -> Command {
 fn registration_body(shared: &Shared) -> Value {
     let core = shared.core.lock();
     let permission = shared.options.permission;
+    let read_only = shared.poisoned.get().is_some();
     let is_limited = permission & (perm::READ | perm::WRITE) != perm::READ | perm::WRITE;
     let mut table = Map::new();
     for topic in core.topics.iter() {
         let mut config = topic.config.clone();
         if is_limited {
             config.perm = permission;
+        }
+        if read_only {
+            config.perm &= !perm::WRITE;
         }
         if let Ok(config) = serde_json::to_value(&config) {
             table.insert(topic.name.to_string(), config);

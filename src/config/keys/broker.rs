@@ -114,19 +114,19 @@ pub(super) const BROKER: &[Key] = keys! {
         "Per-round registration wait.";
     flag slaveReadEnable = "false" [live later(HA)]
         "Allow/redirect reads to slaves.";
-    flag disableConsumeIfConsumerReadSlowly = "false" [live later(FLOW)]
+    flag disableConsumeIfConsumerReadSlowly = "false" [live later(SLOW_READER)]
         "Auto-disable groups that lag on disk (checked every 3 min).";
-    long consumerFallbehindThreshold = "17179869184" [unit("B") live later(FLOW)]
+    long consumerFallbehindThreshold = "17179869184" [unit("B") live later(SLOW_READER)]
         "Lag bytes for the previous key.";
-    flag brokerFastFailureEnable = "true" [live later(FLOW)]
+    flag brokerFastFailureEnable = "true" [live used("store")]
         "Queue-age based rejection every 10 ms.";
-    long waitTimeMillsInSendQueue = "200" [unit("ms") live later(FLOW)]
+    long waitTimeMillsInSendQueue = "200" [unit("ms") live ignored(STALLS)]
         "Largest age in the send queue.";
-    long waitTimeMillsInPullQueue = "5000" [unit("ms") live later(FLOW)]
-        "Largest age in the pull queue.";
-    long waitTimeMillsInHeartbeatQueue = "31000" [unit("ms") later(FLOW)]
+    long waitTimeMillsInPullQueue = "5000" [unit("ms") at_least(1) live used("broker")]
+        "A pull whose messages are read from disk for so long is refused.";
+    long waitTimeMillsInHeartbeatQueue = "31000" [unit("ms") ignored(STALLS)]
         "Largest age in the heartbeat queue.";
-    long waitTimeMillsInTransactionQueue = "3000" [unit("ms") later(FLOW)]
+    long waitTimeMillsInTransactionQueue = "3000" [unit("ms") ignored(STALLS)]
         "Largest age in the transaction queue.";
     long startAcceptSendRequestTimeStamp = "0" [live used("broker")]
         "Epoch milliseconds before which sends are refused.";

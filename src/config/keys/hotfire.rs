@@ -16,7 +16,15 @@ pub(super) const HOTFIRE: &[Key] = keys! {
         "Directory for broker.log or namesrv.log; unset, logs go to standard output.";
     choice visibility = "ackable" [one_of(&["ackable", "written"]) used("store")]
         "When consumers see a record: once its send may be answered, or as 4.9.3 once written.";
-    choice onStoreFailure = "exit" [one_of(&["exit", "readonly"]) refused(POISON)]
+    int diskSpaceCleanForciblyRatio = "85" [range(1, 100) unit("%") used("store")]
+        "Above it the oldest files go, expired or not; a JVM property in 4.9.3.";
+    int diskSpaceWarningLevelRatio = "90" [range(1, 100) unit("%") used("store")]
+        "Above it sends are refused with code 14; a JVM property in 4.9.3.";
+    long diskFreeMinBytes = "0" [unit("B") used("store")]
+        "Sends are refused with less free; the oldest files go with less than twice as much.";
+    long commitLogMaxBytes = "0" [unit("B") used("store")]
+        "The oldest files go, whatever their age, while the log's files have more; 0 is off.";
+    choice onStoreFailure = "exit" [one_of(&["exit", "readonly"]) used("broker")]
         "What follows a failed write or sync of the log: the process ends, or serves reads only.";
     choice readMode = "map" [one_of(&["map", "pread"]) used("store")]
         "Messages that left memory are read as views of the page cache (Linux 5.14), or copied.";
@@ -30,6 +38,8 @@ pub(super) const HOTFIRE: &[Key] = keys! {
         "Addresses that may open an HA connection; unset: registered for this name, and loopback.";
     long scrubRateBytesPerSecond = "4194304" [unit("B") used("store")]
         "How fast finished commit log files are read again to find rot; 0 is never.";
+    long cutBytesMax = "67108864" [unit("B") used("store")]
+        "Of what recovery cuts off behind the log's end so much is kept in hotfire/cut/.";
     int scrubInterval = "14" [range(1, 3650) unit("d") used("store")]
         "Every finished commit log file is compared with its checksums this often.";
     long requestBytesMax = "268435456" [at_least(1048576) unit("B") used("remoting")]

@@ -7,10 +7,12 @@ pub(super) const STORE: &[Key] = keys! {
     path storePathRootDir = "$HOME/store" [computed important used("store")]
         "Root of everything except the commit log.";
     path storePathCommitLog = "$HOME/store/commitlog" [computed important used("store")]
-        "Directory of the commit log. Unset and storePathRootDir set: see docs/CONFIG.md, as \
-            4.9.3 it is not derived from the root.";
-    path readOnlyCommitLogStorePaths = "" [later(RETENTION)]
-        "Extra read-only directories, only honoured in multi-path mode.";
+        "Directory of the commit log, or several divided by commas: files go to them in turn. \
+            Unset and storePathRootDir set: see docs/CONFIG.md, as 4.9.3 it is not derived from \
+            the root.";
+    path readOnlyCommitLogStorePaths = "" [used("store")]
+        "Directories of the commit log that get no new file, divided by commas; only honoured when \
+            storePathCommitLog names several.";
     int mappedFileSizeCommitLog = "1073741824" [unit("B") range(1024, 2147483647) used("store")]
         "Size of one commit log file; every existing one must have exactly this length.";
     int mappedFileSizeConsumeQueue = "6000000" [unit("B") range(20, 2147483647) used("store")]
@@ -31,22 +33,22 @@ pub(super) const STORE: &[Key] = keys! {
         "True = sleep full tick; false = wake early on put (false in 4.9.0).";
     int flushIntervalConsumeQueue = "1000" [unit("ms") at_least(1) ignored(RUNS)]
         "How long entries of a consume queue may wait in memory before they are written.";
-    int cleanResourceInterval = "10000" [unit("ms") later(RETENTION)]
+    int cleanResourceInterval = "10000" [unit("ms") at_least(100) used("store")]
         "Cleaner period (first run after 60 s).";
-    int deleteCommitLogFilesInterval = "100" [unit("ms") later(RETENTION)]
+    int deleteCommitLogFilesInterval = "100" [unit("ms") used("store")]
         "Pause between two file deletions.";
-    int deleteConsumeQueueFilesInterval = "100" [unit("ms") later(RETENTION)]
+    int deleteConsumeQueueFilesInterval = "100" [unit("ms") used("store")]
         "Pause between two consume queue file deletions.";
-    int destroyMapedFileIntervalForcibly = "120000" [unit("ms") ignored(NO_MAPPING)]
-        "Grace before a referenced file is force-unmapped.";
-    int redeleteHangedFileInterval = "120000" [unit("ms") later(RETENTION)]
-        "Retry period for a half-destroyed first file.";
-    text deleteWhen = "04" [important live later(RETENTION)]
+    int destroyMapedFileIntervalForcibly = "120000" [unit("ms") used("store")]
+        "How long a deleted file is held open for its readers.";
+    int redeleteHangedFileInterval = "120000" [unit("ms") used("store")]
+        "When a file that could not be deleted is tried again.";
+    text deleteWhen = "04" [important live used("store")]
         ";-separated local hours.";
-    int diskMaxUsedSpaceRatio = "75" [live later(RETENTION)]
+    int diskMaxUsedSpaceRatio = "75" [unit("%") live used("store")]
         "Percent, getter clamps to 10..95.";
-    int fileReservedTime = "72" [unit("h") important live later(RETENTION)]
-        "Retention by file mtime; also the age after which half messages are skipped.";
+    int fileReservedTime = "72" [unit("h") important live used("store")]
+        "Age from which files may go; also the age after which half messages are skipped.";
     int putMsgIndexHightWater = "600000" [ignored(NOT_READ)]
         "Kept for old files.";
     int maxMessageSize = "4194304" [unit("B") range(1024, 536870912) used("broker")]
@@ -114,8 +116,8 @@ pub(super) const STORE: &[Key] = keys! {
         "Space separated, units s m h d.";
     long flushDelayOffsetInterval = "10000" [unit("ms") later(SCHEDULE)]
         "Period of writing delayOffset.json.";
-    flag cleanFileForciblyEnable = "true" [important live later(RETENTION)]
-        "Permit deleting unexpired files above the 0.85 ratio.";
+    flag cleanFileForciblyEnable = "true" [important live used("store")]
+        "Files that are not expired may go above diskSpaceCleanForciblyRatio.";
     flag warmMapedFileEnable = "false" [ignored(NO_MAPPING)]
         "Pre-touch and mlock new commitlog files.";
     flag offsetCheckInSlave = "false" [later(HA)]
@@ -126,8 +128,8 @@ pub(super) const STORE: &[Key] = keys! {
         "Dispatch only below the confirm offset.";
     flag diskFallRecorded = "true" [ignored(NOT_READ)]
         "Kept for old files.";
-    long osPageCacheBusyTimeOutMills = "1000" [unit("ms") later(FLOW)]
-        "Put-lock hold time that counts as page cache busy.";
+    long osPageCacheBusyTimeOutMills = "1000" [unit("ms") at_least(1) used("store")]
+        "Sends are refused when one has waited so long for its write (SYNC_FLUSH: its sync).";
     int defaultQueryMaxNum = "32" [at_least(1) used("broker")]
         "Unique-key query limit.";
     flag transientStorePoolEnable = "false" [important ignored(NO_MAPPING)]

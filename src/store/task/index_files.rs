@@ -1,6 +1,7 @@
 //! Index files on disk: paths, opening, making and dropping them, and the mark that says how far
 //! they are.
 
+use super::retention::remove;
 use crate::disk::{File, Fill, read_small, replace_small};
 use crate::format::index_file::{HEADER_SIZE, Header};
 use crate::rt::fault;
@@ -91,10 +92,7 @@ pub async fn drop_below(shared: &Shared, physical: u64) -> io::Result<usize> {
     let dropped = shared.index.lock().drop_below(physical);
     for IndexFile { name, .. } in &dropped {
         shared.index_files.lock().close_where(|open| open == name);
-        match shared.disk.remove(&path(&shared.options, *name)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+        remove(shared, &path(&shared.options, *name)).await?;
     }
     if !dropped.is_empty() {
         crate::rt::probe!("store: index files dropped");

@@ -2,7 +2,7 @@
 //! tells who may be answered. The only task that writes commit log files.
 
 use super::StoreStop;
-use crate::disk::{BoxFuture, File, Fill};
+use crate::disk::{BoxFuture, Disk, File, Fill};
 use crate::rt::fault;
 use crate::rt::task::yield_now;
 use crate::rt::time::{Alarm, Mono};
@@ -12,6 +12,7 @@ use crate::store::commit_log::Piece;
 use crate::store::events::Arrival;
 use crate::store::options::FlushMode;
 use crate::store::shared::Shared;
+use crate::store::stall::{Resource, Watch};
 use std::io;
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ pub struct LogWriter {
     sync: Pending<()>,
     segment: Pending<Arc<dyn File>>,
     allocation: Allocation,
+    watch: Watch,
     /// Write-back was asked for up to here.
     writeback: u64,
     outcomes: Vec<(Ticket, Outcome)>,
@@ -44,12 +46,14 @@ enum Event {
 impl LogWriter {
     pub fn new(shared: Arc<Shared>, end: u64) -> Self {
         let retry_interval = shared.options.allocate_retry_interval;
+        let watch = Watch::new(shared.options.stall_max);
         LogWriter {
             shared,
             dirty: Vec::new(),
             sync: None,
             segment: None,
             allocation: Allocation::new(retry_interval),
+            watch,
             writeback: end,
             outcomes: Vec::new(),
             arrivals: Vec::new(),
@@ -112,6 +116,7 @@ impl LogWriter {
         }
         self.start_sync(now).await;
         self.start_allocation(now);
+        self.look_for_stall();
         Ok(more)
     }
 
@@ -136,7 +141,9 @@ impl LogWriter {
         for piece in pieces {
             let (base, file) = self.file_of(piece.at)?;
             let offset = piece.at - base;
+            let began = self.shared.clock.mono();
             file.write_at(offset, &piece.bytes).map_err(|e| format!("failed to write: {e}"))?;
+            self.watch.on_write(began, self.shared.clock.mono());
             if self.shared.options.flush == FlushMode::Async {
                 self.ask_for_writeback(&piece, base, &file);
             }
@@ -256,6 +263,10 @@ impl LogWriter {
             FlushMode::Sync if end > state.segments.first() => Fill::Zeroed,
             _ => Fill::Allocated,
         };
+        if state.segments.writable_dirs() > 1 {
+            let percent = shared.options.path_full_percent;
+            state.segments.choose_next(|dir| is_full(&*shared.disk, dir, percent));
+        }
         let (path, staging) = (state.segments.path(end), shared.options.staging_dir());
         self.segment = Some(shared.disk.create_whole(&path, &staging, size, fill));
     }
@@ -285,6 +296,7 @@ impl LogWriter {
                 {
                     let mut state = self.shared.state.lock();
                     state.no_space = true;
+                    self.shared.retention_work.notify_one();
                     let end = state.segments.end();
                     if state.log.waits_for(end) {
                         crate::rt::probe!("store: rejected suffix for no space");
@@ -307,7 +319,48 @@ impl LogWriter {
         }
     }
 
+    /// Appends are refused while the log cannot keep up.
+    fn look_for_stall(&mut self) {
+        let now = self.shared.clock.mono();
+        let mut state = self.shared.state.lock();
+        let resource = match () {
+            () if state.log.waits_for(state.segments.end()) => Resource::NextFile,
+            () if state.log.has_pieces() => Resource::Write,
+            () => Resource::Sync,
+        };
+        let oldest = state.flush.waiting_since();
+        let stall = self.watch.look(now, oldest, resource);
+        match (stall, state.stall) {
+            (Some(stall), None) => {
+                crate::rt::probe!("store: appends are refused, the log is stalled");
+                let (what, ms) = (stall.resource.name(), stall.waited_ms);
+                tracing::warn!("appends are refused for a while: {what} has waited {ms} ms");
+            }
+            (None, Some(_)) => tracing::info!("appends go on: the log keeps up again"),
+            _ => {}
+        }
+        (state.stall, state.longest_write) = (stall, self.watch.longest_write());
+    }
+
+    /// What waits for the next file cannot wait for ever: with fast failure it is refused.
+    fn reject_stalled(&mut self) {
+        self.look_for_stall();
+        let mut state = self.shared.state.lock();
+        let end = state.segments.end();
+        if let Some(stall) = state.stall
+            && self.shared.options.fast_failure
+            && stall.resource == Resource::NextFile
+            && state.log.waits_for(end)
+        {
+            crate::rt::probe!("store: rejected suffix for a stall");
+            let count = state.flush.count_from(end);
+            let why = Rejection::Stalled { stall, count };
+            state.reject_from(end, why, &mut self.outcomes);
+        }
+    }
+
     fn on_clock(&mut self) {
+        self.reject_stalled();
         let now = self.shared.clock.mono();
         let mut state = self.shared.state.lock();
         let late = state.flush.on_deadline(now, &mut self.outcomes);
@@ -326,7 +379,9 @@ impl LogWriter {
     fn next_deadline(&self) -> Option<Mono> {
         let state = self.shared.state.lock();
         let retry = self.allocation.next_deadline().filter(|_| !state.stopping);
-        state.flush.next_deadline().into_iter().chain(retry).min()
+        let now = self.shared.clock.mono();
+        let stall = self.watch.next_deadline(now, state.flush.waiting_since());
+        state.flush.next_deadline().into_iter().chain(retry).chain(stall).min()
     }
 
     fn is_idle(&self) -> bool {
@@ -342,6 +397,12 @@ impl LogWriter {
         self.shared.events.on_outcomes(&mut self.outcomes);
         self.shared.events.on_poison(reason);
     }
+}
+
+/// Whether the disk that holds `dir` is fuller than `percent`; not, when it cannot be asked.
+fn is_full(disk: &dyn Disk, dir: &str, percent: u64) -> bool {
+    let space = disk.free_space(dir).ok().filter(|(_, all)| *all > 0);
+    space.is_some_and(|(free, all)| (all - free.min(all)).saturating_mul(100) / all > percent)
 }
 
 /// The value of a call that is under way; never, when none is.

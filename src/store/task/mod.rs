@@ -11,9 +11,11 @@ pub mod queue_file;
 pub mod queue_writer;
 pub mod recover;
 pub mod recover_index;
+pub mod retention;
 pub mod scrub;
 pub mod search;
 pub mod shutdown;
+pub mod zero_fill;
 
 use crate::rt::task::Stop;
 
@@ -24,6 +26,10 @@ pub struct StoreStop {
 }
 
 impl StoreStop {
+    pub fn is_set(&self) -> bool {
+        self.own.is_set() || self.group.is_set()
+    }
+
     pub async fn wait(&mut self) {
         crate::rt::select! {
             _ = self.own.wait() => {}

@@ -1,7 +1,7 @@
 //! Writes queue entries in runs, and from time to time syncs the files and says how far they are.
 //! The only task that writes consume queue files while the store runs.
 
-use super::{StoreStop, queue_file, search};
+use super::{StoreStop, queue_file, recover, search};
 use crate::disk::replace_small;
 use crate::format::checkpoint::{self, Checkpoint};
 use crate::format::consume_queue_unit::QueueUnit;
@@ -13,6 +13,7 @@ use crate::store::consume_queue::Slot;
 use crate::store::queue_files::{self, Part};
 use crate::store::shared::Shared;
 use crate::store::snapshot::Snapshot;
+use crate::store::state::Saved;
 use std::io;
 use std::sync::Arc;
 
@@ -50,12 +51,14 @@ impl QueueWriter {
             }
             let now = self.shared.clock.mono();
             write_due(&self.shared, due_until(&self.shared, now)).await;
-            if now >= self.next_checkpoint {
+            let asked = self.shared.state.lock().snapshot_asked;
+            if asked || now >= self.next_checkpoint {
                 self.next_checkpoint = now + self.shared.options.checkpoint_interval;
                 if let Err(error) = checkpoint(&self.shared).await {
                     tracing::warn!("failed to write the checkpoint: {error}");
                     self.shared.state.lock().derived_errors += 1;
                 }
+                self.shared.state.lock().snapshot_asked = false;
                 sweep(&self.shared).await;
             }
         }
@@ -157,7 +160,8 @@ pub async fn checkpoint(shared: &Shared) -> io::Result<()> {
     let (at, last, rows, log_min) = {
         let mut state = shared.state.lock();
         let (synced, last) = state.durable();
-        if state.queues_suspect || state.snapshot_at == Some(synced) {
+        let same_min = state.saved.log_min == state.segments.first();
+        if state.queues_suspect || (same_min && state.snapshot_at == Some(synced)) {
             return Ok(());
         }
         (synced, last, state.rows_at(synced), state.segments.first())
@@ -181,7 +185,7 @@ pub async fn checkpoint(shared: &Shared) -> io::Result<()> {
         // A topic that goes away meanwhile must not come back with an older list.
         let _permit = shared.queue_dirs.acquire().await.map_err(io::Error::other)?;
         replace_small(&*shared.disk, &path, &snapshot.encode()).await?;
-        shared.state.lock().snapshot_at = Some(at);
+        shared.state.lock().on_snapshot(at, Saved { last_at, log_min }, &snapshot.rows);
     }
     let stored = last.unwrap_or_default().store_timestamp;
     let known = read_checkpoint(shared);
@@ -210,6 +214,9 @@ fn suspect(shared: &Shared, error: io::Error) -> io::Error {
     crate::rt::probe!("store: a sync of queue files failed");
     tracing::error!("queue files may have lost entries, recovery will write them again: {error}");
     shared.state.lock().queues_suspect = true;
+    if let Err(e) = shared.disk.open_or_create(&recover::rewrite_path(&shared.options)) {
+        tracing::warn!("recovery will not know of it: {e}");
+    }
     error
 }
 

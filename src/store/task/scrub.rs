@@ -188,6 +188,9 @@ impl Scrubber {
         };
         let mut at = 0;
         while at < size {
+            if self.shared.state.lock().segments.first() > base {
+                return Ok(None); // its space shall come back
+            }
             let len = (size - at).min(BLOCK_SIZE as u64) as usize;
             let next = self.plan.on_read(self.shared.clock.mono(), len);
             let bytes = file.read(at, len).await?;

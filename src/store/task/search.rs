@@ -100,8 +100,58 @@ async fn stored_at(shared: &Shared, unit: &QueueUnit) -> io::Result<Option<WallM
 
 /// The visible record that begins at `at`.
 pub async fn record_at(shared: &Shared, at: u64) -> io::Result<Option<Bytes>> {
-    let visible = shared.state.lock().flush.visible();
+    let visible = shared.state.lock().visible();
     record_below(shared, at, visible).await
+}
+
+/// When the visible record that begins at `at` was stored; `None` when none begins there.
+pub async fn stored_at_offset(shared: &Shared, at: u64) -> io::Result<Option<WallMillis>> {
+    let found = record_at(shared, at).await?;
+    Ok(found.and_then(|bytes| match message_unit::decode(&bytes, PhysicalOffset(at), false) {
+        Ok(Unit::Record(record)) => Some(record.store_timestamp()),
+        _ => None,
+    }))
+}
+
+/// The first entry of a queue whose record lies at `log_min` or behind, and where. Everything below
+/// `low` is gone, entry `high` is not.
+/// Source: ConsumeQueue#correctMinOffset (4.9.3). Differs: all files are searched (W-31).
+pub async fn first_kept(
+    shared: &Shared,
+    key: &QueueKey,
+    slot: Slot,
+    (low, high): (u64, u64),
+    log_min: u64,
+) -> io::Result<(u64, u64)> {
+    /// Entries read at a time: damaged ones are stepped over.
+    const STEP: u64 = 64;
+    let (mut low, mut high, mut physical) = (low, high, log_min);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let mut at = middle;
+        let mut kept = None;
+        while at < high && kept.is_none() {
+            let count = STEP.min(high - at);
+            let found = entries(shared, key, slot, at, count as usize).await?;
+            if found.is_empty() {
+                // The file is not there: nothing in it can be read.
+                let per_file = shared.options.queue_file_entries;
+                at = high.min(at + per_file - at % per_file);
+                kept = Some(false);
+                break;
+            }
+            let real = found.iter().position(|unit| !unit.is_blank() && !unit.is_empty());
+            at += real.unwrap_or(found.len()) as u64;
+            kept = real.map(|real| found[real].physical_offset.0 >= log_min);
+            if let (Some(true), Some(real)) = (kept, real) {
+                physical = found[real].physical_offset.0;
+            } else if kept.is_some() {
+                at += 1;
+            }
+        }
+        if kept == Some(false) { low = at } else { high = middle }
+    }
+    Ok((low, physical))
 }
 
 /// The record that begins at `at` and ends at or below `limit`.

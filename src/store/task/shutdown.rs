@@ -62,5 +62,8 @@ async fn remove_unused_segments(shared: &Shared) -> io::Result<()> {
     for path in &unused {
         shared.disk.remove(path)?;
     }
-    shared.disk.sync_dir(&shared.options.commit_log_dir).await
+    for dir in shared.options.commit_log.writable() {
+        shared.disk.sync_dir(dir).await?;
+    }
+    Ok(())
 }

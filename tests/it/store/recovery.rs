@@ -44,3 +44,266 @@ fn zeros_behind_the_end_are_written_again_until_they_are_known_durable() {
         assert_eq!(house.bodies("T", 0).await.len(), 6);
     });
 }
+
+fn with_paths(dir: &tempfile::TempDir, paths: &[&str]) -> Options {
+    let paths: Vec<String> =
+        paths.iter().map(|path| dir.path().join(path).to_string_lossy().into_owned()).collect();
+    Options { commit_log: LogPaths::parse(&paths.join(","), "").unwrap(), ..options(dir) }
+}
+
+fn names(dir: &tempfile::TempDir, path: &str) -> Vec<u64> {
+    let listed = std::fs::read_dir(dir.path().join(path)).unwrap();
+    let mut names: Vec<u64> = listed
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().parse().unwrap())
+        .map(|base: u64| base / (16 << 10))
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn a_log_on_several_paths_is_laid_out_as_in_4_9_3_and_found_again_wherever_a_file_lies() {
+    run(async {
+        let dir = temp();
+        let options = with_paths(&dir, &["b/log", "a/log"]);
+        let mut house = open(&options).await;
+        let body = vec![b'x'; 3000];
+        for _ in 0..23 {
+            house.sent("T", 0, &body).await;
+        }
+        house.stop().await;
+        assert_eq!(names(&dir, "a/log"), [0, 2, 4]);
+        assert_eq!(names(&dir, "b/log"), [1, 3]);
+        // An operator may move a file, or Java may have passed over a full disk.
+        let name = format!("{:020}", 3 * (16 << 10));
+        std::fs::rename(dir.path().join("b/log").join(&name), dir.path().join("a/log").join(&name))
+            .unwrap();
+        for killed in [true, false] {
+            let mut house = open(&options).await;
+            let bodies = house.bodies("T", 0).await;
+            assert!(bodies.len() >= 23 && bodies[..23].iter().all(|found| *found == body));
+            if killed {
+                house.send("T", 0, b"torn").unwrap();
+                house.kill().await;
+                std::fs::remove_dir_all(dir.path().join("store/hotfire")).unwrap();
+                let mut house = open(&options).await;
+                assert!(house.bodies("T", 0).await.len() >= 23);
+                let last = house.report.end;
+                assert!(house.sent("T", 0, b"more").await.0.physical >= last);
+                house.kill().await;
+            } else {
+                house.stop().await;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_path_that_is_not_mounted_is_not_taken_for_an_empty_log() {
+    for paths in [&["a", "b"][..], &["a"]] {
+        run(async {
+            let dir = temp();
+            let options = with_paths(&dir, paths);
+            let mut house = open(&options).await;
+            for _ in 0..8 {
+                house.sent("T", 0, &vec![b'x'; 3000]).await;
+            }
+            house.stop().await;
+            let (there, gone) = (dir.path().join(paths[paths.len() - 1]), dir.path().join("away"));
+            std::fs::rename(&there, &gone).unwrap();
+            let error = try_open(Arc::new(RealDisk::new()), &options).await.err().unwrap();
+            let text = error.to_string();
+            assert!(text.contains("hotfire/floor") && text.contains("mounted"), "{text}");
+            std::fs::remove_dir(&there).unwrap();
+            std::fs::rename(&gone, &there).unwrap();
+            assert_eq!(open(&options).await.bodies("T", 0).await.len(), 8);
+        });
+    }
+}
+
+#[test]
+fn a_file_in_two_paths_is_named() {
+    run(async {
+        let dir = temp();
+        let options = with_paths(&dir, &["a", "b"]);
+        let mut house = open(&options).await;
+        house.sent("T", 0, b"x").await;
+        house.stop().await;
+        let name = format!("{:020}", 0);
+        std::fs::copy(dir.path().join("a").join(&name), dir.path().join("b").join(&name)).unwrap();
+        let error = try_open(Arc::new(RealDisk::new()), &options).await.err().unwrap();
+        assert!(error.to_string().contains("another directory"), "{error}");
+    });
+}
+
+#[test]
+fn a_last_file_without_a_byte_is_what_a_killed_java_leaves_and_goes_away() {
+    run(async {
+        let dir = temp();
+        let mut house = open(&options(&dir)).await;
+        for _ in 0..10 {
+            house.sent("T", 0, b"x").await;
+        }
+        house.stop().await;
+        let files = [
+            "commitlog/00000000000000016384",
+            "consumequeue/T/0/00000000000000000200",
+            "consumequeue/T/7/00000000000000000000",
+        ];
+        std::fs::create_dir(dir.path().join("store/consumequeue/T/7")).unwrap();
+        for file in files {
+            std::fs::write(dir.path().join("store").join(file), b"").unwrap();
+        }
+        let mut house = open(&options(&dir)).await;
+        assert_eq!(house.report.removed.len(), 3, "{:?}", house.report.removed);
+        assert!(!dir.path().join("store").join(files[1]).exists());
+        assert_eq!(house.bodies("T", 0).await.len(), 10);
+        assert_eq!(house.sent("T", 7, b"y").await.0.queue_offset.0, 0);
+        house.stop().await;
+        // In the middle it is damage, and nobody touches it.
+        std::fs::write(dir.path().join("store/commitlog/00000000000000016384"), b"").unwrap();
+        std::fs::write(dir.path().join("store/commitlog/00000000000000032768"), b"x").unwrap();
+        let error = try_open(Arc::new(RealDisk::new()), &options(&dir)).await.err().unwrap();
+        assert!(error.to_string().contains("mappedFileSizeCommitLog"), "{error}");
+    });
+}
+
+#[test]
+fn a_bad_sector_below_the_floor_does_not_block_the_start_and_is_tried_again() {
+    run(async {
+        let dir = temp();
+        let disk = FaultyDisk::new(Arc::new(RealDisk::new()));
+        let mut house = try_open(Arc::new(disk.clone()), &options(&dir)).await.unwrap();
+        let mut places = Vec::new();
+        for n in 0..9_u8 {
+            places.push(house.sent("T", 0, &vec![n; 3000]).await.0.physical.0);
+        }
+        house.stop().await;
+        // Nothing of ours is known but the floor: the whole log is read, and queues are made anew.
+        std::fs::remove_file(dir.path().join("store/hotfire/queues")).unwrap();
+        std::fs::remove_dir_all(dir.path().join("store/consumequeue")).unwrap();
+        let bad = places[2] + 1000;
+        disk.set_unreadable(FIRST_FILE, bad..bad + 1);
+        let mut house = try_open(Arc::new(disk.clone()), &options(&dir)).await.unwrap();
+        let report = &house.report;
+        // Record 1 ends in the sector where the bad byte of record 2 lies.
+        assert_eq!(report.unreadable, [PhysicalOffset(places[1])], "{report:?}");
+        assert!(report.cut_reason.is_none() && report.cut_bytes == 0, "{report:?}");
+        assert_eq!(house.store.max_offset(&key("T", 0)).0, 9);
+        for n in [0, 3, 4, 8] {
+            let found = house.read("T", 0, n).await;
+            assert_eq!(view(&records(&found.messages)[0]).body()[0], n as u8);
+        }
+        assert_eq!(house.sent("T", 0, b"more").await.0.queue_offset.0, 9);
+        house.stop().await;
+        // Still bad: the start does not read the whole log again. Then it is read again.
+        let house = try_open(Arc::new(disk.clone()), &options(&dir)).await.unwrap();
+        assert_eq!(house.report.scanned_records, 0);
+        house.stop().await;
+        disk.heal();
+        let house = try_open(Arc::new(disk.clone()), &options(&dir)).await.unwrap();
+        assert_eq!(house.bodies("T", 0).await.len(), 10);
+        house.stop().await;
+        assert!(!dir.path().join("store/hotfire/unreadable").exists());
+    });
+}
+
+#[test]
+fn a_bad_sector_above_the_floor_is_named_with_what_to_do() {
+    run(async {
+        let dir = temp();
+        let options = Options { floor_interval: Duration::from_secs(100), ..options(&dir) };
+        let disk = FaultyDisk::new(Arc::new(RealDisk::new()));
+        let mut house = try_open(Arc::new(disk.clone()), &options).await.unwrap();
+        for n in 0..4_u8 {
+            house.sent("T", 0, &vec![n; 3000]).await;
+        }
+        house.kill().await;
+        disk.set_unreadable(FIRST_FILE, 5000..5001);
+        let error = try_open(Arc::new(disk.clone()), &options).await.err().unwrap().to_string();
+        assert!(error.contains(FIRST_FILE) && error.contains("offset"), "{error}");
+        assert!(error.contains("write zeros there"), "{error}");
+    });
+}
+
+#[test]
+fn what_is_cut_off_is_kept_for_a_while() {
+    run(async {
+        let dir = temp();
+        let options = Options {
+            floor_interval: Duration::from_secs(100),
+            cut_size_max_bytes: 1000,
+            ..options(&dir)
+        };
+        let torn = torn_at_record_6(&dir, &options).await;
+        let before = std::fs::read(dir.path().join(FIRST_FILE)).unwrap();
+        let cut = dir.path().join("store/hotfire/cut");
+        std::fs::create_dir(&cut).unwrap();
+        std::fs::write(cut.join("000007-00000000000000000000"), vec![1; 900]).unwrap();
+        let house = open(&options).await;
+        assert_eq!(house.report.end.0, torn);
+        let kept: Vec<_> = std::fs::read_dir(&cut).unwrap().map(|e| e.unwrap().path()).collect();
+        assert_eq!(kept, [cut.join(format!("000008-{torn:020}"))], "the older one made room");
+        let kept = std::fs::read(&kept[0]).unwrap();
+        assert_eq!(kept, before[torn as usize..][..kept.len()]);
+        assert!(kept.len() >= 400);
+    });
+}
+
+/// Every file of the store with its content; not what counts the starts.
+fn content(dir: &tempfile::TempDir) -> Vec<(String, u64)> {
+    let mut all = tree(&dir.path().join("store"));
+    all.retain(|(path, _)| !path.contains("hotfire/owner"));
+    all
+}
+
+#[test]
+fn recovery_twice_gives_the_same_bytes() {
+    for gone in [None, Some("hotfire"), Some("consumequeue")] {
+        run(async {
+            let dir = temp();
+            let options = Options { floor_interval: Duration::from_secs(100), ..options(&dir) };
+            torn_at_record_6(&dir, &options).await;
+            if let Some(gone) = gone {
+                std::fs::remove_dir_all(dir.path().join("store").join(gone)).unwrap();
+            }
+            open(&options).await.kill().await;
+            let once = content(&dir);
+            open(&options).await.kill().await;
+            assert_eq!(content(&dir), once, "{gone:?}");
+        });
+    }
+}
+
+#[test]
+fn a_queue_of_blank_entries_alone_goes_on_behind_them() {
+    run(async {
+        let dir = temp();
+        let mut house = open(&options(&dir)).await;
+        house.sent("U", 0, b"u").await;
+        house.kill().await;
+        // As a slave that began late, or a broker whose older entries went, before its first own.
+        let queue = dir.path().join("store/consumequeue/T/0");
+        std::fs::create_dir_all(&queue).unwrap();
+        let mut bytes = [&[0; 8][..], &i32::MAX.to_be_bytes(), &[0; 8]].concat().repeat(5);
+        bytes.resize(200, 0);
+        std::fs::write(queue.join(format!("{:020}", 0)), bytes).unwrap();
+        // A file that was made and whose first page was lost.
+        let zeros = dir.path().join("store/consumequeue/Z/0");
+        std::fs::create_dir_all(&zeros).unwrap();
+        std::fs::write(zeros.join(format!("{:020}", 0)), [0; 200]).unwrap();
+        let mut house = open(&options(&dir)).await;
+        assert_eq!(house.bodies("U", 0).await.len(), 1, "the others are dispatched");
+        assert_eq!(house.store.max_offset(&key("T", 0)).0, 5);
+        assert_eq!(house.store.min_offset(&key("T", 0)).0, 5);
+        assert_eq!(house.sent("T", 0, b"first").await.0.queue_offset.0, 5);
+        assert_eq!(house.bodies("T", 0).await, [b"first".to_vec()]);
+        assert_eq!(house.sent("Z", 0, b"zero").await.0.queue_offset.0, 0);
+        assert_eq!(house.bodies("Z", 0).await, [b"zero".to_vec()]);
+        house.kill().await;
+        std::fs::remove_dir_all(dir.path().join("store/hotfire")).unwrap();
+        let house = open(&options(&dir)).await;
+        assert_eq!(house.bodies("T", 0).await, [b"first".to_vec()]);
+        assert_eq!(house.store.min_offset(&key("T", 0)).0, 5);
+    });
+}

@@ -142,7 +142,8 @@ impl StoreHouse {
                     ask.of(self, store).await?.iter().map(|found| found.1).collect();
                 for (id, of, at) in &acked {
                     let has = *of == topic && history::keys(*id).iter().any(|k| k == key);
-                    if has && !found.contains(at) {
+                    // Retention may have taken it meanwhile.
+                    if has && !found.contains(at) && *at >= store.stats().min.0 {
                         let what = format!("message {id} at {at} is not found by {topic}#{key}");
                         return Err(Wrong::Answer(what));
                     }
@@ -158,11 +159,15 @@ impl StoreHouse {
                 let mut ask = Ask { topic, key: &key, count: 64, range: everything };
                 let found = ask.of(self, store).await?;
                 let Some((_, _, stored)) = found.iter().find(|found| found.1 == *at) else {
+                    if *at < store.stats().min.0 {
+                        continue;
+                    }
                     let what = format!("message {id} at {at} is not found by {topic}#{key}");
                     return Err(Wrong::Answer(what));
                 };
                 ask.range = (*stored, *stored);
-                if !ask.of(self, store).await?.iter().any(|found| found.1 == *at) {
+                let found = ask.of(self, store).await?;
+                if !found.iter().any(|found| found.1 == *at) && *at >= store.stats().min.0 {
                     let what = format!("message {id} is not found by {topic}#{key} at {stored}");
                     return Err(Wrong::Answer(what));
                 }

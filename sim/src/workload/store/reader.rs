@@ -3,12 +3,13 @@
 use super::{Listener, StoreHouse, topic_name};
 use crate::history::{self, Grade, History, Seen};
 use crate::oracle::court::ROOT;
-use crate::oracle::{files, judge};
+use crate::oracle::{files, judge, retention};
+use crate::scenario::FaultKind;
 use hotfire::model::{QueueId, QueueKey, QueueOffset, TopicName};
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
 use hotfire::rt::time::{Clock, Duration};
-use hotfire::store::{Read, ReadLimits, ReadStatus, Store};
+use hotfire::store::{Read, ReadLimits, ReadResult, ReadStatus, Store};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -24,7 +25,9 @@ pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, 
     let mut next: BTreeMap<(u64, u32), u64> = BTreeMap::new();
     // What slow consumers still wait for: views must stay as they are.
     let mut slow: VecDeque<Vec<bytes::Bytes>> = VecDeque::new();
+    let mut mins: BTreeMap<(u64, u32), u64> = BTreeMap::new();
     loop {
+        look_at_deletions(&house, &listener);
         let mut found = false;
         for topic in 0..load.topics {
             for queue in 0..load.queues as u32 {
@@ -45,6 +48,13 @@ pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, 
                         }
                     },
                 };
+                let min = mins.entry((topic, queue)).or_default();
+                let place = (&house, listener.machine, name.as_str(), queue);
+                if let Some(to) = judge_bounds(place, from, &read, min, &store)
+                    && from == *at
+                {
+                    (*at, found) = (to, true);
+                }
                 if read.status != ReadStatus::Found {
                     continue;
                 }
@@ -75,6 +85,61 @@ pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, 
             clock.before(until, listener.moved.notified()).await;
         }
     }
+}
+
+fn look_at_deletions(house: &StoreHouse, listener: &Listener) {
+    if !house.0.plan.retention {
+        return;
+    }
+    let (court, machine) = (&house.0.court, listener.machine);
+    court.judge_removed(machine);
+    let start = court.log_start(machine);
+    house.0.log_start.lock().insert(machine, start);
+}
+
+/// A queue's min never goes back and is never behind the log's start; a reader is led past nothing
+/// that is kept. Gives the offset a reader is sent to.
+fn judge_bounds(
+    (house, machine, topic, queue): (&StoreHouse, usize, &str, u32),
+    from: u64,
+    read: &ReadResult,
+    min: &mut u64,
+    store: &Store,
+) -> Option<u64> {
+    if !house.0.plan.retention {
+        return None;
+    }
+    let court = &house.0.court;
+    let (start, place) = (court.log_start(machine), (machine, topic, queue));
+    if read.min.0 < *min {
+        let what = format!("{topic}/{queue}: the min goes back from {min} to {}", read.min);
+        court.world().violate("retention", what);
+    }
+    *min = read.min.0;
+    let key = QueueKey { topic: TopicName::new(topic), queue: QueueId(queue) };
+    let now = store.min_offset(&key).0;
+    // A queue file that cannot be read keeps its queue's min where it is for a while.
+    let faults = &house.0.plan.faults;
+    if faults.iter().all(|fault| fault.kind != FaultKind::ReadErrors) {
+        let raised = court.history(|h| retention::min_is_raised(h, place, now, start));
+        court.check("retention", raised);
+    }
+    let led = match read.status {
+        ReadStatus::OffsetTooSmall
+        | ReadStatus::MessageWasRemoving
+        | ReadStatus::OffsetFoundNull => read.next.0,
+        _ => return None,
+    };
+    mark("retention: a reader was led past what is gone");
+    // The oldest file is about to go.
+    let size = court.terms(machine).map_or(0, |terms| terms.segment_size);
+    let range = from..led;
+    let kept = court.history(|h| retention::nothing_kept(h, place, range, start + size));
+    court.check("retention", kept);
+    let mut read_to = house.0.read_to.lock();
+    let known = read_to.entry((topic.to_owned(), queue)).or_default();
+    *known = (*known).max(led);
+    Some(led)
 }
 
 /// A read may fail only for its first record: an unreadable one further on ends it earlier.
@@ -125,6 +190,15 @@ impl Reader<'_> {
                 let id = history::id_in(&record.properties)
                     .ok_or_else(|| format!("a record without a number at {}", record.physical))?;
                 judge::is_what_was_sent(&record, id, history)?;
+                let start = match self.house.0.plan.retention {
+                    true => self.house.0.court.log_start(self.listener.machine),
+                    false => 0,
+                };
+                if record.queue_offset > at && start > 0 {
+                    let place = (self.listener.machine, self.topic, self.queue);
+                    retention::nothing_kept(history, place, at..record.queue_offset, start)?;
+                    at = record.queue_offset;
+                }
                 if record.queue_offset != at {
                     return Err(format!(
                         "{}/{}: asked for {at}, got offset {}",
@@ -132,7 +206,8 @@ impl Reader<'_> {
                     ));
                 }
                 let generation = self.listener.generation;
-                let seen = Seen { id, grade: self.grade, power_losses, generation };
+                let (grade, physical) = (self.grade, record.physical);
+                let seen = Seen { id, grade, power_losses, generation, physical };
                 let slot = (self.listener.machine, self.topic.to_owned(), self.queue, at);
                 history.on_read(slot, seen)?;
                 at += 1;

@@ -1,8 +1,10 @@
 //! What the directory says before the log is scanned, and how far it can be trusted.
 
+use super::listing;
 use super::lock::make_dirs;
 use super::log_files::{Found, LogFiles};
-use super::queue_dirs::{QueueDirs, list_files};
+use super::queue_dirs::QueueDirs;
+use super::unreadable;
 use crate::disk::{Disk, read_small};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::floor::{self, Floor};
@@ -21,25 +23,23 @@ pub struct Evidence {
     pub floor: Option<Floor>,
     pub snapshot: Option<Snapshot>,
     pub topic_floors: TopicFloors,
+    /// Files without a byte that were removed.
+    pub removed: Vec<String>,
 }
 
 pub async fn look(disk: &Arc<dyn Disk>, options: &Options) -> Result<Evidence, Error> {
     make_dirs(&**disk, options).await.map_err(Error::io("make the store's directories"))?;
-    let size = options.segment_size_bytes;
-    let bases = list_files(&**disk, &options.commit_log_dir, size)?;
-    if let Some(pair) = bases.windows(2).find(|pair| pair[0] + size != pair[1]) {
-        let path = format!("{}/{}", options.commit_log_dir, crate::store::segment::name(pair[1]));
-        let what = format!("the file before it is missing: it should begin at {}", pair[0] + size);
-        return Err(Error::Foreign { path, what });
-    }
-    let first = bases.first().copied().unwrap_or(0);
-    let range = (first, first + bases.len() as u64 * size);
-    let chunk = options.recovery_read_size_bytes;
-    let mut log = LogFiles::new(disk.clone(), &options.commit_log_dir, size, range, chunk);
-    let mut queues = QueueDirs::list(disk, options)?;
+    let names = disk.list(&options.root).map_err(Error::io("list the root"))?;
+    let unclean = names.iter().any(|entry| entry.name == "abort");
+    let mut removed = Vec::new();
+    let places = listing::log(&**disk, options, &mut removed).await?;
+    let mut log = LogFiles::new(disk.clone(), places, options.recovery_read_size_bytes);
+    let mut queues = QueueDirs::list(disk, options, &mut removed).await?;
     let own = options.own_dir();
     let topic_floors = read_floors(read_small(&**disk, &format!("{own}/topic_floors"), 64 << 20));
-    let floor = read_floor(&**disk, &format!("{own}/floor"), &mut log).await;
+    let slots = read_slots(&**disk, &format!("{own}/floor"));
+    check_reach(options, &log, &slots)?;
+    let floor = find_floor(slots, &mut log).await;
     let snapshot = read_small(&**disk, &format!("{own}/queues"), snapshot::SIZE_MAX).ok();
     let mut snapshot = snapshot.and_then(|bytes| Snapshot::decode(&bytes));
     if let Some(found) = &mut snapshot {
@@ -47,9 +47,12 @@ pub async fn look(disk: &Arc<dyn Disk>, options: &Options) -> Result<Evidence, E
         found.rows.retain(|row| below > topic_floors.of(&row.key.topic));
     }
     if let Some(found) = &snapshot
-        && !is_sound(&mut log, &queues, found).await
+        && !is_sound(&mut log, &queues, found, unclean).await
     {
         crate::rt::probe!("store: the snapshot did not fit the files");
+        snapshot = None;
+    }
+    if snapshot.is_some() && unreadable::is_readable_again(&**disk, options, &mut log).await {
         snapshot = None;
     }
     for topic in topic_floors.0.keys() {
@@ -58,17 +61,38 @@ pub async fn look(disk: &Arc<dyn Disk>, options: &Options) -> Result<Evidence, E
             queues.remove_topic(topic).await.map_err(Error::io("remove a deleted topic"))?;
         }
     }
-    let names = disk.list(&options.root).map_err(Error::io("list the root"))?;
-    let unclean = names.iter().any(|entry| entry.name == "abort");
-    Ok(Evidence { log, queues, unclean, floor, snapshot, topic_floors })
+    Ok(Evidence { log, queues, unclean, floor, snapshot, topic_floors, removed })
+}
+
+/// The floors that were written last, the newest at the end.
+fn read_slots(disk: &dyn Disk, path: &str) -> Vec<Floor> {
+    let bytes = read_small(disk, path, floor::SIZE as u64).unwrap_or_default();
+    let mut slots: Vec<Floor> = bytes.chunks(floor::SLOT_SIZE).filter_map(Floor::decode).collect();
+    slots.sort_by_key(|slot| slot.generation);
+    slots
+}
+
+/// A log whose files end before what was once durable may lie on a disk that is not there: it is
+/// not begun anew. With one path a log that has files counts: Java may have cut it.
+fn check_reach(options: &Options, log: &LogFiles, slots: &[Floor]) -> Result<(), Error> {
+    let reached = slots.iter().map(|slot| slot.offset.0).max().unwrap_or(0);
+    let paths = options.commit_log.all();
+    if reached <= log.end || (paths.len() == 1 && log.end > log.first) {
+        return Ok(());
+    }
+    let path = format!("{}/floor", options.own_dir());
+    let what = format!(
+        "the log reached offset {reached}, its files in {} end at {}: is a disk not mounted? To go \
+         on without what is missing remove this file",
+        paths.join(", "),
+        log.end
+    );
+    Err(Error::Foreign { path, what })
 }
 
 /// The newest floor that fits the log. The older slot counts too: the last record below the newer
 /// one may have rotted.
-async fn read_floor(disk: &dyn Disk, path: &str, log: &mut LogFiles) -> Option<Floor> {
-    let bytes = read_small(disk, path, floor::SIZE as u64).ok()?;
-    let mut slots: Vec<Floor> = bytes.chunks(floor::SLOT_SIZE).filter_map(Floor::decode).collect();
-    slots.sort_by_key(|slot| slot.generation);
+async fn find_floor(mut slots: Vec<Floor>, log: &mut LogFiles) -> Option<Floor> {
     while let Some(slot) = slots.pop() {
         if log.is_anchor(slot.last_at.0, slot.last_crc, slot.offset.0).await {
             return Some(slot);
@@ -79,13 +103,18 @@ async fn read_floor(disk: &dyn Disk, path: &str, log: &mut LogFiles) -> Option<F
     None
 }
 
-async fn is_sound(log: &mut LogFiles, queues: &QueueDirs, snapshot: &Snapshot) -> bool {
+async fn is_sound(
+    log: &mut LogFiles,
+    queues: &QueueDirs,
+    snapshot: &Snapshot,
+    unclean: bool,
+) -> bool {
     if !log.is_anchor(snapshot.last_at, snapshot.last_crc, snapshot.at).await {
         tracing::warn!("hotfire/queues does not fit the log at offset {}", snapshot.at);
         return false;
     }
     for row in &snapshot.rows {
-        if !queues.is_as(row).await {
+        if !queues.is_as(row, unclean).await {
             tracing::warn!("consume queue {}/{} is not whole", row.key.topic, row.key.queue);
             return false;
         }
@@ -109,8 +138,9 @@ pub async fn trusted(
         // Java stopped in order: what its queues point to was synced.
         let mut end = log.first;
         for key in found.queues.files.keys() {
-            let (_, physical) = found.queues.own_end(key, log.end).await?;
-            if log.holds(physical)
+            let physical = found.queues.last_physical(key);
+            let physical = physical.map_err(Error::io("look for the end of a consume queue"))?;
+            if let Some(physical) = physical.filter(|at| log.holds(*at))
                 && let Ok((Found::Record { end: after }, _)) = log.look(physical).await
             {
                 end = end.max(after);

@@ -3,6 +3,7 @@
 use crate::disk::{Disk, LockGuard, parent, read_small};
 use crate::store::error::Error;
 use crate::store::options::Options;
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -39,7 +40,8 @@ pub async fn lock(disk: &dyn Disk, options: &Options) -> Result<Box<dyn LockGuar
 
 pub async fn make_dirs(disk: &dyn Disk, options: &Options) -> io::Result<()> {
     let staging = options.staging_dir();
-    for dir in [&options.commit_log_dir, &options.consume_queue_dir(), &staging] {
+    let log_dirs = options.commit_log.writable();
+    for dir in log_dirs.iter().chain([&options.consume_queue_dir(), &staging]) {
         disk.make_dir(dir)?;
     }
     for entry in disk.list(&staging)? {
@@ -47,8 +49,9 @@ pub async fn make_dirs(disk: &dyn Disk, options: &Options) -> io::Result<()> {
     }
     // A name that a killed process made may not be durable yet: the next record may not be acked
     // in such a file.
-    let log = &options.commit_log_dir;
-    for dir in [parent(&options.root), &options.root, parent(log), log] {
+    let mut dirs = BTreeSet::from([parent(&options.root), &options.root]);
+    dirs.extend(log_dirs.iter().flat_map(|dir| [parent(dir), dir.as_str()]));
+    for dir in dirs {
         disk.sync_dir(dir).await?;
     }
     disk.sync_dir(&options.own_dir()).await
@@ -61,4 +64,30 @@ pub async fn mark_running(disk: &Arc<dyn Disk>, options: &Options) -> Result<(),
         disk.sync_dir(&options.root).await
     };
     marked.await.map_err(Error::io("make the abort file"))
+}
+
+/// `hotfire/rewrite` stands while entries of queues may be in memory that no sync has reached, or
+/// one has failed to reach. It need not be durable: a power loss takes memory too.
+pub fn rewrite_path(options: &Options) -> String {
+    format!("{}/rewrite", options.own_dir())
+}
+
+/// True when it stands already: what the files seem to hold may not be on disk.
+pub fn begin_rewrite(disk: &Arc<dyn Disk>, options: &Options) -> Result<bool, Error> {
+    let path = rewrite_path(options);
+    match disk.open(&path) {
+        Ok(_) => return Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(Error::io(path)(e)),
+    }
+    disk.open_or_create(&path).map_err(Error::io(path))?;
+    Ok(false)
+}
+
+pub fn end_rewrite(disk: &Arc<dyn Disk>, options: &Options) -> Result<(), Error> {
+    let path = rewrite_path(options);
+    match disk.remove(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(path)(e)),
+        _ => Ok(()),
+    }
 }

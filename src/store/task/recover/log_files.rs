@@ -3,16 +3,20 @@
 use crate::disk::{Disk, File};
 use crate::format::message_unit::{self, BLANK_MAGIC, BLANK_SIZE, DecodeError, MAGIC, Unit};
 use crate::model::PhysicalOffset;
+use crate::rt::fault;
 use crate::store::error::Error;
-use crate::store::segment;
+use crate::store::log_paths::LogPlaces;
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
 
+/// What a disk fails to read at least. Units: bytes.
+const SECTOR_SIZE: u64 = 4096;
+
 /// The log's files and a window into them.
 pub struct LogFiles {
     disk: Arc<dyn Disk>,
-    dir: String,
+    pub places: LogPlaces,
     pub size: u64,
     pub first: u64,
     pub end: u64,
@@ -20,6 +24,8 @@ pub struct LogFiles {
     open: Option<(u64, Arc<dyn File>)>,
     window_at: u64,
     window: Bytes,
+    /// A long read failed: up to here only sectors are read.
+    careful_until: u64,
 }
 
 /// What lies at a position.
@@ -36,16 +42,13 @@ pub enum Found {
 }
 
 impl LogFiles {
-    pub fn new(
-        disk: Arc<dyn Disk>,
-        dir: &str,
-        size: u64,
-        (first, end): (u64, u64),
-        chunk: usize,
-    ) -> Self {
+    pub fn new(disk: Arc<dyn Disk>, places: LogPlaces, chunk: usize) -> Self {
+        let size = places.size();
+        let first = places.bases().next().unwrap_or(0);
+        let end = places.bases().next_back().map_or(first, |last| last + size);
         LogFiles {
             disk,
-            dir: dir.to_owned(),
+            places,
             size,
             first,
             end,
@@ -53,6 +56,7 @@ impl LogFiles {
             open: None,
             window_at: 0,
             window: Bytes::new(),
+            careful_until: 0,
         }
     }
 
@@ -60,7 +64,7 @@ impl LogFiles {
         at - at % self.size
     }
     pub fn path(&self, at: u64) -> String {
-        format!("{}/{}", self.dir, segment::name(self.base_of(at)))
+        self.places.path(self.base_of(at))
     }
     pub fn holds(&self, at: u64) -> bool {
         self.first <= at && at < self.end
@@ -85,12 +89,26 @@ impl LogFiles {
         let len = len.min((segment_end - at) as usize);
         let window_end = self.window_at + self.window.len() as u64;
         if at < self.window_at || at + len as u64 > window_end {
-            let more = len.max(self.chunk).min((segment_end - at) as usize);
-            let base = self.base_of(at);
-            self.window = self.file(at)?.read(at - base, more).await?;
+            self.window = self.read_window(at, len).await?;
             self.window_at = at;
         }
         Ok(self.window.slice((at - self.window_at) as usize..))
+    }
+
+    /// Reads a chunk; where that fails, the sectors that are needed alone.
+    async fn read_window(&mut self, at: u64, len: usize) -> io::Result<Bytes> {
+        let (base, file) = (self.base_of(at), self.file(at)?);
+        let left = (base + self.size - at) as usize;
+        let more = len.max(self.chunk).min(left);
+        let sectors = ((at + len as u64).next_multiple_of(SECTOR_SIZE) - at) as usize;
+        let sectors = sectors.min(left);
+        if at >= self.careful_until || sectors >= more {
+            match file.read(at - base, more).await {
+                Err(_) if sectors < more => self.careful_until = at + more as u64,
+                read => return read,
+            }
+        }
+        file.read(at - base, sectors).await
     }
 
     /// What lies at `at`. The bytes are given back so that the caller can decode them again.
@@ -120,19 +138,25 @@ impl LogFiles {
     }
 
     /// Where the next good unit begins in `from..until`; `until` when there is none. For bad
-    /// places below the durable floor.
-    pub async fn find_next(&mut self, from: u64, until: u64) -> io::Result<u64> {
+    /// places below the durable floor. What cannot be read is passed over.
+    pub async fn find_next(&mut self, from: u64, until: u64) -> u64 {
         let mut at = from;
         while at < until {
-            let (candidate, next) = self.scan_window(at).await?;
+            let (candidate, next) = match self.scan_window(at).await {
+                Ok(scanned) => scanned,
+                Err(error) => {
+                    tracing::warn!("{}: cannot read at offset {at}: {error}", self.path(at));
+                    (None, (at + 1).next_multiple_of(SECTOR_SIZE))
+                }
+            };
             at = next;
             if let Some(candidate) = candidate.filter(|candidate| *candidate < until)
-                && let (Found::Record { .. } | Found::Blank, _) = self.look(candidate).await?
+                && let Ok((Found::Record { .. } | Found::Blank, _)) = self.look(candidate).await
             {
-                return Ok(candidate);
+                return candidate;
             }
         }
-        Ok(until)
+        until
     }
 
     /// The first place in the next window where a magic stands, and where to look after it.
@@ -181,6 +205,14 @@ impl LogFiles {
         blank && self.base_of(found) + self.size == end
     }
 
+    /// Whether the record at `at` can be read. Where not even that is so, nothing is.
+    pub async fn reads(&mut self, at: Option<u64>) -> bool {
+        match at {
+            Some(at) if self.holds(at) => self.look(at).await.is_ok(),
+            _ => false,
+        }
+    }
+
     /// Store time of the record at `at`.
     pub async fn stored_at(&mut self, at: u64) -> Option<crate::model::WallMillis> {
         let (_, bytes) = self.look(at).await.ok()?;
@@ -225,6 +257,10 @@ impl LogFiles {
         let file = self.file(at).map_err(Error::io(path))?;
         let (mut position, mut used_end) = (at, at);
         while position < base + self.size {
+            // A segment was allocated whole and is mostly not yet written: holes cost no read.
+            let data = file.next_data(position - base).unwrap_or(Some(position - base));
+            let Some(data) = data.filter(|data| base + data < base + self.size) else { break };
+            position = base + data;
             let len = (base + self.size - position).min(self.chunk.max(4096) as u64) as usize;
             let used = match file.read(position - base, len).await {
                 Ok(bytes) => bytes.iter().rposition(|byte| *byte != 0).map(|last| last + 1),
@@ -251,6 +287,7 @@ impl LogFiles {
             file.write_at(position - base, &vec![0; len]).map_err(Error::io(path.clone()))?;
             position += len as u64;
         }
+        fault::point("store: zeros written").await;
         sync(&file, &path).await
     }
 }

@@ -1,11 +1,13 @@
 //! The log becomes what it is read as: rewritten above the floor, zero behind its end.
 
+use super::cut;
 use super::evidence::Evidence;
 use super::log_files::LogFiles;
 use crate::disk::{Disk, parent, read_small, replace_small};
 use crate::model::PhysicalOffset;
 use crate::store::error::{Error, RecoveryReport};
 use crate::store::options::Options;
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -33,16 +35,16 @@ pub async fn settle_log(
     if report.cut_bytes > 0 {
         crate::rt::probe!("store: zeroed the tail");
     }
-    let mut removed = 0;
+    let mut dirs = BTreeSet::new();
     while log.end > log.first && log.end - log.size > end {
         let base = log.end - log.size;
         let path = log.path(base);
         disk.remove(&path).map_err(Error::io(format!("remove {path}")))?;
         log.end = base;
-        removed += 1;
+        log.places.remove(base);
+        dirs.insert(parent(&path).to_owned());
     }
-    if removed > 0 {
-        let dir = parent(&log.path(end)).to_owned();
+    for dir in dirs {
         disk.sync_dir(&dir).await.map_err(Error::io(format!("sync {dir}")))?;
     }
     Ok(())
@@ -71,6 +73,9 @@ async fn zero_tail(
     let path = zeroing_path(options);
     let used = log.used_end(end).await?;
     let until = used.max(begun.unwrap_or(0));
+    if used > end {
+        cut::keep(disk, options, log, end, used).await;
+    }
     if until > end {
         if begun != Some(until) {
             let written = replace_small(&**disk, &path, &until.to_be_bytes()).await;

@@ -7,7 +7,9 @@
 //!
 //! Only writes that may be repeated are made, so that a crash in the middle costs nothing.
 
+mod cut;
 mod evidence;
+mod listing;
 mod lock;
 mod log_files;
 mod log_tail;
@@ -15,8 +17,9 @@ mod outcome;
 mod queue_dirs;
 mod queue_ends;
 mod scan;
+mod unreadable;
 
-pub use lock::lock;
+pub use lock::{lock, rewrite_path};
 
 use crate::disk::Disk;
 use crate::model::PhysicalOffset;
@@ -26,7 +29,7 @@ use crate::store::error::{Error, RecoveryReport};
 use crate::store::options::Options;
 use crate::store::state::State;
 use evidence::{forget_snapshot, look, trusted};
-use lock::mark_running;
+use lock::{begin_rewrite, end_rewrite, mark_running};
 use log_tail::settle_log;
 use outcome::{build, finish};
 use queue_ends::settle_queues;
@@ -41,11 +44,16 @@ pub async fn recover(
 ) -> Result<(State, RecoveryReport), Error> {
     let mut found = look(disk, options).await?;
     let trusted = trusted(disk, options, &mut found).await?;
-    let mut report = RecoveryReport { unclean: found.unclean, ..RecoveryReport::default() };
+    let (unclean, removed) = (found.unclean, std::mem::take(&mut found.removed));
+    let mut report = RecoveryReport { unclean, removed, ..RecoveryReport::default() };
     report.floor = PhysicalOffset(trusted);
     mark_running(disk, options).await?;
     if found.snapshot.is_none() {
         forget_snapshot(disk, options).await?;
+    }
+    let writes = found.unclean || found.snapshot.is_none();
+    if writes {
+        found.queues.compares = !begin_rewrite(disk, options)?;
     }
     let (mut end, mut rebuild) = scan(&mut found, options, clock, trusted, &mut report).await?;
     if rebuild.contradicted {
@@ -63,8 +71,12 @@ pub async fn recover(
     fault::point("store: log recovered").await;
     let queues = settle_queues(&mut found, options, rebuild, end.at, &mut report).await?;
     fault::point("store: queues recovered").await;
+    unreadable::keep(&**disk, options, &report, found.log.first).await?;
     let state = build(clock, options, &found, queues, end.at, last);
     let state = finish(disk, options, found, state, last, &mut report).await?;
+    if writes {
+        end_rewrite(disk, options)?;
+    }
     fault::point("store: recovered").await;
     tracing::info!(
         "the log reaches from {} to {}, {} queues, {} records scanned from {}",

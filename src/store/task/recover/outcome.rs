@@ -11,7 +11,7 @@ use crate::store::flush::Flush;
 use crate::store::options::Options;
 use crate::store::segment::Segments;
 use crate::store::snapshot::{Row, Snapshot};
-use crate::store::state::State;
+use crate::store::state::{Saved, State};
 use crate::store::tail_cache::TailCache;
 use std::sync::Arc;
 
@@ -24,9 +24,7 @@ pub fn build(
     last: Option<LastRecord>,
 ) -> State {
     let (log, size) = (&found.log, options.segment_size_bytes);
-    let segments_end = log.end;
-    let open_max = options.open_files_max;
-    let segments = Segments::new(&options.commit_log_dir, size, log.first, segments_end, open_max);
+    let segments = Segments::new(log.places.clone(), log.first, log.end, options.open_files_max);
     State::new(
         CommitLog::new(size, options.block_size_bytes, end),
         Flush::new(options, end, clock.mono()),
@@ -50,7 +48,10 @@ pub async fn finish(
     state.floor = found.floor.unwrap_or_default();
     state.topic_floors = std::mem::take(&mut found.topic_floors);
     let same = found.snapshot.as_ref().is_some_and(|s| s.at == end && s.log_min == found.log.first);
-    if !same {
+    if let Some(snapshot) = found.snapshot.as_ref().filter(|_| same) {
+        let saved = Saved { last_at: snapshot.last_at, log_min: snapshot.log_min };
+        state.on_snapshot(end, saved, &snapshot.rows);
+    } else {
         let (last_at, last_crc) = match last {
             Some(last) => match found.log.look(last.at).await {
                 Ok((Found::Record { end }, bytes)) => {
@@ -65,7 +66,8 @@ pub async fn finish(
         let path = format!("{}/queues", options.own_dir());
         let written = replace_small(&**disk, &path, &snapshot.encode()).await;
         written.map_err(Error::io(path))?;
+        let saved = Saved { last_at, log_min: snapshot.log_min };
+        state.on_snapshot(end, saved, &snapshot.rows);
     }
-    state.snapshot_at = Some(end);
     Ok(state)
 }

@@ -1,13 +1,14 @@
 //! Queue files at the start: which there are, runs that are missing, and what is too much.
 
+use super::listing;
 use crate::disk::{Disk, File};
 use crate::format::consume_queue_unit::{QueueUnit, SIZE};
 use crate::model::{QueueId, QueueKey, TopicName};
+use crate::rt::task::all;
 use crate::store::error::Error;
 use crate::store::options::Options;
 use crate::store::queue_files::{self, Part};
 use crate::store::recovery::{self, Run};
-use crate::store::segment;
 use crate::store::snapshot::Row;
 use crate::store::task::queue_file;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,9 @@ use std::sync::Arc;
 
 /// The search for stale entries ends after so many zeros. Units: bytes.
 const ZEROS_MAX: u64 = 64 << 10;
-const STEP_SIZE: u64 = 4096;
+
+/// Files that are synced side by side: a journal takes them together. Units: files.
+const SYNCS_AT_ONCE: usize = 64;
 
 pub struct QueueDirs {
     disk: Arc<dyn Disk>,
@@ -29,25 +32,43 @@ pub struct QueueDirs {
     /// Places of the log that cannot be read. Entries that point there are kept: nothing else
     /// knows them.
     pub rot: Vec<Range<u64>>,
+    /// Entries that are in the files already are not written again, only synced.
+    pub compares: bool,
+    /// Units: entries that were missing or wrong.
+    pub repaired: u64,
 }
 
 impl QueueDirs {
     /// Errors: `Foreign` for a file with another name or length. Directories that are no queue are
     /// left alone, as in 4.9.
-    pub fn list(disk: &Arc<dyn Disk>, options: &Options) -> Result<Self, Error> {
+    pub async fn list(
+        disk: &Arc<dyn Disk>,
+        options: &Options,
+        removed: &mut Vec<String>,
+    ) -> Result<Self, Error> {
         let mut files = BTreeMap::new();
         let root = options.consume_queue_dir();
-        for topic in list(&**disk, &root)?.into_iter().filter(|entry| entry.is_dir) {
+        let size = queue_files::file_size(options);
+        for topic in listing::entries(&**disk, &root)?.into_iter().filter(|entry| entry.is_dir) {
             let dir = format!("{root}/{}", topic.name);
-            for queue in list(&**disk, &dir)?.into_iter().filter(|entry| entry.is_dir) {
+            let queues = listing::entries(&**disk, &dir)?;
+            for queue in queues.into_iter().filter(|entry| entry.is_dir) {
                 let Ok(id) = queue.name.parse::<u32>() else { continue };
                 let key = QueueKey { topic: TopicName::new(&topic.name), queue: QueueId(id) };
                 let dir = format!("{dir}/{}", queue.name);
-                files.insert(key, list_files(&**disk, &dir, queue_files::file_size(options))?);
+                files.insert(key, listing::queue(&**disk, &dir, size, removed).await?);
             }
         }
         let (disk, options) = (disk.clone(), options.clone());
-        Ok(QueueDirs { disk, options, files, dirty: BTreeSet::new(), rot: Vec::new() })
+        Ok(QueueDirs {
+            disk,
+            options,
+            files,
+            dirty: BTreeSet::new(),
+            rot: Vec::new(),
+            compares: false,
+            repaired: 0,
+        })
     }
 
     fn io<'a>(&self, key: &'a QueueKey) -> impl Fn(io::Error) -> Error + use<'a> {
@@ -59,17 +80,43 @@ impl QueueDirs {
         self.disk.open(&queue_files::path(&self.options, key, base))
     }
 
+    fn has(&self, key: &QueueKey, base: u64) -> bool {
+        self.files.get(key).is_some_and(|bases| bases.binary_search(&base).is_ok())
+    }
+
+    /// Where the last entry of a queue leads, looking at few places only: what is above a hole in
+    /// the file does not count.
+    pub fn last_physical(&self, key: &QueueKey) -> io::Result<Option<u64>> {
+        let Some(base) = self.files.get(key).and_then(|bases| bases.last()) else {
+            return Ok(None);
+        };
+        let file = self.open(key, *base)?;
+        let (mut low, mut high) = (0, self.options.queue_file_entries);
+        let entry = |n: u64| Ok(QueueUnit::decode(&file.read_at(n * SIZE as u64, SIZE)?));
+        let is_there =
+            |unit: io::Result<Option<QueueUnit>>| unit.map(|u| u.filter(|u| !u.is_empty()));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match is_there(entry(middle))? {
+                Some(_) => low = middle + 1,
+                None => high = middle,
+            }
+        }
+        let last = low.checked_sub(1).map(entry).transpose()?.flatten();
+        Ok(last.filter(|unit| !unit.is_blank()).map(|unit| unit.physical_offset.0))
+    }
+
     async fn entry(&self, key: &QueueKey, offset: u64) -> io::Result<Option<QueueUnit>> {
         let (base, at) = queue_files::place(&self.options, offset);
-        if self.files.get(key).is_none_or(|bases| bases.binary_search(&base).is_err()) {
+        if !self.has(key, base) {
             return Ok(None);
         }
         Ok(QueueUnit::decode(&self.open(key, base)?.read(at, SIZE).await?))
     }
 
-    /// Whether the files hold the queue as the snapshot knew it: without a gap, and with its last
-    /// entry.
-    pub async fn is_as(&self, row: &Row) -> bool {
+    /// Whether the files hold the queue as the snapshot knew it: without a gap, and, after an
+    /// unclean stop, with its last entry.
+    pub async fn is_as(&self, row: &Row, unclean: bool) -> bool {
         if row.end <= row.min {
             return true;
         }
@@ -78,8 +125,11 @@ impl QueueDirs {
         let (high, _) = queue_files::place(&self.options, row.end - 1);
         let size = queue_files::file_size(&self.options);
         let gap = (low..=high).step_by(size as usize).any(|b| bases.binary_search(&b).is_err());
+        if gap || !unclean {
+            return !gap;
+        }
         let last = self.entry(&row.key, row.end - 1).await;
-        !gap && matches!(last, Ok(Some(unit)) if unit.physical_offset.0 == row.last_physical)
+        matches!(last, Ok(Some(unit)) if unit.physical_offset.0 == row.last_physical)
     }
 
     pub async fn write_run(&mut self, run: &Run) -> Result<(), Error> {
@@ -117,7 +167,12 @@ impl QueueDirs {
                 queue_file::create(disk, options, key, part.base, part.at).await?
             }
         };
-        file.write_at(part.at, &queue_files::encode(&units))
+        let bytes = queue_files::encode(&units);
+        if self.compares && file.read_at(part.at, bytes.len()).is_ok_and(|old| old == bytes) {
+            return Ok(());
+        }
+        self.repaired += units.len() as u64;
+        file.write_at(part.at, &bytes)
     }
 
     fn is_rotten(&self, unit: &QueueUnit) -> bool {
@@ -205,17 +260,14 @@ impl QueueDirs {
             return Ok(0);
         }
         let file = self.open(key, base).map_err(&failed)?;
-        let (size, mut zeros, mut cut) = (queue_files::file_size(&self.options), 0, 0);
-        while at < size && zeros < ZEROS_MAX {
-            let len = STEP_SIZE.min(size - at);
-            let bytes = file.read(at, len as usize).await.map_err(&failed)?;
-            if bytes.iter().any(|byte| *byte != 0) {
-                file.write_at(at, &vec![0; len as usize]).map_err(&failed)?;
-                self.dirty.insert((key.clone(), base));
-                (zeros, cut) = (0, cut + len);
-            } else {
-                zeros += len;
-            }
+        let (size, mut cut) = (queue_files::file_size(&self.options), 0);
+        while at < size {
+            let len = ZEROS_MAX.min(size - at);
+            let bytes = file.read_at(at, len as usize).map_err(&failed)?;
+            let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { break };
+            file.write_at(at, &vec![0; last + 1]).map_err(&failed)?;
+            self.dirty.insert((key.clone(), base));
+            cut += last as u64 + 1;
             at += len;
         }
         Ok(cut)
@@ -233,12 +285,16 @@ impl QueueDirs {
 
     /// Durable on return: everything written here.
     pub async fn sync(&mut self) -> Result<(), Error> {
-        for (key, base) in std::mem::take(&mut self.dirty) {
-            if self.files.get(&key).is_none_or(|bases| bases.binary_search(&base).is_err()) {
-                continue;
+        let mut dirty: Vec<_> = std::mem::take(&mut self.dirty).into_iter().collect();
+        dirty.retain(|(key, base)| self.has(key, *base));
+        for some in dirty.chunks(SYNCS_AT_ONCE) {
+            let mut syncs = Vec::new();
+            for (key, base) in some {
+                syncs.push(self.open(key, *base).map_err(self.io(key))?.sync_data());
             }
-            let file = self.open(&key, base).map_err(self.io(&key))?;
-            file.sync_data().await.map_err(self.io(&key))?;
+            for (done, (key, _)) in all(syncs).await.into_iter().zip(some) {
+                done.map_err(self.io(key))?;
+            }
         }
         Ok(())
     }
@@ -251,31 +307,4 @@ async fn fill_blanks(file: &Arc<dyn File>, before: u64) -> io::Result<()> {
         file.write_at(0, &queue_files::blanks(before))?;
     }
     Ok(())
-}
-
-fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<crate::disk::Entry>, Error> {
-    disk.list(dir).map_err(Error::io(format!("list {dir}")))
-}
-
-/// The starts of the files in `dir`, which all have `size` bytes and the name of their start.
-pub fn list_files(disk: &dyn Disk, dir: &str, size: u64) -> Result<Vec<u64>, Error> {
-    let mut bases = Vec::new();
-    for entry in list(disk, dir)? {
-        let path = format!("{dir}/{}", entry.name);
-        let foreign = |what: String| Error::Foreign { path: path.clone(), what };
-        if entry.is_dir {
-            return Err(foreign("a directory, only files named by 20 digits belong here".into()));
-        }
-        let base = segment::base(&entry.name).filter(|base| base % size == 0).ok_or_else(|| {
-            foreign(format!("only files named by 20 digits, a multiple of {size}, belong here"))
-        })?;
-        if entry.size != size {
-            let has = entry.size;
-            return Err(foreign(format!(
-                "the file has {has} bytes at offset {base}, {size} were expected"
-            )));
-        }
-        bases.push(base);
-    }
-    Ok(bases)
 }

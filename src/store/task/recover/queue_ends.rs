@@ -14,7 +14,6 @@ pub async fn settle_queues(
     end: u64,
     report: &mut RecoveryReport,
 ) -> Result<Queues, Error> {
-    report.repaired_entries = rebuild.entries;
     let log_min = found.log.first;
     let as_left = !found.unclean && report.scanned_records == 0 && found.snapshot.is_some();
     let same_min = found.snapshot.as_ref().is_some_and(|s| s.log_min == log_min);
@@ -40,6 +39,7 @@ pub async fn settle_queues(
         queues.add(Queue::new(key, min, queue.end, queue.last_physical));
     }
     found.queues.sync().await?;
+    report.repaired_entries = found.queues.repaired;
     report.queues = queues.count();
     Ok(queues)
 }

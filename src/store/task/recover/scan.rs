@@ -1,22 +1,63 @@
 //! The log is read to its end, and the queues are derived from it.
 
 use super::evidence::Evidence;
-use super::log_files::Found;
+use super::log_files::{Found, LogFiles};
 use super::queue_dirs::QueueDirs;
 use crate::format::message_unit::{self, Unit};
 use crate::model::PhysicalOffset;
-use crate::rt::time::{Clock, Duration};
+use crate::rt::time::{Clock, Duration, Mono};
 use crate::store::commit_log::LastRecord;
 use crate::store::error::{Error, RecoveryReport, Rot};
 use crate::store::options::Options;
 use crate::store::recovery::Rebuild;
+use bytes::Bytes;
+use std::io;
 
-/// Entries collected before they are written.
-const RUN_ENTRIES: usize = 64 << 10;
+/// Entries collected before they are written: many queues get a run of some length, and memory
+/// stays below 64 MiB.
+const RUN_ENTRIES: usize = 1 << 20;
 
 /// Records looked at between two questions of the clock, and between progress lines.
 const PROGRESS_RECORDS: u64 = 1 << 16;
+/// How often a read is tried, and the pause between: a disk that was busy may recover.
+const READ_TRIES: u32 = 4;
+const READ_PAUSE: Duration = Duration::from_millis(150);
+
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Says from time to time how far a long scan is.
+struct Progress {
+    from: u64,
+    end: u64,
+    began: Mono,
+    spoke: Mono,
+}
+
+impl Progress {
+    fn new(clock: &Clock, from: u64, end: u64) -> Self {
+        let now = clock.mono();
+        Progress { from, end, began: now, spoke: now }
+    }
+
+    fn on_read(&mut self, now: Mono, at: u64) {
+        if now.since(self.spoke) < PROGRESS_INTERVAL {
+            return;
+        }
+        self.spoke = now;
+        let (percent, rate) = self.figures(now, at);
+        tracing::info!(
+            "recovery read the log up to {at} of at most {}: {percent} %, {rate} MiB/s",
+            self.end
+        );
+    }
+
+    /// Units: percent, and MiB a second.
+    fn figures(&self, now: Mono, at: u64) -> (u64, u64) {
+        let (done, all) = (at.saturating_sub(self.from), (self.end - self.from).max(1));
+        let ms = now.since(self.began).as_millis().max(1) as u64;
+        (done.saturating_mul(100) / all, (done >> 10).saturating_mul(1000) / 1024 / ms)
+    }
+}
 
 pub struct End {
     pub at: u64,
@@ -32,6 +73,8 @@ pub async fn scan(
     report: &mut RecoveryReport,
 ) -> Result<(End, Rebuild), Error> {
     let rows = found.snapshot.as_ref().map(|s| s.rows.as_slice());
+    // What lies above a snapshot was never known to be on disk, and is little.
+    found.queues.compares &= rows.is_none();
     let mut rebuild = Rebuild::new(rows, found.topic_floors.clone(), &options.delay_levels_ms);
     let log = &mut found.log;
     let mut at = found.snapshot.as_ref().map_or(log.first, |s| s.at);
@@ -39,11 +82,13 @@ pub async fn scan(
     report.scanned_records = 0;
     report.rot.clear();
     found.queues.rot.clear();
+    let anchor = found.floor.map(|floor| floor.last_at.0);
+    let mut unreadable = Vec::new();
     let mut last = None;
-    let mut spoke = clock.mono();
+    let mut progress = Progress::new(clock, at, log.end);
     while log.holds(at) && !rebuild.contradicted {
         let path = log.path(at);
-        let looked = log.look(at).await;
+        let looked = look_again(log, clock, at).await;
         let bad = match looked {
             Ok((Found::Record { end }, bytes)) => {
                 if let Ok(Unit::Record(r)) = message_unit::decode(&bytes, PhysicalOffset(at), false)
@@ -62,8 +107,12 @@ pub async fn scan(
             Ok((Found::Nothing, _)) if at >= trusted => break,
             Ok((Found::Nothing, _)) => Some("nothing is written here".to_owned()),
             Ok((Found::Bad(what), _)) => Some(what),
+            Err(error) if at < trusted && log.reads(anchor).await => {
+                unreadable.push(at);
+                Some(format!("it cannot be read: {error}"))
+            }
             // It may be readable another time: nothing is decided about it.
-            Err(error) => return Err(Error::io(format!("{path}: read at offset {at}"))(error)),
+            Err(error) => return Err(cannot_pass(&path, at, trusted)(error)),
         };
         if let Some(what) = bad {
             if at >= trusted {
@@ -73,7 +122,6 @@ pub async fn scan(
                 break;
             }
             let next = log.find_next(at + 1, trusted).await;
-            let next = next.map_err(Error::io(format!("{path}: read past offset {at}")))?;
             crate::rt::probe!("store: recovery skipped rot");
             tracing::error!("{path}: bad record at offset {at}, the next is at {next}: {what}");
             found.queues.rot.push(at..next);
@@ -83,15 +131,37 @@ pub async fn scan(
         if rebuild.pending() >= RUN_ENTRIES {
             write_runs(&mut found.queues, &mut rebuild).await?;
         }
-        if report.scanned_records.is_multiple_of(PROGRESS_RECORDS)
-            && clock.mono().since(spoke) >= PROGRESS_INTERVAL
-        {
-            spoke = clock.mono();
-            tracing::info!("recovery read the log up to {at} of at most {}", log.end);
+        if report.scanned_records.is_multiple_of(PROGRESS_RECORDS) {
+            progress.on_read(clock.mono(), at);
         }
     }
     write_runs(&mut found.queues, &mut rebuild).await?;
+    report.unreadable = unreadable.into_iter().map(PhysicalOffset).collect();
     Ok((End { at, last }, rebuild))
+}
+
+/// A read that failed is tried again for a while.
+async fn look_again(log: &mut LogFiles, clock: &Clock, at: u64) -> io::Result<(Found, Bytes)> {
+    let mut tries = 1;
+    loop {
+        match log.look(at).await {
+            Err(error) if tries < READ_TRIES => {
+                tracing::warn!("{}: cannot read at offset {at}, again: {error}", log.path(at));
+                tries += 1;
+                clock.sleep_until(clock.mono() + READ_PAUSE).await;
+            }
+            looked => return looked,
+        }
+    }
+}
+
+/// Above the floor what cannot be read may be the log's end or lie before it: a person decides.
+fn cannot_pass(path: &str, at: u64, trusted: u64) -> impl FnOnce(io::Error) -> Error {
+    Error::io(format!(
+        "{path}: cannot read at offset {at} of the log, and nothing above {trusted} may be passed \
+         over. Copy the file to a sound disk and start again; where the disk no longer gives the \
+         sector, write zeros there: the log then ends at it"
+    ))
 }
 
 async fn write_runs(queues: &mut QueueDirs, rebuild: &mut Rebuild) -> Result<(), Error> {
@@ -108,4 +178,19 @@ async fn write_runs(queues: &mut QueueDirs, rebuild: &mut Rebuild) -> Result<(),
 pub fn report_last(found: &Evidence, scanned: Option<LastRecord>) -> Option<LastRecord> {
     let known = found.snapshot.as_ref().filter(|s| s.last_at < s.at).map(|s| s.last_at);
     scanned.or(known.map(|at| LastRecord { at, ..LastRecord::default() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_said_in_percent_and_as_a_rate() {
+        let (began, end) = (Mono(0), 300 << 20);
+        let progress = Progress { from: 100 << 20, end, began, spoke: began };
+        let now = Mono(2_000_000_000);
+        assert_eq!(progress.figures(now, 150 << 20), (25, 25));
+        assert_eq!(progress.figures(began, 100 << 20), (0, 0));
+        assert_eq!(progress.figures(now, end), (100, 100));
+    }
 }
