@@ -48,6 +48,8 @@ pub struct Sent {
     pub topic: String,
     pub queue: Option<u32>,
     pub size: usize,
+    /// The properties as they must be stored, when they are known to the byte.
+    pub properties: Option<Vec<u8>>,
     pub fate: Fate,
     /// How often it may be in the logs: resends make copies.
     pub copies_max: u32,
@@ -90,7 +92,8 @@ pub struct History {
 impl History {
     pub fn on_send(&mut self, topic: &str, queue: Option<u32>, size: usize) -> Id {
         let fate = Fate::Unknown;
-        self.sent.push(Sent { topic: topic.into(), queue, size, fate, copies_max: 1 });
+        let topic = topic.into();
+        self.sent.push(Sent { topic, queue, size, properties: None, fate, copies_max: 1 });
         self.sent.len() as Id - 1
     }
 
@@ -193,13 +196,21 @@ pub fn body(id: Id, size: usize) -> Vec<u8> {
     bytes
 }
 
-/// The properties of a message, as it is stored.
-pub fn properties(id: Id) -> Vec<u8> {
+/// The properties of a message, as it is stored. One of them is padding, up to `padding_max`.
+pub fn properties(id: Id, padding_max: u64) -> Vec<u8> {
     let keys = keys(id);
-    let (unique, more) = (&keys[0], keys[1..].join("  "));
-    let tag = id % 3;
-    format!("TAGS\u{1}t{tag}\u{2}KEYS\u{1}{more}\u{2}SIM\u{1}{id:05}\u{2}UNIQ_KEY\u{1}{unique}")
-        .into_bytes()
+    let (tag, unique, more) = (id % 3, &keys[0], keys[1..].join("  "));
+    let mut text = format!(
+        "TAGS\u{1}t{tag}\u{2}KEYS\u{1}{more}\u{2}SIM\u{1}{id:05}\u{2}UNIQ_KEY\u{1}{unique}"
+    )
+    .into_bytes();
+    if padding_max > 0 {
+        let mut dice = hotfire::rt::rng::Rng::from_seed(id ^ 0x9add);
+        let size = dice.below(padding_max + 1) as usize;
+        text.extend_from_slice(b"\x02PAD\x01");
+        text.resize(text.len() + size, b'p');
+    }
+    text
 }
 
 /// Keys that many messages have; two of them have one hash.

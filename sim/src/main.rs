@@ -11,6 +11,8 @@ mod cli;
 #[cfg(madsim)]
 mod corpus;
 #[cfg(madsim)]
+mod damage;
+#[cfg(madsim)]
 mod disk;
 #[cfg(madsim)]
 mod history;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "inside a simulation the clock is virtual")]
 
+use crate::damage;
 use crate::disk::{Rates, SECTOR};
 use crate::oracle::court::{Court, ROOT};
 use crate::oracle::files;
@@ -72,13 +73,13 @@ fn begin(court: &Court, fault: &Fault) {
         FaultKind::Partition | FaultKind::Clog => clog(world, fault, true),
         FaultKind::Pause => world.handle().pause(machine.node),
         FaultKind::SecondStart => intruder::start(court, target),
+        kind => damage::strike(world, target, kind, fault.amount as u64),
     }
 }
 
 fn end(world: &World, fault: &Fault) {
     let machine = &world.machines()[fault.target];
     match fault.kind {
-        FaultKind::ProcessCrash | FaultKind::PowerLoss => world.start(fault.target),
         FaultKind::PowerLossAll => (0..world.machines().len()).for_each(|n| world.start(n)),
         FaultKind::SyncErrors | FaultKind::WriteErrors | FaultKind::ReadErrors => {
             machine.disk.set_rates(Rates::default());
@@ -89,6 +90,8 @@ fn end(world: &World, fault: &Fault) {
         FaultKind::Restart | FaultKind::ClockStep | FaultKind::SecondStart | FaultKind::Stall => {}
         FaultKind::Partition | FaultKind::Clog => clog(world, fault, false),
         FaultKind::Pause => world.handle().resume(machine.node),
+        // The others end a process.
+        _ => world.start(fault.target),
     }
 }
 

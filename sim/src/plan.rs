@@ -58,6 +58,9 @@ pub struct Load {
     pub topics: u64,
     pub queues: u64,
     pub body_bytes: (u64, u64),
+    /// Units: bytes of the property that is added, at most.
+    pub padding_max: u64,
+    pub deletions: u64,
     /// How many sends of one producer may be unanswered.
     pub window: u64,
     /// Chance that a send does not wait for the flush.
@@ -79,7 +82,7 @@ pub struct Fault {
     /// Index into `machines`.
     pub target: usize,
     pub other: usize,
-    /// Whatever the kind needs a number for: milliseconds of a clock step, spare bytes.
+    /// Whatever the kind needs a number for: milliseconds of a clock step, spare bytes, dice.
     pub amount: i64,
     /// The chance per call of an I/O error.
     pub rate: f64,
@@ -92,6 +95,8 @@ pub struct CrashPoint {
     pub machine: usize,
     /// 0 counts every site.
     pub bucket: u64,
+    /// Only sites whose name begins so are counted.
+    pub sites: String,
     pub visit: u64,
     pub power: bool,
     /// Units: virtual milliseconds until the restart.
@@ -147,6 +152,7 @@ fn draw_from(seed: u64, scenario: &Scenario, rng: &mut Rng) -> Plan {
             crash_points.push(CrashPoint {
                 machine: *rng.pick(&crashable),
                 bucket: if rng.chance(0.3) { 0 } else { rng.between(1, BUCKETS) },
+                sites: scenario.crash_sites.clone(),
                 visit: 1 + rng.below(spread),
                 power: rng.chance(0.6),
                 down_ms: rng.between(1, 1_000),
@@ -218,6 +224,8 @@ fn draw_load(scenario: &Scenario, rng: &mut Rng) -> Load {
         topics: range(rng, wanted.topics),
         queues: range(rng, wanted.queues),
         body_bytes: (body_min, body_max),
+        padding_max: range(rng, wanted.padding_bytes),
+        deletions: range(rng, wanted.deletions),
         window: *rng.pick(&[1, 1, 4, 16]),
         no_wait: if rng.chance(0.2) { 0.3 } else { 0.0 },
     }
@@ -258,7 +266,7 @@ fn draw_faults(
                     | FaultKind::SlowDisk
                     | FaultKind::Stall
                     | FaultKind::SecondStart
-            );
+            ) || nemesis.kind.damages();
             let targets = if wants_store { with_disk(machines) } else { crashable(machines) };
             let target = *dice.pick(&targets);
             let other = dice.below(machines.len() as u64) as usize;
@@ -266,6 +274,7 @@ fn draw_faults(
                 FaultKind::ClockStep => dice.below(240_000) as i64 - 120_000,
                 FaultKind::NoSpace => (dice.below(24) * 1024) as i64,
                 FaultKind::SlowDisk => dice.between(20, 200) as i64,
+                kind if kind.damages() => dice.below(1 << 40) as i64,
                 FaultKind::BadSector => dice.below(1 << 30) as i64,
                 _ => 0,
             };

@@ -8,6 +8,10 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/store.toml"),
     include_str!("../scenarios/retention.toml"),
     include_str!("../scenarios/cluster.toml"),
+    include_str!("../scenarios/queue-damage.toml"),
+    include_str!("../scenarios/torn-tail.toml"),
+    include_str!("../scenarios/file-creation.toml"),
+    include_str!("../scenarios/clock.toml"),
 ];
 
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +32,9 @@ pub struct Scenario {
     pub load: LoadRange,
     /// Share of the seeds in which crash points are armed.
     pub crash_points: f64,
+    /// Only crash points whose name begins so are armed; every one when empty.
+    #[serde(default)]
+    pub crash_sites: String,
     pub oracles: Vec<Oracle>,
     pub nemesis: Vec<Nemesis>,
 }
@@ -57,6 +64,12 @@ pub struct LoadRange {
     pub topics: (u64, u64),
     pub queues: (u64, u64),
     pub body_bytes: (u64, u64),
+    /// A property of up to so many bytes is added to a message's own.
+    #[serde(default)]
+    pub padding_bytes: (u64, u64),
+    /// How often a topic is deleted, and made again by the next send.
+    #[serde(default)]
+    pub deletions: (u64, u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -107,6 +120,45 @@ pub enum FaultKind {
     Pause,
     /// A second process on the same store directory.
     SecondStart,
+    /// The power fails; where the log ends lie eight bytes that nobody wrote (W-08).
+    TailGarbage,
+    /// The power fails; a bit of a record that no sync covered arrives flipped (W-07, W-09).
+    TailFlip,
+    /// The process dies; a page of each of the last four files of a queue is zeros (W-23).
+    QueuePages,
+    /// The process dies; the newest entries of one queue are gone (W-24).
+    QueueTail,
+    /// The process dies; every queue lost another number of entries, and `abort` is gone (W-26).
+    QueuesUneven,
+    /// The process dies; a queue holds nothing but blank entries (W-27).
+    QueueBlank,
+    /// The process dies; the last file of a queue, or of a queue that never was, is zeros (W-28).
+    QueueZero,
+    /// The process dies; all queue files are gone (W-29).
+    QueuesGone,
+    /// The process dies; all of Hotfire's own files are gone.
+    OwnGone,
+    /// The process dies; `abort` is gone (W-13).
+    AbortGone,
+}
+
+impl FaultKind {
+    /// Whether it changes files while their process is down.
+    pub fn damages(self) -> bool {
+        matches!(
+            self,
+            FaultKind::TailGarbage
+                | FaultKind::TailFlip
+                | FaultKind::QueuePages
+                | FaultKind::QueueTail
+                | FaultKind::QueuesUneven
+                | FaultKind::QueueBlank
+                | FaultKind::QueueZero
+                | FaultKind::QueuesGone
+                | FaultKind::OwnGone
+                | FaultKind::AbortGone
+        )
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -43,6 +43,10 @@ struct Process {
     acked: bool,
     /// How often this machine lost power.
     power_losses: u64,
+    /// It lost power since its store last opened.
+    is_torn: bool,
+    /// It lost Hotfire's own files since its store last opened.
+    is_bare: bool,
     /// When its process died without being asked to. Units: microseconds of virtual time.
     crashes_us: Vec<u64>,
     stop: Option<watch::Sender<bool>>,
@@ -124,6 +128,8 @@ impl World {
                     generation: 0,
                     acked: false,
                     power_losses: 0,
+                    is_torn: false,
+                    is_bare: false,
                     crashes_us: Vec::new(),
                     stop: None,
                 }),
@@ -163,6 +169,19 @@ impl World {
     /// A client learned that something is stored on this machine.
     pub fn note_ack(&self, machine: usize) {
         self.0.machines[machine].process.lock().acked = true;
+    }
+
+    /// The store's own files are about to go. False when that is more than can be asked of it now.
+    pub fn may_lose_own_files(&self, machine: usize) -> bool {
+        let mut process = self.0.machines[machine].process.lock();
+        process.is_bare |= !process.is_torn;
+        process.is_bare
+    }
+
+    /// The store has recovered: what is on its disk is as good as new.
+    pub fn on_open(&self, machine: usize) {
+        let mut process = self.0.machines[machine].process.lock();
+        (process.is_torn, process.is_bare) = (false, false);
     }
 
     pub fn crashes_us(&self, machine: usize) -> Vec<u64> {
@@ -249,14 +268,18 @@ impl World {
     /// Kills the process at once, and the power with it if wanted.
     pub fn crash(&self, machine: usize, power: bool) {
         let m = &self.0.machines[machine];
-        let was_up = {
+        let (was_up, power) = {
             let mut process = m.process.lock();
+            // Without its own files a store has only RocketMQ's times to tell a hole that a power
+            // loss made from rot, and a stepped clock makes them lie: one of both at a time.
+            let power = power && !process.is_bare;
+            process.is_torn |= power;
             process.power_losses += u64::from(power);
             process.crashes_us.push(trace::now_us());
             if power && process.acked {
                 mark("world: power loss after an ack");
             }
-            std::mem::take(&mut process.up)
+            (std::mem::take(&mut process.up), power)
         };
         self.0.handle.kill(m.node);
         if power {
@@ -382,7 +405,10 @@ impl World {
         let bucket = site_hash(site, 0) % crate::plan::BUCKETS + 1;
         let due = {
             let mut points = self.0.crash_points.lock();
-            let mine = |p: &CrashPoint| p.machine == machine && [0, bucket].contains(&p.bucket);
+            let mine = |p: &CrashPoint| {
+                let counts = [0, bucket].contains(&p.bucket) && site.starts_with(&p.sites);
+                p.machine == machine && counts
+            };
             for point in points.iter_mut().filter(|p| mine(p)) {
                 point.visit = point.visit.saturating_sub(1);
             }

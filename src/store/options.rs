@@ -282,6 +282,11 @@ impl Options {
     pub fn own_dir(&self) -> String {
         format!("{}/hotfire", self.root)
     }
+    /// It is there while a process of ours uses the directory, and after one that did not stop in
+    /// order.
+    pub fn running_path(&self) -> String {
+        format!("{}/hotfire/running", self.root)
+    }
     /// Files are made here before their names appear.
     pub fn staging_dir(&self) -> String {
         format!("{}/hotfire/tmp", self.root)

@@ -120,10 +120,7 @@ impl Walk {
                 format!("a blank record of {size} bytes where {left} are left")
             }
             Ok(Unit::End) => "nothing is written here".to_owned(),
-            Err(DecodeError::Truncated { need, .. }) => match self.cannot_be(bytes, need as u64) {
-                Some(what) => what,
-                None => return None,
-            },
+            Err(DecodeError::Truncated { need, .. }) => self.cannot_be(bytes, need as u64)?,
             Err(error @ DecodeError::BodyCrc { .. }) => {
                 self.cross(error.to_string());
                 let unit = message_unit::decode(bytes, PhysicalOffset(self.at), false);

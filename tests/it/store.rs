@@ -4,6 +4,8 @@ mod index;
 mod recovery;
 mod retention;
 
+mod damage;
+
 use bytes::Bytes;
 use hotfire::disk::faulty::{Call, Fault, FaultyDisk};
 use hotfire::disk::real::RealDisk;

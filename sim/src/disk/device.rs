@@ -120,6 +120,27 @@ impl SimDisk {
         self.0.platter.lock().rot(path, at, bit)
     }
 
+    /// Bytes change behind the system's back.
+    pub fn deface(&self, path: &str, at: usize, bytes: &[u8]) {
+        self.0.platter.lock().deface(path, at, bytes);
+    }
+
+    /// A file is there that nobody made.
+    pub fn plant(&self, path: &str, bytes: &[u8]) {
+        self.0.platter.lock().plant(path, bytes);
+    }
+
+    /// A file, or every file below a directory, is gone for good.
+    pub fn erase_tree(&self, path: &str) {
+        let mut platter = self.0.platter.lock();
+        let below = format!("{path}/");
+        for file in platter.files() {
+            if file == path || file.starts_with(&below) {
+                platter.erase(&file);
+            }
+        }
+    }
+
     /// A file as a process would read it now; for oracles.
     pub fn peek(&self, path: &str) -> Option<Vec<u8>> {
         self.0.platter.lock().peek(path)

@@ -1,6 +1,7 @@
 //! The state of one disk and what crashes do to it. No waiting happens here.
 
 use super::views::Views;
+mod harm;
 mod removed;
 
 use super::{PAGE, SECTOR};

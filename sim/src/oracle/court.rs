@@ -110,6 +110,7 @@ impl Court {
     /// Judges what recovery left, before anybody is told anything new. Gives the end of each queue
     /// of the log.
     pub fn on_open(&self, machine: usize, generation: u64) -> BTreeMap<(String, u32), u64> {
+        self.world().on_open(machine);
         self.judge_removed(machine);
         let disk = &self.world().machines()[machine].disk;
         let log = files::log(disk, &format!("{ROOT}/commitlog"));

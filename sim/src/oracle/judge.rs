@@ -76,6 +76,9 @@ pub fn is_what_was_sent(record: &Record, id: Id, history: &History) -> Verdict {
     if record.body != history::body(id, sent.size) {
         return Err(format!("the body of message {id} at {at} is not what was sent"));
     }
+    if sent.properties.as_ref().is_some_and(|properties| *properties != record.properties) {
+        return Err(format!("the properties of message {id} at {at} are not what was sent"));
+    }
     Ok(())
 }
 

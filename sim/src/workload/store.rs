@@ -446,14 +446,18 @@ impl Producer {
         let batch = !settling && self.dice.chance(BATCH_CHANCE);
         let count = if batch { self.dice.between(1, 6) } else { 1 };
         // The batch must fit where one record does.
-        let room = (self.max / count as usize).saturating_sub(300);
+        let room = (self.max / count as usize).saturating_sub(300 + load.padding_max as usize);
         let (from, to) = load.body_bytes;
         let court = &self.house.0.court;
         let members: Vec<(Id, Vec<u8>, Vec<u8>)> = (0..count)
             .map(|_| {
                 let size = (self.dice.between(from, to) as usize).min(room);
-                let id = court.history(|h| h.on_send(&topic, Some(queue), size));
-                (id, history::body(id, size), history::properties(id))
+                court.history(|h| {
+                    let id = h.on_send(&topic, Some(queue), size);
+                    let properties = history::properties(id, load.padding_max);
+                    h.sent[id as usize].properties = Some(properties.clone());
+                    (id, history::body(id, size), properties)
+                })
             })
             .collect();
         let ids: Vec<Id> = members.iter().map(|member| member.0).collect();

@@ -129,7 +129,8 @@ mod tests {
         slots.set(5, 1);
         slots.set(1500, 2);
         slots.set(2999, 3);
-        assert_eq!(slots.dirty_runs(&SHAPE), [0..3000]);
+        let whole = 0..3000;
+        assert_eq!(slots.dirty_runs(&SHAPE), [whole]);
         let bytes = slots.encode(&(0..3000));
         slots.on_written();
         assert!(slots.dirty_runs(&SHAPE).is_empty() && slots.take_used() && !slots.take_used());

@@ -1,6 +1,6 @@
 //! A read that must wait for files.
 
-use super::queue_file;
+use super::{mend, queue_file};
 use crate::disk::File;
 use crate::format::consume_queue_unit::{QueueUnit, SIZE};
 use crate::format::message_unit::MAGIC;
@@ -58,7 +58,12 @@ impl ColdRead {
             let entries = match entry_source(&self.shared, &self.key, self.slot, self.from, count) {
                 Ok(EntrySource::Memory(units)) => units,
                 Ok(EntrySource::File(file, at, size)) => {
-                    queue_files::decode(&file.read_now(at, size)?)
+                    let units = queue_files::decode(&file.read_now(at, size)?);
+                    // A hole is mended by the read that may wait.
+                    if units.iter().any(QueueUnit::is_empty) {
+                        return None;
+                    }
+                    units
                 }
                 Err(_) => return None,
             };
@@ -81,9 +86,14 @@ impl ColdRead {
 
     /// Errors: the device's. Only this read fails; another range may be readable.
     pub async fn run(self, filter: &(dyn Fn(i64) -> bool + Sync)) -> io::Result<ReadResult> {
-        let mut count = self.first_count();
+        let (mut count, mut mended) = (self.first_count(), false);
         loop {
             let entries = entries(&self.shared, &self.key, self.slot, self.from, count).await?;
+            if !mended && let Some(at) = self.hole_in(&entries) {
+                mended = true;
+                mend::mend(&self.shared, &self.key, self.slot, at).await?;
+                continue;
+            }
             let (bounds, mut picked) = match self.choose(&entries, count, &|code| filter(code)) {
                 Choice::Answer(answer) => return Ok(answer),
                 Choice::Picked(bounds, picked) => (bounds, picked),
@@ -104,6 +114,13 @@ impl ColdRead {
             };
             return Ok(self.answer(&bounds, picked, parts));
         }
+    }
+
+    /// The first entry that was written and is lost.
+    fn hole_in(&self, entries: &[QueueUnit]) -> Option<u64> {
+        let at = self.from + entries.iter().position(QueueUnit::is_empty)? as u64;
+        let bounds = bounds_of(&self.shared.state.lock(), &self.key).1;
+        (bounds.min <= at && at < bounds.end).then_some(at)
     }
 
     /// Entries looked at first: as many as can be taken when all match.

@@ -6,6 +6,7 @@ pub mod floor_writer;
 pub mod index_files;
 pub mod index_writer;
 pub mod log_writer;
+pub mod mend;
 pub mod query;
 pub mod queue_file;
 pub mod queue_writer;

@@ -39,10 +39,13 @@ async fn finish(shared: &Shared) -> io::Result<()> {
         return Err(io::Error::other("queue files could not be synced"));
     }
     fault::point("store: before abort is removed").await;
-    match disk.remove(&format!("{}/abort", options.root)) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
+    for path in [options.running_path(), format!("{}/abort", options.root)] {
+        match disk.remove(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
     }
+    disk.sync_dir(&options.own_dir()).await?;
     disk.sync_dir(&options.root).await
 }
 

@@ -5,9 +5,10 @@ use super::lock::make_dirs;
 use super::log_files::{Found, LogFiles};
 use super::queue_dirs::QueueDirs;
 use super::unreadable;
-use crate::disk::{Disk, read_small};
+use crate::disk::{Disk, parent, read_small};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::floor::{self, Floor};
+use crate::model::PhysicalOffset;
 use crate::store::error::Error;
 use crate::store::options::Options;
 use crate::store::snapshot::{self, Snapshot, TopicFloors};
@@ -23,6 +24,8 @@ pub struct Evidence {
     pub floor: Option<Floor>,
     pub snapshot: Option<Snapshot>,
     pub topic_floors: TopicFloors,
+    /// What can be trusted was found by store times, as RocketMQ does.
+    pub by_time: bool,
     /// Files without a byte that were removed.
     pub removed: Vec<String>,
 }
@@ -30,27 +33,40 @@ pub struct Evidence {
 pub async fn look(disk: &Arc<dyn Disk>, options: &Options) -> Result<Evidence, Error> {
     make_dirs(&**disk, options).await.map_err(Error::io("make the store's directories"))?;
     let names = disk.list(&options.root).map_err(Error::io("list the root"))?;
-    let unclean = names.iter().any(|entry| entry.name == "abort");
+    let was_running = match disk.open(&options.running_path()) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+        opened => opened.map_err(Error::io(options.running_path())).map(|_| true)?,
+    };
+    let unclean = was_running || names.iter().any(|entry| entry.name == "abort");
     let mut removed = Vec::new();
     let places = listing::log(&**disk, options, &mut removed).await?;
     let mut log = LogFiles::new(disk.clone(), places, options.recovery_read_size_bytes);
     let mut queues = QueueDirs::list(disk, options, &mut removed).await?;
     let own = options.own_dir();
     let topic_floors = read_floors(read_small(&**disk, &format!("{own}/topic_floors"), 64 << 20));
-    let slots = read_slots(&**disk, &format!("{own}/floor"));
+    let floor_path = format!("{own}/floor");
+    let slots = read_slots(&**disk, &floor_path);
     check_reach(options, &log, &slots)?;
-    let floor = find_floor(slots, &mut log).await;
+    let mut floor = find_floor(slots, &mut log).await;
     let snapshot = read_small(&**disk, &format!("{own}/queues"), snapshot::SIZE_MAX).ok();
     let mut snapshot = snapshot.and_then(|bytes| Snapshot::decode(&bytes));
     if let Some(found) = &mut snapshot {
         let below = found.at;
         found.rows.retain(|row| below > topic_floors.of(&row.key.topic));
     }
-    if let Some(found) = &snapshot
-        && !is_sound(&mut log, &queues, found, unclean).await
-    {
-        crate::rt::probe!("store: the snapshot did not fit the files");
-        snapshot = None;
+    if let Some(found) = &snapshot {
+        let fits = log.is_anchor(found.last_at, found.last_crc, found.at).await;
+        if !fits {
+            tracing::warn!("hotfire/queues does not fit the log at offset {}", found.at);
+        }
+        if !fits || !queues_are_as(&queues, found, unclean).await {
+            crate::rt::probe!("store: the snapshot did not fit the files");
+            if fits {
+                let kept = keep_as_floor(&**disk, &floor_path, &mut floor, found).await;
+                kept.map_err(Error::io(floor_path))?;
+            }
+            snapshot = None;
+        }
     }
     if snapshot.is_some() && unreadable::is_readable_again(&**disk, options, &mut log).await {
         snapshot = None;
@@ -61,7 +77,7 @@ pub async fn look(disk: &Arc<dyn Disk>, options: &Options) -> Result<Evidence, E
             queues.remove_topic(topic).await.map_err(Error::io("remove a deleted topic"))?;
         }
     }
-    Ok(Evidence { log, queues, unclean, floor, snapshot, topic_floors, removed })
+    Ok(Evidence { log, queues, unclean, floor, snapshot, topic_floors, by_time: false, removed })
 }
 
 /// The floors that were written last, the newest at the end.
@@ -103,16 +119,32 @@ async fn find_floor(mut slots: Vec<Floor>, log: &mut LogFiles) -> Option<Floor> 
     None
 }
 
-async fn is_sound(
-    log: &mut LogFiles,
-    queues: &QueueDirs,
+/// A snapshot that no longer fits the queues still says how far the log was durable, and it is
+/// about to be forgotten. Durable on return.
+async fn keep_as_floor(
+    disk: &dyn Disk,
+    path: &str,
+    floor: &mut Option<Floor>,
     snapshot: &Snapshot,
-    unclean: bool,
-) -> bool {
-    if !log.is_anchor(snapshot.last_at, snapshot.last_crc, snapshot.at).await {
-        tracing::warn!("hotfire/queues does not fit the log at offset {}", snapshot.at);
-        return false;
+) -> io::Result<()> {
+    if floor.is_some_and(|floor| floor.offset.0 >= snapshot.at) {
+        return Ok(());
     }
+    let kept = Floor {
+        generation: floor.map_or(0, |floor| floor.generation) + 1,
+        offset: PhysicalOffset(snapshot.at),
+        last_at: PhysicalOffset(snapshot.last_at),
+        last_crc: snapshot.last_crc,
+    };
+    let file = disk.open_or_create(path)?;
+    file.set_size(floor::SIZE as u64)?;
+    file.write_at(kept.slot_at(), &kept.encode_slot())?;
+    file.sync_data().await?;
+    *floor = Some(kept);
+    disk.sync_dir(parent(path)).await
+}
+
+async fn queues_are_as(queues: &QueueDirs, snapshot: &Snapshot, unclean: bool) -> bool {
     for row in &snapshot.rows {
         if !queues.is_as(row, unclean).await {
             tracing::warn!("consume queue {}/{} is not whole", row.key.topic, row.key.queue);
@@ -149,6 +181,7 @@ pub async fn trusted(
         return Ok(end);
     }
     // Source: CommitLog#isMappedFileMatchedRecover (4.9.3).
+    found.by_time = true;
     let path = format!("{}/checkpoint", options.root);
     let checkpoint = read_small(&**disk, &path, 1 << 20).ok();
     let checkpoint = checkpoint.and_then(|bytes| Checkpoint::decode(&bytes)).unwrap_or_default();

@@ -57,9 +57,12 @@ pub async fn make_dirs(disk: &dyn Disk, options: &Options) -> io::Result<()> {
     disk.sync_dir(&options.own_dir()).await
 }
 
-/// `abort` says that a process uses the directory. Durable on return (W-13).
+/// `abort` says that a process uses the directory, and `hotfire/running` that it was one of ours:
+/// whoever loses `abort` does not make an unclean stop a clean one. Durable on return (W-13).
 pub async fn mark_running(disk: &Arc<dyn Disk>, options: &Options) -> Result<(), Error> {
     let marked = async {
+        disk.open_or_create(&options.running_path())?;
+        disk.sync_dir(&options.own_dir()).await?;
         disk.open_or_create(&format!("{}/abort", options.root))?;
         disk.sync_dir(&options.root).await
     };

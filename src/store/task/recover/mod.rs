@@ -67,7 +67,7 @@ pub async fn recover(
     if let Some(last) = &mut last {
         last.store_timestamp = found.log.stored_at(last.at).await.unwrap_or_default();
     }
-    settle_log(disk, options, &mut found, trusted, end.at, &mut report).await?;
+    settle_log(disk, options, &mut found, end.durable, end.at, &mut report).await?;
     fault::point("store: log recovered").await;
     let queues = settle_queues(&mut found, options, rebuild, end.at, &mut report).await?;
     fault::point("store: queues recovered").await;

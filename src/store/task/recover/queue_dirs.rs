@@ -129,7 +129,10 @@ impl QueueDirs {
             return !gap;
         }
         let last = self.entry(&row.key, row.end - 1).await;
-        matches!(last, Ok(Some(unit)) if unit.physical_offset.0 == row.last_physical)
+        // A lost entry is zeros, and zeros would be an entry for the record at 0 (W-28).
+        let is_there = |unit: QueueUnit| !unit.is_empty() && !unit.is_blank();
+        matches!(last, Ok(Some(unit)) if is_there(unit)
+            && unit.physical_offset.0 == row.last_physical)
     }
 
     pub async fn write_run(&mut self, run: &Run) -> Result<(), Error> {

@@ -61,7 +61,29 @@ impl Progress {
 
 pub struct End {
     pub at: u64,
+    /// Everything below is on disk: below `trusted`, and below the first record that is older than
+    /// the one before it. Where `trusted` was found by time, a clock that stepped back made newer
+    /// records look as old as synced ones (W-15).
+    pub durable: u64,
     pub last: Option<LastRecord>,
+}
+
+/// How far store times can be believed.
+struct Times {
+    is_looked_at: bool,
+    /// Units: milliseconds.
+    newest: i64,
+    durable: u64,
+}
+
+impl Times {
+    fn on_record(&mut self, at: u64, stored_ms: i64) {
+        if self.is_looked_at && stored_ms < self.newest {
+            crate::rt::probe!("store: recovery met a clock that had stepped back (W-15)");
+            self.durable = self.durable.min(at);
+        }
+        self.newest = self.newest.max(stored_ms);
+    }
 }
 
 /// Reads the log to its end and derives the queues.
@@ -85,6 +107,7 @@ pub async fn scan(
     let anchor = found.floor.map(|floor| floor.last_at.0);
     let mut unreadable = Vec::new();
     let mut last = None;
+    let mut times = Times { is_looked_at: found.by_time, newest: i64::MIN, durable: trusted };
     let mut progress = Progress::new(clock, at, log.end);
     while log.holds(at) && !rebuild.contradicted {
         let path = log.path(at);
@@ -94,6 +117,7 @@ pub async fn scan(
                 if let Ok(Unit::Record(r)) = message_unit::decode(&bytes, PhysicalOffset(at), false)
                 {
                     rebuild.on_record(&r.dispatch());
+                    times.on_record(at, r.store_timestamp().0);
                     last = Some(LastRecord { at, store_timestamp: r.store_timestamp() });
                 }
                 report.scanned_records += 1;
@@ -137,7 +161,7 @@ pub async fn scan(
     }
     write_runs(&mut found.queues, &mut rebuild).await?;
     report.unreadable = unreadable.into_iter().map(PhysicalOffset).collect();
-    Ok((End { at, last }, rebuild))
+    Ok((End { at, durable: times.durable, last }, rebuild))
 }
 
 /// A read that failed is tried again for a while.

@@ -1,0 +1,114 @@
+//! Derived files that came to harm while the process was down.
+
+use super::*;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+fn zero(path: &Path, at: u64, len: usize) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(&vec![0; len], at).unwrap();
+}
+
+/// Sends `count` messages to T/0 and stops in order; gives their bodies.
+async fn filled(options: &Options, count: usize) -> Vec<Vec<u8>> {
+    let mut house = open(options).await;
+    let mut bodies = Vec::new();
+    for n in 0..count {
+        bodies.push(format!("message {n}").into_bytes());
+        house.sent("T", 0, &bodies[n]).await;
+    }
+    house.stop().await;
+    bodies
+}
+
+#[test]
+fn zeros_are_no_entry_for_the_record_at_offset_0() {
+    run(async {
+        let dir = temp();
+        let bodies = filled(&options(&dir), 1).await;
+        zero(&dir.path().join("store/consumequeue/T/0/00000000000000000000"), 0, 200);
+        let house = open(&options(&dir)).await;
+        assert_eq!(house.bodies("T", 0).await, bodies);
+        house.stop().await;
+    });
+}
+
+#[test]
+fn entries_lost_in_the_middle_are_made_again_by_the_read_that_meets_them() {
+    for (file, at, len) in [("00000000000000000000", 0, 200), ("00000000000000000200", 40, 100)] {
+        run(async {
+            let dir = temp();
+            let bodies = filled(&options(&dir), 35).await;
+            let path = dir.path().join("store/consumequeue/T/0").join(file);
+            let whole = std::fs::read(&path).unwrap();
+            zero(&path, at, len);
+            let house = open(&options(&dir)).await;
+            assert_eq!(house.report.scanned_records, 0, "the start looks at ends only");
+            assert_eq!(house.bodies("T", 0).await, bodies);
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+            house.stop().await;
+        });
+    }
+}
+
+#[test]
+fn without_abort_an_unclean_stop_is_still_one() {
+    run(async {
+        let dir = temp();
+        let mut house = open(&options(&dir)).await;
+        house.sent("T", 0, b"x").await;
+        house.kill().await;
+        std::fs::remove_file(dir.path().join("store/abort")).unwrap();
+        let house = open(&options(&dir)).await;
+        assert!(house.report.unclean);
+        house.stop().await;
+        assert!(!dir.path().join("store/hotfire/running").exists());
+        assert!(!open(&options(&dir)).await.report.unclean);
+    });
+}
+
+#[test]
+fn a_snapshot_that_fits_no_queue_still_says_how_far_the_log_was_synced() {
+    run(async {
+        let dir = temp();
+        filled(&options(&dir), 35).await;
+        let store = dir.path().join("store");
+        std::fs::remove_file(store.join("hotfire/floor")).unwrap();
+        std::fs::remove_dir_all(store.join("consumequeue")).unwrap();
+        let house = open(&options(&dir)).await;
+        assert_eq!(house.report.floor, house.report.end);
+        assert!(store.join("hotfire/floor").exists());
+        house.stop().await;
+    });
+}
+
+#[test]
+fn what_a_stepped_clock_makes_look_synced_is_written_again() {
+    run(async {
+        let dir = temp();
+        let quick = Duration::from_millis(5);
+        let options =
+            Options { checkpoint_interval: quick, flush_interval: quick, ..options(&dir) };
+        let skew = Arc::new(std::sync::atomic::AtomicI64::new(0));
+        let (clock, group) = (Clock::with_skew(skew.clone()), TaskGroup::new());
+        let heard = Arc::new(Listener::default());
+        let disk = Arc::new(RealDisk::new());
+        let opened = Store::open(disk, clock.clone(), &group, options.clone(), heard.clone()).await;
+        let (store, report) = opened.unwrap();
+        let mut house = House { store, heard, report, clock, group, next: 0 };
+        for n in 0..40 {
+            if n == 20 {
+                let checkpoint = dir.path().join("store/checkpoint");
+                house.until(|| checkpoint.exists(), "a checkpoint").await;
+                skew.store(-3_600_000, std::sync::atomic::Ordering::Relaxed);
+            }
+            house.sent("T", 0, &[7; 1000]).await;
+        }
+        house.kill().await;
+        std::fs::remove_dir_all(dir.path().join("store/hotfire")).unwrap();
+        let house = open(&options).await;
+        let (floor, end) = (house.report.floor.0, house.report.end.0);
+        assert_eq!(floor, 32 << 10, "by its times the last file is older than the checkpoint");
+        assert!(house.report.rewritten_bytes > end - floor, "{:?}", house.report);
+    });
+}
