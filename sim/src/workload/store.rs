@@ -134,18 +134,9 @@ impl StoreHouse {
             };
             group.spawn(producer.run());
         }
-        group.spawn(reader::read_all(
-            self.clone(),
-            store.clone(),
-            listener.clone(),
-            boot.clock.clone(),
-        ));
-        group.spawn(keys::query_all(
-            self.clone(),
-            store.clone(),
-            listener.clone(),
-            boot.clock.clone(),
-        ));
+        let shared = || (self.clone(), store.clone(), listener.clone(), boot.clock.clone());
+        group.spawn(reader::read_all(shared()));
+        group.spawn(keys::query_all(shared()));
         let poisoned = listener.until_poisoned();
         hotfire::rt::select! {
             _ = boot.stop.until(|stop| *stop) => {

@@ -1,6 +1,7 @@
 //! Queries by key: what they may return at any time, and what they must find in the end.
 
-use super::{Listener, StoreHouse, topic_name};
+use super::reader::Shared;
+use super::{StoreHouse, topic_name};
 use crate::history::{self, Fate, History, Id};
 use crate::oracle::{files, judge};
 use hotfire::model::WallMillis;
@@ -9,13 +10,12 @@ use hotfire::rt::sim::mark;
 use hotfire::rt::time::{Clock, Duration, Mono};
 use hotfire::store::{Query, Store};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 /// Messages whose own keys are asked for at the end.
 const SAMPLES: usize = 40;
 
 /// Asks for keys while the load runs. Nothing wrong may be returned; something may be missing.
-pub async fn query_all(house: StoreHouse, store: Store, listener: Arc<Listener>, clock: Clock) {
+pub async fn query_all((house, store, listener, clock): Shared) {
     let load = house.0.plan.load.clone();
     let mut dice = Rng::from_seed(house.0.plan.seed ^ listener.generation ^ 0x6b65_7973);
     loop {
