@@ -229,7 +229,12 @@ pub fn body(id: Id, size: usize) -> Vec<u8> {
 
 /// The properties of a message, as it is stored. One of them is padding, up to `padding_max`.
 pub fn properties(id: Id, padding_max: u64) -> Vec<u8> {
-    let mut text = format!("TAGS\u{1}t{}\u{2}SIM\u{1}{id:05}", id % 3).into_bytes();
+    let keys = keys(id);
+    let (tag, unique, more) = (id % 3, &keys[0], keys[1..].join("  "));
+    let mut text = format!(
+        "TAGS\u{1}t{tag}\u{2}KEYS\u{1}{more}\u{2}SIM\u{1}{id:05}\u{2}UNIQ_KEY\u{1}{unique}"
+    )
+    .into_bytes();
     if padding_max > 0 {
         let mut dice = hotfire::rt::rng::Rng::from_seed(id ^ 0x9add);
         let size = dice.below(padding_max + 1) as usize;
@@ -237,6 +242,15 @@ pub fn properties(id: Id, padding_max: u64) -> Vec<u8> {
         text.resize(text.len() + size, b'p');
     }
     text
+}
+
+/// Keys that many messages have; two of them have one hash.
+pub const SHARED_KEYS: [&str; 4] = ["Aa", "BB", "shared", "\u{e9}\u{1f525}"];
+
+/// The keys of a message: its unique one, its own, a shared one.
+pub fn keys(id: Id) -> Vec<String> {
+    let shared = SHARED_KEYS[(id % 4) as usize].to_owned();
+    vec![format!("{:032X}", id.wrapping_mul(0x9E37_79B9_7F4A_7C15)), format!("own-{id}"), shared]
 }
 
 /// The number in a stored message's properties.

@@ -2,5 +2,6 @@
 
 pub mod court;
 pub mod files;
+pub mod index;
 pub mod judge;
 pub mod retention;

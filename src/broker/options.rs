@@ -146,6 +146,10 @@ pub struct Options {
     pub reject_transactions: bool,
     /// `startAcceptSendRequestTimeStamp`. Units: epoch milliseconds.
     pub accept_sends_from_ms: i64,
+    /// `maxMsgsNumBatch`. Units: messages that one query by key returns.
+    pub query_count_max: usize,
+    /// `defaultQueryMaxNum`. Units: messages looked at for a unique key.
+    pub unique_query_count_max: usize,
     /// How long a clean stop may take before what still runs is dropped.
     pub stop_timeout: Duration,
     pub on_store_failure: OnStoreFailure,
@@ -178,6 +182,8 @@ impl Default for Options {
             property_filter: false,
             reject_transactions: false,
             accept_sends_from_ms: 0,
+            query_count_max: 64,
+            unique_query_count_max: 32,
             stop_timeout: Duration::from_secs(4),
             on_store_failure: OnStoreFailure::Exit,
             topics: TopicOptions::default(),

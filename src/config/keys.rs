@@ -147,7 +147,7 @@ const FLUSHES: &[&str] = &["ASYNC_FLUSH", "SYNC_FLUSH"];
 
 /// Why a key has no effect.
 mod reason {
-    pub const INDEX: &str = "the key index";
+    pub const OWN_INDEX: &str = "the index keeps its own mark and goes on from there";
     pub const HA: &str = "replication";
     pub const SCHEDULE: &str = "delayed messages";
     pub const TRANSACTION: &str = "transactions";

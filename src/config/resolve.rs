@@ -125,6 +125,9 @@ pub fn store_options(
     // Source: MessageStoreConfig#getMappedFileSizeConsumeQueue rounds up to whole entries.
     options.queue_file_entries =
         raw.number("mappedFileSizeConsumeQueue").unsigned_abs().div_ceil(20);
+    options.index_enabled = raw.flag("messageIndexEnable");
+    options.index_slots = raw.number("maxHashSlotNum").unsigned_abs() as u32;
+    options.index_entries = raw.number("maxIndexNum").unsigned_abs() as u32;
     options.record_size_max_bytes = size(raw, "maxMessageSize");
     options.sync_flush_timeout = ms(raw, "syncFlushTimeout");
     options.flush_interval = ms(raw, "flushIntervalCommitLog");
@@ -234,6 +237,8 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
         property_filter: raw.flag("enablePropertyFilter"),
         reject_transactions: raw.flag("rejectTransactionMessage"),
         accept_sends_from_ms: raw.number("startAcceptSendRequestTimeStamp"),
+        query_count_max: size(raw, "maxMsgsNumBatch"),
+        unique_query_count_max: size(raw, "defaultQueryMaxNum"),
         ..broker::Options::default()
     };
     options.topics = broker::options::TopicOptions {

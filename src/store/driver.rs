@@ -80,10 +80,11 @@ impl Store {
         });
         let store = Store { shared: shared.clone(), own: TaskGroup::new() };
         let stop = || StoreStop { own: store.own.stop_signal(), group: group.stop_signal() };
+        let mut index_writer = IndexWriter::new(shared.clone(), recovered);
+        index_writer.first_look().await;
         group.spawn(ending(shared.clone(), LogWriter::new(shared.clone(), end).run(stop())));
         group.spawn(ending(shared.clone(), QueueWriter::new(shared.clone()).run(stop())));
-        group
-            .spawn(ending(shared.clone(), IndexWriter::new(shared.clone(), recovered).run(stop())));
+        group.spawn(ending(shared.clone(), index_writer.run(stop())));
         group.spawn(ending(shared.clone(), floor_writer::run(shared.clone(), stop())));
         group.spawn(ending(shared.clone(), Retainer::new(shared.clone()).run(stop())));
         group.spawn(ending(shared.clone(), scrub::run(shared.clone(), stop())));

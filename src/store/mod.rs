@@ -17,7 +17,8 @@
 //! How a message passes: `append` encodes it into the pending pieces (`commit_log`) and returns;
 //! `task/log_writer` writes the pieces, syncs as `flush` says, and hands what became visible to
 //! `dispatch`, which enters it in `consume_queue`; `task/queue_writer` writes queue entries in
-//! runs and moves floor, snapshot and checkpoint; `read` serves from `tail_cache` or plans a cold
+//! runs and moves floor, snapshot and checkpoint; `task/index_writer` follows what is visible and
+//! enters keys in the `index`; `read` serves from `tail_cache` or plans a cold
 //! read. `task/recover` makes the directory right before any of them runs.
 
 pub mod append;

@@ -218,7 +218,7 @@ impl Options {
             stall_max: ms(100, 3_000),
             floor_interval: ms(5, 1000),
             index_run_interval: ms(1, 300),
-            index_retry_interval: ms(10, 1000),
+            index_retry_interval: ms(100, 1000),
             scrub_interval: ms(500, 10_000),
             scrub_look_interval: ms(100, 2000),
             ..Options::new(root)

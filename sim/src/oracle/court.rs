@@ -1,14 +1,16 @@
 //! Where a run is judged: the clients' history, the machines' files, and the promises between.
 
 use super::retention::Terms;
-use super::{files, judge};
+use super::{files, index, judge};
 use crate::history::History;
 use crate::plan::Plan;
 use crate::scenario::Oracle;
 use crate::trace;
 use crate::world::World;
+use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
 use hotfire::rt::sync::{Mutex, Notify};
+use hotfire::store::Options;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -95,6 +97,13 @@ impl Court {
     /// Whether this generation's store has opened.
     pub fn is_open(&self, machine: usize, generation: u64) -> bool {
         self.0.opened.lock().get(&machine).is_some_and(|all| all.contains(&generation))
+    }
+
+    /// Slots and entries of the machine's index files.
+    fn index_shape(&self, machine: usize) -> (u32, u32) {
+        let mut dice = Rng::from_seed(self.0.plan.machines[machine].swarm);
+        let options = Options::swarm(ROOT, &mut dice);
+        (options.index_slots, options.index_entries)
     }
 
     fn moment(&self, machine: usize) -> judge::Moment {
@@ -193,6 +202,8 @@ impl Court {
             let verdict =
                 self.history(|h| judge::derived_follow(&log, h, kept, (disk, dir.as_str())));
             self.check("derived_follow", verdict);
+            let (dir, shape) = (format!("{ROOT}/index"), self.index_shape(machine));
+            self.check("index_follows", index::follows(&log, disk, &dir, shape));
         }
     }
 

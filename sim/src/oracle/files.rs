@@ -13,6 +13,7 @@ pub struct Record {
     pub topic: String,
     pub queue: u32,
     pub queue_offset: u64,
+    pub store_timestamp: i64,
     pub body: Vec<u8>,
     pub properties: Vec<u8>,
 }
@@ -153,7 +154,9 @@ fn record(physical: u64, bytes: &[u8]) -> Result<Record, String> {
     let sys_flag = b.u32().ok_or_else(short)?;
     let born = if sys_flag & 0x10 == 0 { 8 } else { 20 };
     let stored = if sys_flag & 0x20 == 0 { 8 } else { 20 };
-    b.take(8 + born + 8 + stored + 4 + 8).ok_or_else(short)?;
+    b.take(8 + born).ok_or_else(short)?;
+    let store_timestamp = b.u64().ok_or_else(short)? as i64;
+    b.take(stored + 4 + 8).ok_or_else(short)?;
     let n = b.u32().ok_or_else(short)? as usize;
     let body = b.take(n).ok_or_else(short)?.to_vec();
     if crc32fast::hash(&body) & 0x7fff_ffff != crc {
@@ -167,7 +170,7 @@ fn record(physical: u64, bytes: &[u8]) -> Result<Record, String> {
     if !b.0.is_empty() {
         return Err(format!("the record at {physical} has {} bytes too many", b.0.len()));
     }
-    Ok(Record { physical, size, topic, queue, queue_offset, body, properties })
+    Ok(Record { physical, size, topic, queue, queue_offset, store_timestamp, body, properties })
 }
 
 /// Splits records that a read returned.

@@ -1,5 +1,6 @@
 //! One machine, one store: producers and a reader in the store's own process.
 
+mod keys;
 mod operator;
 mod reader;
 mod rot;
@@ -146,20 +147,12 @@ impl StoreHouse {
             };
             group.spawn(producer.run());
         }
-        group.spawn(reader::read_all(
-            self.clone(),
-            store.clone(),
-            listener.clone(),
-            boot.clock.clone(),
-        ));
+        let shared = || (self.clone(), store.clone(), listener.clone(), boot.clock.clone());
+        group.spawn(reader::read_all(shared()));
+        group.spawn(keys::query_all(shared()));
         if load.deletions > 0 {
-            group.spawn(operator::run(
-                self.clone(),
-                store.clone(),
-                listener.clone(),
-                boot.clock.clone(),
-                Rng::from_seed(machine.swarm ^ (boot.generation << 32) ^ 0xde1e7e),
-            ));
+            let seed = machine.swarm ^ (boot.generation << 32) ^ 0xde1e7e;
+            group.spawn(operator::run(shared(), Rng::from_seed(seed)));
         }
         let poisoned = listener.until_poisoned();
         hotfire::rt::select! {
@@ -269,6 +262,7 @@ impl StoreHouse {
         let in_time = clock.before(deadline, self.0.court.until(done)).await.is_some();
         self.set_phase(Phase::Quiet);
         if in_time {
+            self.find_all(&clock, deadline).await?;
             return if self.0.plan.retention { self.old_files_go().await } else { Ok(()) };
         }
         let (settled, all) = (*self.0.settled.lock(), producers * SETTLE_SENDS);
@@ -285,7 +279,7 @@ impl StoreHouse {
         let deadline = clock.mono() + budget;
         let done = || self.0.store.lock().is_some() && self.all_read();
         match clock.before(deadline, self.0.court.until(done)).await {
-            Some(()) => Ok(()),
+            Some(()) => self.find_all(&clock, deadline).await,
             None => Err("a store without derived files is not read to its end".into()),
         }
     }

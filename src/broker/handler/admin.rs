@@ -1,11 +1,11 @@
-//! What tools and slaves ask: requests 28, 33, 43, 200 to 202, 207, 208 and 300.
+//! What tools and slaves ask: requests 28, 43, 200 to 202, 207, 208 and 300.
 
 use super::super::driver::{Core, Shared};
 use super::super::reply::{Answer, Refusal};
 use super::super::subscription_groups::GroupConfig;
 use super::topic::json;
 use super::{Done, Request, later};
-use crate::model::{PhysicalOffset, QueueId, QueueKey, QueueOffset, TopicName};
+use crate::model::{QueueId, QueueKey, QueueOffset, TopicName};
 use crate::protocol::body;
 use crate::protocol::code::response_code as code;
 use crate::protocol::header::group::DeleteSubscriptionGroupHeader;
@@ -71,21 +71,6 @@ const COUNTERS_AT_ZERO: [&str; 13] = [
     "sendThreadPoolQueueHeadWaitTimeMills",
     "sendThreadPoolQueueSize",
 ];
-
-/// Source: QueryMessageProcessor#viewMessageById (4.9.3).
-pub(super) fn view_message(shared: &Arc<Shared>, request: &Request) -> Answer<Done> {
-    let text = request.header.ext.get("offset").unwrap_or_default();
-    let not_found = format!("can not find message by the offset, {text}");
-    let Ok(offset) = text.parse::<u64>() else { return Err(Refusal::system_error(not_found)) };
-    let store = shared.store.clone();
-    later(request, async move {
-        match store.record_at(PhysicalOffset(offset)).await {
-            Ok(Some(record)) => Ok(Done::Body(record)),
-            Ok(None) => Err(Refusal::system_error(not_found)),
-            Err(error) => Err(Refusal::system_error(format!("{not_found}: {error}"))),
-        }
-    })
-}
 
 pub(super) fn all_offsets(core: &Core) -> Answer<Done> {
     Ok(Done::Body(Bytes::from(core.offsets.to_json())))

@@ -7,6 +7,7 @@ pub(super) mod admin;
 pub(super) mod client;
 pub(super) mod offset;
 pub(super) mod pull;
+pub(super) mod query;
 pub(super) mod send;
 pub(super) mod topic;
 
@@ -185,19 +186,14 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
         request::GET_CONSUME_STATS => admin::consume_stats(shared, core, request),
         request::QUERY_TOPIC_CONSUME_BY_WHO => admin::groups_of_topic(core, request),
         request::GET_ALL_CONSUMER_OFFSET => admin::all_offsets(core),
+        request::QUERY_MESSAGE => query::by_key(shared, request),
+        request::VIEW_MESSAGE_BY_ID => query::by_id(shared, request),
         request::CLEAN_EXPIRED_CONSUMEQUEUE => Ok(clean_queues(shared)),
         request::CLEAN_UNUSED_TOPIC => topic::clean_unused(shared, core, request),
         request::DELETE_EXPIRED_COMMITLOG => Ok(delete_expired(shared)),
-        request::VIEW_MESSAGE_BY_ID => admin::view_message(shared, request),
         code => Err(Refusal::unknown_code(code)),
     };
-    match answer {
-        Ok(Done::Empty) => to.done(&[], Bytes::new()),
-        Ok(Done::Body(body)) => to.done(&[], body),
-        Ok(Done::Number(name, value)) => to.done(&[(name, &value.to_string())], Bytes::new()),
-        Ok(Done::Later) => {}
-        Err(refusal) => to.refuse(&refusal),
-    }
+    give(&to, answer);
 }
 
 /// Source: AdminBrokerProcessor#cleanExpiredConsumeQueue (4.9.3).
@@ -217,10 +213,31 @@ fn delete_expired(shared: &Shared) -> Done {
 pub(super) enum Done {
     Empty,
     Body(Bytes),
+    /// Everything; an empty remark is none.
+    Full {
+        code: i32,
+        remark: &'static str,
+        ext: Vec<(&'static str, String)>,
+        body: Bytes,
+    },
     /// One header field.
     Number(&'static str, i64),
     /// A task answers.
     Later,
+}
+
+fn give(to: &ReplyTo, answer: Answer<Done>) {
+    match answer {
+        Ok(Done::Empty) => to.done(&[], Bytes::new()),
+        Ok(Done::Body(body)) => to.done(&[], body),
+        Ok(Done::Full { code, remark, ext, body }) => {
+            let ext: Vec<_> = ext.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            to.answer(code, Some(remark).filter(|remark| !remark.is_empty()), &ext, body);
+        }
+        Ok(Done::Number(name, value)) => to.done(&[(name, &value.to_string())], Bytes::new()),
+        Ok(Done::Later) => {}
+        Err(refusal) => to.refuse(&refusal),
+    }
 }
 
 /// Runs `work` as a task of the request's peer and answers with what it returns.
@@ -231,13 +248,7 @@ pub(super) fn later(
     let to = request.reply_to();
     let on_panic = request.reply_to();
     let task = async move {
-        match work.await {
-            Ok(Done::Empty) => to.done(&[], Bytes::new()),
-            Ok(Done::Body(body)) => to.done(&[], body),
-            Ok(Done::Number(name, value)) => to.done(&[(name, &value.to_string())], Bytes::new()),
-            Ok(Done::Later) => {}
-            Err(refusal) => to.refuse(&refusal),
-        }
+        give(&to, work.await);
     };
     request.peer.spawn(request.frame.body.len(), task, move |_, panic| {
         on_panic.refuse(&Refusal::system_error(format!("the request's handler failed: {panic}")));

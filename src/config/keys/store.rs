@@ -81,15 +81,15 @@ pub(super) const STORE: &[Key] = keys! {
         "Messages in one pull reply at most, when read from disk.";
     int accessMessageInMemoryMaxRatio = "40" [important used("store")]
         "Percent of physical RAM; beyond that distance from the log end data counts as cold.";
-    flag messageIndexEnable = "true" [important later(INDEX)]
+    flag messageIndexEnable = "true" [important used("store")]
         "Build the key index.";
-    int maxHashSlotNum = "5000000" [range(1, 2147483647) later(INDEX)]
+    int maxHashSlotNum = "5000000" [range(1, 500000000) used("store")]
         "Index slots; changes file geometry.";
-    int maxIndexNum = "20000000" [range(2, 2147483647) later(INDEX)]
+    int maxIndexNum = "20000000" [range(2, 100000000) used("store")]
         "Index entries; changes file geometry.";
-    int maxMsgsNumBatch = "64" [later(INDEX)]
+    int maxMsgsNumBatch = "64" [at_least(1) used("broker")]
         "Cap on key-query results.";
-    flag messageIndexSafe = "false" [important later(INDEX)]
+    flag messageIndexSafe = "false" [important ignored(OWN_INDEX)]
         "True = recovery also waits for the index timestamp.";
     int haListenPort = "10912" [range(0, 65535) ignored(HA_PORT)]
         "HA port: always listenPort+1.";
@@ -130,7 +130,7 @@ pub(super) const STORE: &[Key] = keys! {
         "Kept for old files.";
     long osPageCacheBusyTimeOutMills = "1000" [unit("ms") at_least(1) used("store")]
         "Sends are refused when one has waited so long for its write (SYNC_FLUSH: its sync).";
-    int defaultQueryMaxNum = "32" [later(INDEX)]
+    int defaultQueryMaxNum = "32" [at_least(1) used("broker")]
         "Unique-key query limit.";
     flag transientStorePoolEnable = "false" [important ignored(NO_MAPPING)]
         "Effective only with ASYNC_FLUSH and a master role.";

@@ -12,6 +12,7 @@ pub mod group;
 pub mod kv_config;
 pub mod offset;
 pub mod pull;
+pub mod query;
 pub mod register;
 pub mod route;
 pub mod send;

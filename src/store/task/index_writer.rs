@@ -26,7 +26,7 @@ const RUN_SIZE: u64 = 256 << 10;
 const CHUNK_SIZE: u64 = 256 << 10;
 
 /// A place of the log that could not be read so often is left out.
-const READ_TRIES_MAX: u32 = 3;
+const READ_TRIES_MAX: u32 = 8;
 
 /// What is left out then. Units: bytes.
 const SECTOR_SIZE: u64 = 4096;
@@ -65,6 +65,14 @@ impl IndexWriter {
         let next_settle = now + shared.options.checkpoint_interval;
         let (recovered, due) = (Some(recovered), Some(now));
         IndexWriter { shared, recovered, due, next_settle, retry_at: None, tries: 0 }
+    }
+
+    /// Makes the index right before anything is appended: what it says past the log's end must
+    /// not come to speak of other records. An error is no end: it is tried again later.
+    pub async fn first_look(&mut self) {
+        if let Err(error) = self.open().await {
+            self.fail(Failure::Index(error));
+        }
     }
 
     pub async fn run(mut self, mut stop: StoreStop) {
@@ -311,7 +319,8 @@ pub async fn settle(shared: &Shared) -> io::Result<()> {
         }
         (index.cursor, index.mark)
     };
-    until_synced(shared, cursor.at).await?;
+    // A record whose keys are entered in part must be durable too.
+    until_synced(shared, cursor.at + u64::from(cursor.keys_done > 0)).await?;
     write_run(shared).await?;
     let (target, active) = {
         let index = shared.index.lock();

@@ -139,7 +139,12 @@ impl Walk<'_> {
                 yield_now().await;
             }
             let Some(entry) = self.entry(file, number).await? else { break };
-            match is_in_time(&file.header, &entry, begin, end) {
+            // The first entry's time counts from the end of the file before.
+            let time = match number {
+                1 => Time::Within,
+                _ => is_in_time(&file.header, &entry, begin, end),
+            };
+            match time {
                 Time::Within if entry.hash == self.hash => {
                     old = 0;
                     if let Err(error) = self.record(entry.physical).await {

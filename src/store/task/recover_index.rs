@@ -1,5 +1,5 @@
-//! Makes the index right before it is used, and finds where it ends. Runs beside the open store:
-//! whatever is wrong here costs keys to be indexed again, never the start.
+//! Makes the index right before anything is appended, and finds where it ends. Whatever is wrong
+//! here costs keys to be indexed again, never the start.
 //!
 //! Source: IndexService#load (4.9.3).
 //! Differs: a file that an unclean stop left is kept as far as it is right, not deleted (W-35);
@@ -43,7 +43,7 @@ pub async fn open(shared: &Shared, found: &Recovered, give_up: bool) -> io::Resu
         check_files(shared, &shape, &mut files, found).await?;
     }
     let end = found.end;
-    while files.last().is_some_and(|last| !last.header.is_empty() && begins_past(last, end)) {
+    while files.last().is_some_and(|last| begins_past(last, end)) {
         crate::rt::probe!("store: an index file lay past the log's end");
         remove_last(shared, &mut files)?;
         mark = None;

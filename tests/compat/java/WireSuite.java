@@ -16,6 +16,7 @@ final class WireSuite {
             Cluster cluster = new Cluster(session, nameServer, brokers.get(name), name);
             SendChecks.run(cluster, report);
             ReadChecks.run(cluster, report);
+            QueryChecks.run(cluster, report);
             PushChecks.run(cluster, report);
         }
         servers.stop(prefix + "-broker");

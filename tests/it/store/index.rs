@@ -215,3 +215,95 @@ fn a_store_without_an_index_answers_nothing_and_makes_no_file() {
         house.stop().await;
     });
 }
+
+/// Log and index files that the Java store of 4.9.3 made (tests/golden/GoldenIndex.java):
+/// directory, name, bytes without the zeros at the end.
+fn java_files() -> Vec<(String, String, Vec<u8>)> {
+    let text = include_str!("../../golden/index.txt");
+    let unhex = |hex: &str| -> Vec<u8> {
+        let digits = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+    };
+    let line = |line: &str| {
+        let [dir, name, hex] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        (dir.to_owned(), name.to_owned(), unhex(hex))
+    };
+    text.lines().map(line).collect()
+}
+
+fn java_options(dir: &tempfile::TempDir) -> Options {
+    Options { segment_size_bytes: 2048, index_slots: 7, index_entries: 12, ..small(dir) }
+}
+
+/// Puts Java's files of these directories into the store's.
+fn put_java(options: &Options, dirs: &[&str]) {
+    let disk = RealDisk::new();
+    for (dir, name, bytes) in java_files().iter().filter(|f| dirs.contains(&f.0.as_str())) {
+        let size = if dir == "index" { 40 + 7 * 4 + 12 * 20 } else { 2048 };
+        disk.make_dir(&format!("{}/{dir}", options.root)).unwrap();
+        let file = disk.open_or_create(&format!("{}/{dir}/{name}", options.root)).unwrap();
+        file.set_size(size).unwrap();
+        file.write_at(0, bytes).unwrap();
+    }
+}
+
+fn index_bytes(options: &Options) -> Vec<(String, Vec<u8>)> {
+    let disk = RealDisk::new();
+    let read = |name: String| {
+        let file = disk.open(&format!("{}/index/{name}", options.root)).unwrap();
+        let bytes = file.read_at(0, file.size().unwrap() as usize).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        (name, bytes[..used].to_vec())
+    };
+    index_files(options).into_iter().map(read).collect()
+}
+
+#[test]
+fn java_s_log_gives_java_s_index_byte_by_byte() {
+    run(async {
+        let dir = temp();
+        let options = java_options(&dir);
+        put_java(&options, &["commitlog"]);
+        let house = open(&options).await;
+        assert_eq!(house.query("TopicTest", "k1", 64).await.records.len(), 4);
+        house.stop().await;
+        let ours: Vec<Vec<u8>> = index_bytes(&options).into_iter().map(|file| file.1).collect();
+        let java = java_files().into_iter().filter(|file| file.0 == "index");
+        assert_eq!(ours, java.map(|file| file.2).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn java_s_index_is_used_and_goes_on() {
+    for unclean in [false, true] {
+        run(async {
+            let dir = temp();
+            let options = java_options(&dir);
+            put_java(&options, &["commitlog", "index"]);
+            if unclean {
+                RealDisk::new().open_or_create(&format!("{}/abort", options.root)).unwrap();
+            }
+            let before = index_bytes(&options);
+            let mut house = open(&options).await;
+            for (topic, key, count) in [
+                ("TopicTest", "k1", 4), // not the one that was rolled back
+                ("TopicTest", "k2", 1),
+                ("TopicTest", "u8", 1),
+                ("TopicTest", "z", 1),
+                ("%RETRY%g", "\u{e9}\u{1f525}", 1),
+                ("TopicTest", "u2", 0),
+            ] {
+                assert_eq!(house.places(topic, key).await.len(), count, "{topic}#{key}");
+            }
+            house.store.shutdown().await.unwrap();
+            assert_eq!(index_bytes(&options), before);
+            house = open(&options).await;
+            let place = house.keyed("TopicTest", "mine", "k1").await.physical.0;
+            assert_eq!(house.places("TopicTest", "k1").await[0], place);
+            assert_eq!(house.places("TopicTest", "k1").await.len(), 5);
+            house.stop().await;
+            let names: Vec<String> = before.into_iter().map(|file| file.0).collect();
+            assert_eq!(index_files(&options)[..names.len()], names);
+        });
+    }
+}

@@ -4,14 +4,13 @@
 //! is not promised. A deletion that a crash cut off may have happened or not; it is asked for again
 //! before the topic is used.
 
-use super::{Listener, Phase, StoreHouse, topic_name};
+use super::reader::Shared;
+use super::{Phase, StoreHouse, topic_name};
 use crate::trace;
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
-use hotfire::rt::time::{Clock, Duration};
-use hotfire::store::Store;
+use hotfire::rt::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Which topics may be used.
 #[derive(Default)]
@@ -52,13 +51,7 @@ impl Gates {
     }
 }
 
-pub async fn run(
-    house: StoreHouse,
-    store: Store,
-    listener: Arc<Listener>,
-    clock: Clock,
-    mut dice: Rng,
-) {
+pub async fn run((house, store, listener, clock): Shared, mut dice: Rng) {
     let pending = house.court().history(|h| h.pending_deletion());
     house.0.gates.lock().open_all_but(pending.as_deref());
     loop {

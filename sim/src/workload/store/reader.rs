@@ -16,8 +16,11 @@ use std::sync::Arc;
 /// Results that are kept for a while.
 const SLOW_READS: usize = 8;
 
+/// What a task of the load works with.
+pub type Shared = (StoreHouse, Store, Arc<Listener>, Clock);
+
 /// Reads every queue to its end, again and again, and now and then something old.
-pub async fn read_all(house: StoreHouse, store: Store, listener: Arc<Listener>, clock: Clock) {
+pub async fn read_all((house, store, listener, clock): Shared) {
     let load = house.0.plan.load.clone();
     let sync = house.0.plan.machines[listener.machine].sync_flush;
     let grade = if sync { Grade::Synced } else { Grade::Written };
