@@ -88,6 +88,10 @@ bench *ARGS:
     {{cargo}} build -q --release
     @tests/bench/run.sh {{ARGS}}
 
+# What a power loss may leave of a recorded run, opened by us and by Java: just crash-images [--images N] [--java N]
+crash-images *ARGS:
+    @python3 tests/crash-images/crash_images.py {{ARGS}}
+
 # The release broker under strace: no reply before its sync; a build without sync must fail
 sync-order *ARGS:
     @python3 tests/sync-order/sync_order.py {{ARGS}}

@@ -125,6 +125,8 @@ async fn bytes_are_positional(disk: &dyn Disk, dir: &str) -> Outcome {
     let tail = did(file.read_at(5_000, 10), "read what was cut")?;
     same(&tail[..], b"f\0\0\0\0\0\0\0\0\0", "cut bytes read as zero")?;
     holds(did(file.modified_ms(), "modified_ms")? > 0, "a file has a change time")?;
+    did(file.set_modified_ms(1_700_000_000_123), "set_modified_ms")?;
+    same(did(file.modified_ms(), "modified_ms")?, 1_700_000_000_123, "the time that was set")?;
     file.start_writeback(0, 5_010);
     did(file.sync_data().await, "sync_data")
 }

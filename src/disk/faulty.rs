@@ -294,6 +294,10 @@ impl File for FaultyFile {
         self.inner.modified_ms()
     }
 
+    fn set_modified_ms(&self, at: i64) -> io::Result<()> {
+        self.inner.set_modified_ms(at)
+    }
+
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.script.lock().visit(Call::Write, &self.path)?;
         self.inner.write_at(offset, data)

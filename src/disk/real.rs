@@ -215,6 +215,12 @@ impl File for RealFile {
         Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
+    fn set_modified_ms(&self, when: i64) -> io::Result<()> {
+        let since = std::time::Duration::from_millis(u64::try_from(when).unwrap_or_default());
+        let when = std::time::UNIX_EPOCH + since;
+        self.file.set_modified(when).map_err(at(&self.path))
+    }
+
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.file.write_all_at(data, offset).map_err(at(&self.path))
     }

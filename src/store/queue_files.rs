@@ -55,6 +55,14 @@ pub fn parts(options: &Options, from: u64, count: usize) -> Vec<Part> {
     parts
 }
 
+/// The entry of the run that is the last of its file. Such a file gets the time at which that
+/// entry's message was stored: Java's search by time goes to the first file that is not older than
+/// the time it looks for. Source: MappedFileQueue#getMappedFileByTime (4.9.3).
+pub fn fills(options: &Options, part: &Part) -> Option<usize> {
+    let end = part.at + (part.entries.len() * SIZE) as u64;
+    (end == file_size(options)).then(|| part.entries.end - 1)
+}
+
 pub fn encode(units: &[QueueUnit]) -> Vec<u8> {
     let mut out = Vec::with_capacity(units.len() * SIZE);
     for unit in units {

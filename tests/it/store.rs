@@ -236,6 +236,37 @@ fn messages_are_found_again_after_an_orderly_stop_and_after_a_kill() {
     }
 }
 
+/// Java's search by time picks the first queue file that was not changed before the time.
+#[test]
+fn a_full_queue_file_has_the_time_of_its_last_message_also_after_recovery_made_it_anew() {
+    run(async {
+        let dir = temp();
+        let options = options(&dir);
+        let stored = async |house: &House, offset| {
+            let time = house.store.store_time_of(&key("T", 0), QueueOffset(offset)).await;
+            time.unwrap().unwrap().0
+        };
+        let changed = |base: u64| {
+            let path = format!("{}/consumequeue/T/0/{base:020}", options.root);
+            RealDisk::new().open(&path).unwrap().modified_ms().unwrap()
+        };
+        let mut house = open(&options).await;
+        for n in 0..25 {
+            house.sent("T", 0, format!("{n}").as_bytes()).await;
+            let soon = house.clock.mono() + Duration::from_millis(2);
+            house.clock.sleep_until(soon).await;
+        }
+        let ends = (stored(&house, 9).await, stored(&house, 19).await);
+        house.stop().await;
+        assert_eq!((changed(0), changed(200)), ends, "written while it ran");
+        let own = dir.path().join("store/hotfire/queues");
+        RealDisk::new().remove(own.to_str().unwrap()).unwrap();
+        let house = open(&options).await;
+        assert_eq!((changed(0), changed(200)), ends, "made anew");
+        house.stop().await;
+    });
+}
+
 #[test]
 fn a_batch_is_contiguous_in_one_segment_and_has_one_outcome() {
     run(async {

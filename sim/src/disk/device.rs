@@ -464,6 +464,11 @@ impl File for SimFile {
         self.0.call(|p| Ok(p.modified_ms(self.0.node)))
     }
 
+    fn set_modified_ms(&self, at: i64) -> io::Result<()> {
+        self.0.call(|p| p.set_modified_ms(self.0.node, at));
+        Ok(())
+    }
+
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let h = &*self.0;
         let at = usize::try_from(offset).map_err(io::Error::other)?;

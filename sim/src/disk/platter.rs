@@ -401,6 +401,10 @@ impl Platter {
         self.node(node).modified_ms
     }
 
+    pub fn set_modified_ms(&mut self, node: Inode, at: i64) {
+        self.node_mut(node).modified_ms = at;
+    }
+
     /// Units: bytes with blocks behind them, of files that a process can reach.
     pub fn used(&self) -> u64 {
         let live = self.nodes.values().filter(|n| n.names > 0 || n.handles > 0);

@@ -148,6 +148,11 @@ async fn write_part(
     let written = file.write_at(part.at, &queue_files::encode(&run[part.entries.clone()]));
     if written.is_err() {
         shared.queue_files.lock().close_where(|open| *open == (slot.0, part.base));
+    } else if let Some(last) = queue_files::fills(options, part).map(|last| &run[last])
+        && let Ok(Some(stored)) = search::stored_at(shared, last).await
+        && let Err(error) = file.set_modified_ms(stored.0)
+    {
+        tracing::warn!("a search by time may miss in Java's broker: {error}");
     }
     written
 }

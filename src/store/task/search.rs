@@ -87,7 +87,7 @@ async fn entry(
 }
 
 /// Source: CommitLog#pickupStoreTimestamp (4.9.3).
-async fn stored_at(shared: &Shared, unit: &QueueUnit) -> io::Result<Option<WallMillis>> {
+pub async fn stored_at(shared: &Shared, unit: &QueueUnit) -> io::Result<Option<WallMillis>> {
     let at = unit.physical_offset;
     Ok(match record_at(shared, at.0).await? {
         Some(bytes) => match message_unit::decode(&bytes, at, false) {

@@ -212,13 +212,17 @@ final class Exchange implements AutoCloseable {
         });
         consumer.start();
         Report.await(fresh.size() + " messages for group " + PUSH_GROUP, 40, () -> got.size() >= fresh.size());
+        Thread.sleep(500); // the client counts a message as consumed a moment after its listener returned
         consumer.shutdown();
         Report.equal(fresh, new TreeSet<>(got), "what group " + PUSH_GROUP + " got");
         Report.equal(0, twice.size(), "messages that group " + PUSH_GROUP + " got twice");
         consumed.addAll(fresh);
         for (int queue = 0; queue < 4; queue++) {
             long max = Photo.max(session, address, CONSUMED, queue);
-            Report.equal(max, offset(CONSUMED, PUSH_GROUP, queue), "progress of " + PUSH_GROUP + " in queue " + queue);
+            int at = queue;
+            // The client commits oneway.
+            Report.await("progress " + max + " of " + PUSH_GROUP + " in queue " + queue, 5,
+                () -> String.valueOf(max).equals(String.valueOf(offset(CONSUMED, PUSH_GROUP, at))));
             ledger.offsets.put(CONSUMED + "@" + PUSH_GROUP + "@" + queue, max);
         }
     }
@@ -244,10 +248,10 @@ final class Exchange implements AutoCloseable {
         }
         int views = views();
         int[] times = times();
-        // Java picks the queue file by its time of change, which a mapped file has wrong: it may miss its own messages.
-        Report.that(kind.equals("java") || times[0] == times[1], "expected the nearest message at each time, got " + times[0] + " of " + times[1] + timeMissed);
+        // Java picks the queue file by its time of change: Hotfire dates the files that it fills.
+        Report.that(times[0] == times[1], "expected the nearest message at each time, got " + times[0] + " of " + times[1] + timeMissed);
         return now.messages + " messages" + (added > 0 ? " (" + added + " added by Java itself)" : "") + " in " + now.queues.size() + " queues, "
-            + ledger.offsets.size() + " committed offsets, " + views + " views by offset id, " + times[0] + " of " + times[1] + " time searches";
+            + ledger.offsets.size() + " committed offsets, " + views + " views by offset id, " + times[1] + " time searches";
     }
 
     /** Messages by key and by unique key. `whole`: all of them must be found. */

@@ -3,7 +3,7 @@
 use super::listing;
 use crate::disk::{Disk, File};
 use crate::format::consume_queue_unit::{QueueUnit, SIZE};
-use crate::model::{QueueId, QueueKey, TopicName};
+use crate::model::{QueueId, QueueKey, TopicName, WallMillis};
 use crate::rt::task::all;
 use crate::store::error::Error;
 use crate::store::options::Options;
@@ -143,6 +143,19 @@ impl QueueDirs {
             self.dirty.insert((run.key.clone(), part.base));
         }
         Ok(())
+    }
+
+    /// The files that the run filled, with their last entries.
+    pub fn filled(&self, run: &Run) -> Vec<(u64, QueueUnit)> {
+        let parts = queue_files::parts(&self.options, run.from, run.units.len());
+        let last = |part: &Part| Some(run.units[queue_files::fills(&self.options, part)?]);
+        parts.iter().filter_map(|part| Some((part.base, last(part)?))).collect()
+    }
+
+    /// Says when the last message of a full file was stored.
+    pub fn date(&self, key: &QueueKey, base: u64, stored: WallMillis) -> Result<(), Error> {
+        let file = self.open(key, base);
+        file.and_then(|file| file.set_modified_ms(stored.0)).map_err(self.io(key))
     }
 
     async fn write_part(

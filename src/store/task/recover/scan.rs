@@ -148,13 +148,13 @@ pub async fn scan(
             None => {}
         }
         if rebuild.pending() >= RUN_ENTRIES {
-            write_runs(&mut found.queues, &mut rebuild).await?;
+            write_runs(log, &mut found.queues, &mut rebuild).await?;
         }
         if report.scanned_records.is_multiple_of(PROGRESS_RECORDS) {
             progress.on_read(clock.mono(), at);
         }
     }
-    write_runs(&mut found.queues, &mut rebuild).await?;
+    write_runs(log, &mut found.queues, &mut rebuild).await?;
     report.unreadable = unreadable;
     Ok((End { at, durable: times.durable, last }, rebuild))
 }
@@ -229,12 +229,21 @@ fn cannot_pass(path: &str, at: u64, trusted: u64) -> impl FnOnce(io::Error) -> E
     ))
 }
 
-async fn write_runs(queues: &mut QueueDirs, rebuild: &mut Rebuild) -> Result<(), Error> {
+async fn write_runs(
+    log: &mut LogFiles,
+    queues: &mut QueueDirs,
+    rebuild: &mut Rebuild,
+) -> Result<(), Error> {
     if rebuild.contradicted {
         return Ok(());
     }
     for run in rebuild.take_runs() {
         queues.write_run(&run).await?;
+        for (base, last) in queues.filled(&run) {
+            if let Some(stored) = log.stored_at(last.physical_offset.0).await {
+                queues.date(&run.key, base, stored)?;
+            }
+        }
     }
     Ok(())
 }
