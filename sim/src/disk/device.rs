@@ -465,8 +465,10 @@ impl File for SimFile {
     }
 
     fn set_modified_ms(&self, at: i64) -> io::Result<()> {
-        self.0.call(|p| p.set_modified_ms(self.0.node, at));
-        Ok(())
+        self.0.call(|p| {
+            p.set_modified_ms(self.0.node, at);
+            Ok(())
+        })
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {

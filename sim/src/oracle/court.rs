@@ -7,10 +7,8 @@ use crate::plan::Plan;
 use crate::scenario::Oracle;
 use crate::trace;
 use crate::world::World;
-use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
 use hotfire::rt::sync::{Mutex, Notify};
-use hotfire::store::Options;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -26,6 +24,8 @@ struct Shared {
     opened: Mutex<BTreeMap<usize, Vec<u64>>>,
     /// What the store of each machine was told of retention.
     terms: Mutex<BTreeMap<usize, Terms>>,
+    /// Slots and entries of each machine's index files.
+    index_shapes: Mutex<BTreeMap<usize, (u32, u32)>>,
     world: OnceLock<World>,
     /// Rung when the history moved.
     moved: Notify,
@@ -43,6 +43,7 @@ impl Court {
             derived_deleted: Mutex::default(),
             opened: Mutex::default(),
             terms: Mutex::default(),
+            index_shapes: Mutex::default(),
             world: OnceLock::new(),
             moved: Notify::new(),
         }))
@@ -99,11 +100,9 @@ impl Court {
         self.0.opened.lock().get(&machine).is_some_and(|all| all.contains(&generation))
     }
 
-    /// Slots and entries of the machine's index files.
-    fn index_shape(&self, machine: usize) -> (u32, u32) {
-        let mut dice = Rng::from_seed(self.0.plan.machines[machine].swarm);
-        let options = Options::swarm(ROOT, &mut dice);
-        (options.index_slots, options.index_entries)
+    /// The store of a machine is about to be opened: slots and entries of its index files.
+    pub fn on_index_shape(&self, machine: usize, shape: (u32, u32)) {
+        self.0.index_shapes.lock().insert(machine, shape);
     }
 
     fn moment(&self, machine: usize) -> judge::Moment {
@@ -202,8 +201,10 @@ impl Court {
             let verdict =
                 self.history(|h| judge::derived_follow(&log, h, kept, (disk, dir.as_str())));
             self.check("derived_follow", verdict);
-            let (dir, shape) = (format!("{ROOT}/index"), self.index_shape(machine));
-            self.check("index_follows", index::follows(&log, disk, &dir, shape));
+            let dir = format!("{ROOT}/index");
+            let shape = self.0.index_shapes.lock().get(&machine).copied();
+            let follows = |shape| index::follows(&log, disk, &dir, shape);
+            self.check("index_follows", shape.map_or(Ok(()), follows));
         }
     }
 

@@ -49,6 +49,8 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     let mut store_options = store::Options::swarm(ROOT, &mut rng);
     store_options.flush =
         if machine.sync_flush { store::FlushMode::Sync } else { store::FlushMode::Async };
+    let shape = (store_options.index_slots, store_options.index_entries);
+    house.court().on_index_shape(boot.machine, shape);
     house.0.progress.lock().save_interval.insert(boot.machine, options.offsets_save_interval);
     let parts = Parts {
         broker: options,

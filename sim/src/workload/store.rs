@@ -177,6 +177,8 @@ impl StoreHouse {
         let mut options = Options::swarm(ROOT, &mut Rng::from_seed(plan.swarm));
         options.flush = if plan.sync_flush { FlushMode::Sync } else { FlushMode::Async };
         self.under_retention(machine, &mut options);
+        let shape = (options.index_slots, options.index_entries);
+        self.0.court.on_index_shape(machine, shape);
         options
     }
 

@@ -21,6 +21,10 @@ pub async fn query_all((house, store, listener, clock): Shared) {
     loop {
         let until = clock.mono() + Duration::from_millis(dice.between(20, 600));
         clock.sleep_until(until).await;
+        // From now on a query may give a record that rotted: its asker has to check it.
+        if *house.0.rotted.lock() {
+            return;
+        }
         let topic = topic_name(dice.below(load.topics));
         let sent = house.court().history(|h| h.sent.len() as u64);
         let id = dice.below(sent.max(1));

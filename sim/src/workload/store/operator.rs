@@ -5,7 +5,7 @@
 //! before the topic is used.
 
 use super::reader::Shared;
-use super::{Phase, StoreHouse, topic_name};
+use super::{Phase, topic_name};
 use crate::trace;
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;

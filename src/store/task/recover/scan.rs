@@ -131,7 +131,7 @@ pub async fn scan(
             Ok((Found::Bad(what), _)) => Some(what),
             // The queues know the messages there: readers get the disk's error until it is healed.
             Err(error)
-                if at < trusted && is_known(log, &found.queues, anchor, at, trusted).await =>
+                if at < trusted && is_known(log, &found.queues, anchor, (at, trusted)).await =>
             {
                 unreadable.push(PhysicalOffset(at));
                 Some(format!("it cannot be read: {error}"))
