@@ -112,11 +112,9 @@ pub trait File: Send + Sync {
     /// Last change of the content. Units: epoch milliseconds of the machine's clock.
     fn modified_ms(&self) -> io::Result<i64>;
 
-    /// Sets that time; the next write sets it anew. A layer that only reads leaves it as it is.
+    /// Sets that time; the next write sets it anew.
     /// Units: epoch milliseconds.
-    fn set_modified_ms(&self, _at: i64) -> io::Result<()> {
-        Ok(())
-    }
+    fn set_modified_ms(&self, at: i64) -> io::Result<()>;
 
     /// Writes all of `data` at `offset`; past the end the file grows.
     /// Errors: `StorageFull`, device errors. After an error the bytes in the range are unknown.

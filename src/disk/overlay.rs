@@ -27,6 +27,8 @@ struct Node {
     below_size: u64,
     size: u64,
     pages: BTreeMap<u64, Page>,
+    /// Set by hand; the next write takes it away. Units: milliseconds.
+    modified_ms: Option<i64>,
 }
 
 enum Name {
@@ -93,7 +95,8 @@ impl Shared {
         }
         let size = self.below.open(path)?.size()?;
         let below = Some(path.to_owned());
-        let node = Node { below, below_size: size, size, pages: BTreeMap::new() };
+        let pages = BTreeMap::new();
+        let node = Node { below, below_size: size, size, pages, modified_ms: None };
         let node = Arc::new(Mutex::new(node));
         self.names.lock().insert(path.to_owned(), Name::File(node.clone()));
         Ok(node)
@@ -111,7 +114,8 @@ impl Shared {
         if !self.is_dir(parent(path)) {
             return Err(error(ErrorKind::NotFound, path, "no such directory"));
         }
-        let node = Node { below: None, below_size: 0, size, pages: BTreeMap::new() };
+        let pages = BTreeMap::new();
+        let node = Node { below: None, below_size: 0, size, pages, modified_ms: None };
         let node = Arc::new(Mutex::new(node));
         self.names.lock().insert(path.to_owned(), Name::File(node.clone()));
         Ok(node)
@@ -348,6 +352,7 @@ impl Handle {
         }
         if !data.is_empty() {
             node.size = node.size.max(end);
+            node.modified_ms = None;
         }
         Ok(())
     }
@@ -400,10 +405,17 @@ impl File for OverlayFile {
     }
 
     fn modified_ms(&self) -> io::Result<i64> {
-        match &self.0.below {
-            Some(below) if self.0.node.lock().pages.is_empty() => below.modified_ms(),
-            _ => Ok(self.0.shared.now_ms),
+        let node = self.0.node.lock();
+        match (node.modified_ms, &self.0.below) {
+            (Some(at), _) => Ok(at),
+            (None, Some(below)) if node.pages.is_empty() => below.modified_ms(),
+            (None, _) => Ok(self.0.shared.now_ms),
         }
+    }
+
+    fn set_modified_ms(&self, at: i64) -> io::Result<()> {
+        self.0.node.lock().modified_ms = Some(at);
+        Ok(())
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {

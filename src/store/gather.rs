@@ -4,8 +4,8 @@
 //! returned. A sync that starts with the first of them makes all others wait for the one after
 //! it: two groups then take turns, and each message costs two syncs. So a sync waits until as many
 //! wait for it as were waiting or answered when the last one returned, for less than that sync's
-//! time, which is what the two groups would cost. Producers who do not come back so soon cost a wait; after one the next syncs do not
-//! wait, and their number doubles.
+//! time, which is what the two groups would cost. Producers who do not come back so soon cost a
+//! wait; after one the next syncs do not wait, and their number doubles.
 
 use crate::rt::time::{Duration, Mono};
 

@@ -838,6 +838,10 @@ impl File for SlowFile {
     fn modified_ms(&self) -> io::Result<i64> {
         self.inner.modified_ms()
     }
+    fn set_modified_ms(&self, at: i64) -> io::Result<()> {
+        self.inner.set_modified_ms(at)
+    }
+
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.inner.write_at(offset, data)
     }

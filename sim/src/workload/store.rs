@@ -99,7 +99,6 @@ impl StoreHouse {
 
     /// The process: open, serve producers and reader, stop.
     async fn run(&self, mut boot: Boot) {
-        let machine = &self.0.plan.machines[boot.machine];
         let options = self.options(boot.machine);
         let max = options.record_size_max_bytes;
         let group = TaskGroup::new();
@@ -134,6 +133,35 @@ impl StoreHouse {
             self.0.court.on_open(boot.machine, boot.generation);
         }
         *self.0.store.lock() = Some(store.clone());
+        self.serve(&group, &boot, &store, &listener, max);
+        let poisoned = listener.until_poisoned();
+        hotfire::rt::select! {
+            _ = boot.stop.until(|stop| *stop) => {
+                *self.0.store.lock() = None;
+                let closed = store.shutdown().await;
+                if closed.is_ok() {
+                    listener.all_answered("an orderly stop");
+                }
+                match closed {
+                    Ok(()) => trace::tell(&boot.name, format_args!("store closed in order")),
+                    Err(e) => trace::tell(&boot.name, format_args!("failed to close: {e}")),
+                }
+            }
+            () = poisoned => trace::tell(&boot.name, format_args!("store poisoned, process ends")),
+        }
+        *self.0.store.lock() = None;
+    }
+
+    /// Everybody who uses the store while it is open.
+    fn serve(
+        &self,
+        group: &TaskGroup,
+        boot: &Boot,
+        store: &Store,
+        listener: &Arc<Listener>,
+        max: usize,
+    ) {
+        let machine = &self.0.plan.machines[boot.machine];
         let load = &self.0.plan.load;
         for n in 0..load.producers {
             let seed = machine.swarm ^ (boot.generation << 32) ^ (n << 8);
@@ -154,22 +182,6 @@ impl StoreHouse {
             let seed = machine.swarm ^ (boot.generation << 32) ^ 0xde1e7e;
             group.spawn(operator::run(shared(), Rng::from_seed(seed)));
         }
-        let poisoned = listener.until_poisoned();
-        hotfire::rt::select! {
-            _ = boot.stop.until(|stop| *stop) => {
-                *self.0.store.lock() = None;
-                let closed = store.shutdown().await;
-                if closed.is_ok() {
-                    listener.all_answered("an orderly stop");
-                }
-                match closed {
-                    Ok(()) => trace::tell(&boot.name, format_args!("store closed in order")),
-                    Err(e) => trace::tell(&boot.name, format_args!("failed to close: {e}")),
-                }
-            }
-            () = poisoned => trace::tell(&boot.name, format_args!("store poisoned, process ends")),
-        }
-        *self.0.store.lock() = None;
     }
 
     fn options(&self, machine: usize) -> Options {

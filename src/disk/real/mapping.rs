@@ -1,9 +1,10 @@
 //! Long-lived read mappings of files, and views of their bytes that are known to be there.
 //!
 //! A page of a mapping that cannot be read (a bad sector, a file cut short) is a SIGBUS for whoever
-//! touches it. So nobody touches what is not known to be there: `mincore` says that it is in the page
-//! cache, or `MADV_POPULATE_READ` on exactly the range brings it in or says why not. Views that wait in a socket's queue are read by the kernel
-//! alone, for which a page that went bad meanwhile is EFAULT.
+//! touches it. So nobody touches what is not known to be there: `mincore` says that it is in the
+//! page cache, or `MADV_POPULATE_READ` on exactly the range brings it in or says why not. Views
+//! that wait in a socket's queue are read by the kernel alone, for which a page that went bad
+//! meanwhile is EFAULT.
 
 use bytes::Bytes;
 use memmap2::{Advice, Mmap, MmapMut, MmapOptions};

@@ -23,12 +23,16 @@ pub type Shared = (StoreHouse, Store, Arc<Listener>, Clock);
 pub async fn read_all((house, store, listener, clock): Shared) {
     let load = house.0.plan.load.clone();
     let sync = house.0.plan.machines[listener.machine].sync_flush;
-    let grade = if sync { Grade::Synced } else { Grade::Written };
-    let mut dice = Rng::from_seed(house.0.plan.seed ^ listener.generation);
-    let mut next: BTreeMap<(u64, u32), u64> = BTreeMap::new();
-    // What slow consumers still wait for: views must stay as they are.
-    let mut slow: VecDeque<Vec<bytes::Bytes>> = VecDeque::new();
-    let mut mins: BTreeMap<(u64, u32), u64> = BTreeMap::new();
+    let mut rounds = Rounds {
+        house: house.clone(),
+        store: store.clone(),
+        listener: listener.clone(),
+        grade: if sync { Grade::Synced } else { Grade::Written },
+        dice: Rng::from_seed(house.0.plan.seed ^ listener.generation),
+        next: BTreeMap::new(),
+        slow: VecDeque::new(),
+        mins: BTreeMap::new(),
+    };
     let mut epochs: BTreeMap<u64, u64> = BTreeMap::new();
     loop {
         // From now on a read may give a record that rotted: its reader has to check it.
@@ -44,59 +48,15 @@ pub async fn read_all((house, store, listener, clock): Shared) {
         for topic in 0..load.topics {
             let epoch = house.0.gates.lock().epoch(&topic_name(topic));
             if epochs.insert(topic, epoch).is_some_and(|before| before != epoch) {
-                next.retain(|(of, _), _| *of != topic);
+                rounds.next.retain(|(of, _), _| *of != topic);
             }
             for queue in 0..load.queues as u32 {
-                let at = next.entry((topic, queue)).or_default();
-                let from = if *at > 0 && dice.chance(0.1) { dice.below(*at) } else { *at };
-                let name = topic_name(topic);
-                if house.0.gates.lock().is_closed(&name) {
-                    continue;
-                }
-                let key = QueueKey { topic: TopicName::new(&name), queue: QueueId(queue) };
-                let limits = ReadLimits { count: dice.between(1, 40) as usize };
-                let read = match store.read(&key, QueueOffset(from), &limits, &|_| true) {
-                    Read::Ready(result) => result,
-                    Read::Cold(cold) => match cold.run(&|_| true).await {
-                        Ok(result) => result,
-                        Err(error) => {
-                            mark("store: cold read failed");
-                            let reader = (&house, listener.machine);
-                            check_error(reader, &name, queue, from, &error);
-                            continue;
-                        }
-                    },
-                };
-                if house.0.gates.lock().epoch(&name) != epoch {
-                    continue; // deleted while it was read
-                }
-                let min = mins.entry((topic, queue)).or_default();
-                let place = (&house, listener.machine, name.as_str(), queue);
-                if let Some(to) = judge_bounds(place, from, &read, min, &store)
-                    && from == *at
-                {
-                    (*at, found) = (to, true);
-                }
-                if read.status != ReadStatus::Found {
-                    continue;
-                }
-                slow.push_back(read.messages.clone());
-                if slow.len() > SLOW_READS {
-                    slow.pop_front();
-                }
-                let reader =
-                    Reader { house: &house, listener: &listener, grade, topic: &name, queue };
-                let got = match reader.take(from, &read.messages) {
-                    Ok(got) => got,
+                match rounds.visit(topic, queue, epoch).await {
+                    Ok(moved) => found |= moved,
                     Err(what) => {
                         house.0.court.world().violate("reading", what);
                         return;
                     }
-                };
-                if from + got > *at {
-                    *at = from + got;
-                    found = true;
-                    house.0.read_to.lock().insert((name, queue), *at);
                 }
             }
         }
@@ -106,6 +66,73 @@ pub async fn read_all((house, store, listener, clock): Shared) {
             let until = clock.mono() + Duration::from_millis(700);
             clock.before(until, listener.moved.notified()).await;
         }
+    }
+}
+
+/// One reader of all queues, in one generation of the store.
+struct Rounds {
+    house: StoreHouse,
+    store: Store,
+    listener: Arc<Listener>,
+    grade: Grade,
+    dice: Rng,
+    next: BTreeMap<(u64, u32), u64>,
+    /// What slow consumers still wait for: views must stay as they are.
+    slow: VecDeque<Vec<bytes::Bytes>>,
+    mins: BTreeMap<(u64, u32), u64>,
+}
+
+impl Rounds {
+    /// Reads a queue once; says whether it came further.
+    /// Errors: what was read must not be.
+    async fn visit(&mut self, topic: u64, queue: u32, epoch: u64) -> Result<bool, String> {
+        let house = &self.house;
+        let at = self.next.entry((topic, queue)).or_default();
+        let from = if *at > 0 && self.dice.chance(0.1) { self.dice.below(*at) } else { *at };
+        let name = topic_name(topic);
+        if house.0.gates.lock().is_closed(&name) {
+            return Ok(false);
+        }
+        let key = QueueKey { topic: TopicName::new(&name), queue: QueueId(queue) };
+        let limits = ReadLimits { count: self.dice.between(1, 40) as usize };
+        let read = match self.store.read(&key, QueueOffset(from), &limits, &|_| true) {
+            Read::Ready(result) => result,
+            Read::Cold(cold) => match cold.run(&|_| true).await {
+                Ok(result) => result,
+                Err(error) => {
+                    mark("store: cold read failed");
+                    check_error((house, self.listener.machine), &name, queue, from, &error);
+                    return Ok(false);
+                }
+            },
+        };
+        if house.0.gates.lock().epoch(&name) != epoch {
+            return Ok(false); // deleted while it was read
+        }
+        let mut found = false;
+        let min = self.mins.entry((topic, queue)).or_default();
+        let place = (house, self.listener.machine, name.as_str(), queue);
+        if let Some(to) = judge_bounds(place, from, &read, min, &self.store)
+            && from == *at
+        {
+            (*at, found) = (to, true);
+        }
+        if read.status != ReadStatus::Found {
+            return Ok(found);
+        }
+        self.slow.push_back(read.messages.clone());
+        if self.slow.len() > SLOW_READS {
+            self.slow.pop_front();
+        }
+        let (listener, grade) = (&*self.listener, self.grade);
+        let reader = Reader { house, listener, grade, topic: &name, queue };
+        let got = reader.take(from, &read.messages)?;
+        if from + got > *at {
+            *at = from + got;
+            found = true;
+            house.0.read_to.lock().insert((name, queue), *at);
+        }
+        Ok(found)
     }
 }
 

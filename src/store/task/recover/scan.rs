@@ -112,12 +112,7 @@ pub async fn scan(
         let looked = look_again(log, clock, at).await;
         let bad = match looked {
             Ok((Found::Record { end }, bytes)) => {
-                if let Ok(Unit::Record(r)) = message_unit::decode(&bytes, PhysicalOffset(at), false)
-                {
-                    rebuild.on_record(&r.dispatch());
-                    times.on_record(at, r.store_timestamp().0);
-                    last = Some(LastRecord { at, store_timestamp: r.store_timestamp() });
-                }
+                last = enter(&bytes, at, &mut rebuild, &mut times).or(last);
                 report.scanned_records += 1;
                 at = end;
                 None
@@ -157,6 +152,15 @@ pub async fn scan(
     write_runs(log, &mut found.queues, &mut rebuild).await?;
     report.unreadable = unreadable;
     Ok((End { at, durable: times.durable, last }, rebuild))
+}
+
+fn enter(bytes: &[u8], at: u64, rebuild: &mut Rebuild, times: &mut Times) -> Option<LastRecord> {
+    let Ok(Unit::Record(record)) = message_unit::decode(bytes, PhysicalOffset(at), false) else {
+        return None;
+    };
+    rebuild.on_record(&record.dispatch());
+    times.on_record(at, record.store_timestamp().0);
+    Some(LastRecord { at, store_timestamp: record.store_timestamp() })
 }
 
 fn begin(report: &mut RecoveryReport, at: u64) {
