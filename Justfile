@@ -88,6 +88,11 @@ bench *ARGS:
     {{cargo}} build -q --release
     @tests/bench/run.sh {{ARGS}}
 
+# Sends with and without the deletion of 20 files of 64 MiB, in pairs (needs a release build): just retention [PAIRS]
+retention PAIRS="5" *ARGS:
+    {{cargo}} build -q --release
+    @HOTFIRE=${HOTFIRE:-target/release/hotfire} python3 tests/retention/retention.py {{PAIRS}} {{ARGS}}
+
 # What a power loss may leave of a recorded run, opened by us and by Java: just crash-images [--images N] [--java N]
 crash-images *ARGS:
     @python3 tests/crash-images/crash_images.py {{ARGS}}

@@ -4,7 +4,7 @@
 //! (4.9.3).
 //! Differs: a file is old when its time of change and the store time behind its end both say so
 //! (W-71); a clock that jumps forward is believed only when it stays there; bytes can be told
-//! beside ratios; usage is asked before every file, so that no more goes than is needed (ADR-0010).
+//! beside ratios; usage is asked before every file, so that no more goes than is needed (ADR-0014).
 
 use crate::model::WallMillis;
 use crate::rt::rng::Rng;

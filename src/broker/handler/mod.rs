@@ -197,7 +197,7 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
 }
 
 /// Source: AdminBrokerProcessor#cleanExpiredConsumeQueue (4.9.3).
-/// Differs: each queue keeps its last file, so that its offsets do not begin at 0 again (ADR-0010).
+/// Differs: each queue keeps its last file, so that its offsets do not begin at 0 again (ADR-0014).
 fn clean_queues(shared: &Shared) -> Done {
     shared.store.clean_queues();
     Done::Empty
