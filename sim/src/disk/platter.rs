@@ -77,6 +77,8 @@ pub(super) struct Platter {
     names: BTreeMap<String, Name>,
     durable: BTreeMap<String, Name>,
     pending: Vec<(u64, Change)>,
+    /// The newest change of each name that is durable: an older one does not undo it.
+    reached: BTreeMap<String, u64>,
     locks: BTreeMap<String, u64>,
     pub syncs: u64,
     pub stalled_until_us: u64,
@@ -164,6 +166,7 @@ impl Platter {
             names: root.clone(),
             durable: root,
             pending: Vec::new(),
+            reached: BTreeMap::new(),
             locks: BTreeMap::new(),
             syncs: 0,
             stalled_until_us: 0,
@@ -183,6 +186,31 @@ impl Platter {
     fn change(&mut self, change: Change) {
         self.version += 1;
         self.pending.push((self.version, change));
+    }
+
+    /// Makes a change durable. Of two changes of one name the newer stays, whichever directory was
+    /// synced first: a rename may be durable by the other directory's sync.
+    fn commit(&mut self, version: u64, change: &Change) {
+        let mut set = |path: &String, name: Option<Name>| {
+            let reached = self.reached.entry(path.clone()).or_default();
+            if *reached > version {
+                return;
+            }
+            *reached = version;
+            match name {
+                Some(name) => self.durable.insert(path.clone(), name),
+                None => self.durable.remove(path),
+            };
+        };
+        match change {
+            Change::Link { path, node } => set(path, Some(Name::File(*node))),
+            Change::Unlink { path } => set(path, None),
+            Change::Rename { from, to, node } => {
+                set(from, None);
+                set(to, Some(Name::File(*node)));
+            }
+            Change::MakeDir { path } => set(path, Some(Name::Dir)),
+        }
     }
 
     pub fn lookup(&self, path: &str) -> io::Result<Inode> {
@@ -326,10 +354,10 @@ impl Platter {
             match change {
                 Change::Rename { from, to, node } if parent(&from) != dir => {
                     // Only the new name is promised; the old one may still be there.
-                    self.durable.insert(to, Name::File(node));
+                    self.commit(version, &Change::Link { path: to, node });
                     rest.push((version, Change::Unlink { path: from }));
                 }
-                change => apply(&mut self.durable, &change),
+                change => self.commit(version, &change),
             }
         }
         self.pending = rest;
@@ -631,11 +659,11 @@ impl Platter {
 
     fn lose_names(&mut self, cut: &mut PowerCut) {
         let mut alive = true;
-        for (_, change) in std::mem::take(&mut self.pending) {
+        for (version, change) in std::mem::take(&mut self.pending) {
             let keeps = self.rng.chance(0.5);
             alive = if self.habits.names_are_journalled { alive && keeps } else { keeps };
             if alive {
-                apply(&mut self.durable, &change);
+                self.commit(version, &change);
                 continue;
             }
             cut.names_lost += 1;
@@ -649,6 +677,7 @@ impl Platter {
                 });
             }
         }
+        self.reached.clear();
         // What stands in a directory that is not there cannot be reached.
         let dirs: BTreeSet<String> =
             self.durable.iter().filter(|(_, n)| **n == Name::Dir).map(|(p, _)| p.clone()).collect();
@@ -740,23 +769,5 @@ impl Platter {
     pub fn peek(&self, path: &str) -> Option<Vec<u8>> {
         let node = self.lookup(path).ok()?;
         Some(self.node(node).cache.clone())
-    }
-}
-
-fn apply(names: &mut BTreeMap<String, Name>, change: &Change) {
-    match change {
-        Change::Link { path, node } => {
-            names.insert(path.clone(), Name::File(*node));
-        }
-        Change::Unlink { path } => {
-            names.remove(path);
-        }
-        Change::Rename { from, to, node } => {
-            names.remove(from);
-            names.insert(to.clone(), Name::File(*node));
-        }
-        Change::MakeDir { path } => {
-            names.insert(path.clone(), Name::Dir);
-        }
     }
 }

@@ -13,6 +13,7 @@ pub async fn run(seed: u64) -> Outcome {
     synced_bytes_survive(seed).await?;
     a_sync_covers_only_what_was_written_before_it(seed).await?;
     names_need_their_own_directory(seed).await?;
+    an_old_removal_does_not_undo_a_newer_name(seed).await?;
     a_failed_sync_leaves_cache_and_platter_apart(seed).await?;
     a_crash_kills_handles_and_frees_locks(seed).await?;
     allocated_files_find_space(seed).await?;
@@ -98,6 +99,24 @@ async fn names_need_their_own_directory(seed: u64) -> Outcome {
     disk.power_loss();
     let whole = disk.peek("/d/whole").ok_or("a whole file's name is gone")?;
     holds(whole.len() == 5_000, "a whole file has another length after power loss")
+}
+
+/// The staging directory is synced first: that makes the rename durable before the removal.
+async fn an_old_removal_does_not_undo_a_newer_name(seed: u64) -> Outcome {
+    let disk = disk(seed, lazy());
+    disk.furnish("/s");
+    let process = disk.process();
+    durable_file(&disk, "/d/a").await?;
+    ok(process.remove("/d/a"))?;
+    let file = ok(process.open_or_create("/s/new"))?;
+    ok(file.set_size(SECTOR as u64))?;
+    ok(file.sync_data().await)?;
+    ok(process.rename("/s/new", "/d/a"))?;
+    ok(process.sync_dir("/s").await)?;
+    ok(process.sync_dir("/d").await)?;
+    disk.power_loss();
+    let size = disk.peek("/d/a").map(|bytes| bytes.len());
+    holds(size == Some(SECTOR), "a name that was given again and synced is gone")
 }
 
 async fn a_failed_sync_leaves_cache_and_platter_apart(seed: u64) -> Outcome {

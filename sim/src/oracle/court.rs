@@ -105,6 +105,10 @@ impl Court {
         self.0.index_shapes.lock().insert(machine, shape);
     }
 
+    pub fn index_shape(&self, machine: usize) -> Option<(u32, u32)> {
+        self.0.index_shapes.lock().get(&machine).copied()
+    }
+
     fn moment(&self, machine: usize) -> judge::Moment {
         judge::Moment { machine, power_losses: self.world().power_losses(machine) }
     }
@@ -202,7 +206,7 @@ impl Court {
                 self.history(|h| judge::derived_follow(&log, h, kept, (disk, dir.as_str())));
             self.check("derived_follow", verdict);
             let dir = format!("{ROOT}/index");
-            let shape = self.0.index_shapes.lock().get(&machine).copied();
+            let shape = self.index_shape(machine);
             let follows = |shape| index::follows(&log, disk, &dir, shape);
             self.check("index_follows", shape.map_or(Ok(()), follows));
         }

@@ -184,8 +184,11 @@ async fn check_files(
     let checkpoint = read_small(&*shared.disk, &path, 1 << 20).ok();
     let checkpoint = checkpoint.and_then(|bytes| Checkpoint::decode(&bytes)).unwrap_or_default();
     files.retain(|file| {
-        let path = index_files::path(&shared.options, file.name);
-        !file.header.is_empty() || shared.disk.remove(&path).is_err()
+        if !file.header.is_empty() {
+            return true;
+        }
+        shared.index_files.lock().close_where(|open| *open == file.name);
+        shared.disk.remove(&index_files::path(&shared.options, file.name)).is_err()
     });
     for at in 0..files.len() {
         let file = files[at];
@@ -316,9 +319,11 @@ async fn cursor_of(
         return Ok(done);
     };
     let mut tail = Vec::new();
-    for file in files.iter().rev().take(2).filter(|file| !file.header.is_empty()) {
+    // A record with more keys than a file holds lies in several.
+    for file in files.iter().rev().filter(|file| !file.header.is_empty()) {
         let handle = index_files::open(shared, file.name)?;
-        let first = file.header.count.saturating_sub(TAIL_MAX).max(1);
+        let left = TAIL_MAX.saturating_sub(tail.len() as u32);
+        let first = file.header.count.saturating_sub(left).max(1);
         let of_file = entries(&handle, shape, first, file.header.count - first).await?;
         let same = |entry: &&Option<IndexEntry>| entry.is_some_and(|e| e.physical == at);
         tail.extend(of_file.iter().rev().take_while(same).flatten().map(|entry| entry.hash));

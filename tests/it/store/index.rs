@@ -161,6 +161,27 @@ fn a_missing_torn_short_or_foreign_index_file_is_made_again() {
 }
 
 #[test]
+fn a_record_whose_keys_fill_several_files_is_not_indexed_twice() {
+    run(async {
+        let dir = temp();
+        let options = Options { index_entries: 2, ..small(&dir) };
+        let mut house = open(&options).await;
+        let at = house.keyed("T", "unique", "a b c d e").await.physical.0;
+        assert_eq!(house.places("T", "e").await, [at]);
+        house.kill().await;
+        std::fs::remove_file(format!("{}/index", options.own_dir())).unwrap();
+        let house = open(&options).await;
+        for key in ["unique", "a", "b", "c", "d", "e"] {
+            assert_eq!(house.places("T", key).await, [at], "{key}");
+        }
+        house.stop().await;
+        let next = |bytes: &[u8]| u32::from_be_bytes(*bytes[36..].first_chunk().unwrap());
+        let entries = index_bytes(&options).into_iter().map(|file| next(&file.1).max(1) - 1);
+        assert_eq!(entries.sum::<u32>(), 6);
+    });
+}
+
+#[test]
 fn errors_on_index_files_stop_no_send_and_the_index_comes_back() {
     for call in [Call::Write, Call::Sync, Call::Create, Call::Read] {
         run(async {

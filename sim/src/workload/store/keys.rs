@@ -14,6 +14,10 @@ use std::collections::BTreeSet;
 /// Messages whose own keys are asked for at the end.
 const SAMPLES: usize = 40;
 
+/// An index file is made, filled and closed with so many syncs, one after the other, and some more
+/// for whoever else uses the device.
+const SYNCS_PER_FILE: u64 = 16;
+
 /// Asks for keys while the load runs. Nothing wrong may be returned; something may be missing.
 pub async fn query_all((house, store, listener, clock): Shared) {
     let load = house.0.plan.load.clone();
@@ -107,9 +111,20 @@ impl Ask<'_> {
 }
 
 impl StoreHouse {
+    /// How long the device takes for the files of a whole index, should it have to be made again:
+    /// with a few entries in each that is most of the work.
+    fn rolling(&self) -> Duration {
+        let Some(shape) = self.court().index_shape(0) else { return Duration::ZERO };
+        let keys = self.court().history(|history| history.sent.len()) * history::keys(0).len();
+        let files = keys as u64 / u64::from(shape.1 - 1).max(1);
+        let sync_max = self.0.plan.machines[0].habits.sync_us.1;
+        Duration::from_micros(files * SYNCS_PER_FILE * sync_max)
+    }
+
     /// Every acked message is found by each of its keys, and by its time.
     /// Errors: what was still missing at the deadline.
     pub(super) async fn find_all(&self, clock: &Clock, deadline: Mono) -> Result<(), String> {
+        let deadline = deadline + self.rolling();
         loop {
             let store = self.0.store.lock().clone();
             let missing = match store {
