@@ -52,6 +52,26 @@ fn entries_lost_in_the_middle_are_made_again_by_the_read_that_meets_them() {
 }
 
 #[test]
+fn a_queue_whose_end_is_lost_after_an_orderly_stop_is_made_again() {
+    let blank = [&[0; 8][..], &i32::MAX.to_be_bytes(), &[0; 8]].concat();
+    for lost in [[0; 20].to_vec(), blank] {
+        run(async {
+            let dir = temp();
+            let bodies = filled(&options(&dir), 35).await;
+            let path = dir.path().join("store/consumequeue/T/0/00000000000000000600");
+            let whole = std::fs::read(&path).unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.write_all_at(&lost.repeat(5), 0).unwrap();
+            let mut house = open(&options(&dir)).await;
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+            assert_eq!(house.bodies("T", 0).await, bodies);
+            assert_eq!(house.sent("T", 0, b"more").await.0.queue_offset.0, 35);
+            house.stop().await;
+        });
+    }
+}
+
+#[test]
 fn without_abort_an_unclean_stop_is_still_one() {
     run(async {
         let dir = temp();
@@ -123,16 +143,22 @@ fn what_a_stepped_clock_makes_look_synced_is_written_again() {
         let opened = Store::open(disk, clock.clone(), &group, options.clone(), heard.clone()).await;
         let (store, report) = opened.unwrap();
         let mut house = House { store, heard, report, clock, group, next: 0 };
+        let (path, mut checkpoint) = (dir.path().join("store/checkpoint"), Vec::new());
         for n in 0..40 {
             if n == 20 {
-                let checkpoint = dir.path().join("store/checkpoint");
-                house.until(|| checkpoint.exists(), "a checkpoint").await;
+                let is_written = || {
+                    checkpoint = std::fs::read(&path).unwrap_or_default();
+                    checkpoint.iter().any(|byte| *byte != 0)
+                };
+                house.until(is_written, "a checkpoint").await;
                 skew.store(-3_600_000, std::sync::atomic::Ordering::Relaxed);
             }
             house.sent("T", 0, &[7; 1000]).await;
         }
         house.kill().await;
         std::fs::remove_dir_all(dir.path().join("store/hotfire")).unwrap();
+        // As if none had been written after the step.
+        std::fs::write(&path, checkpoint).unwrap();
         let house = open(&options).await;
         let (floor, end) = (house.report.floor.0, house.report.end.0);
         assert_eq!(floor, 32 << 10, "by its times the last file is older than the checkpoint");
