@@ -8,7 +8,7 @@ use super::dispatch;
 use super::snapshot::{NO_ENTRY, Row, TopicFloors};
 use crate::format::consume_queue_unit::QueueUnit;
 use crate::format::message_unit::Dispatch;
-use crate::model::{PhysicalOffset, QueueId, QueueKey, TopicName, sys_flag};
+use crate::model::{QueueId, QueueKey, TopicName, sys_flag};
 use std::collections::BTreeMap;
 
 /// More missing entries in a row are not believed: the record's queue offset was damaged.
@@ -166,24 +166,28 @@ pub fn unseen(end: u64, last_physical: u64) -> Rebuilt {
     Rebuilt { first: end, end, last_physical, seen: false, run_from: end, run: Vec::new() }
 }
 
-/// The end of a queue that no record was seen of: after its last entry whose record lies below
-/// `at`, where the scan began. `entries` are those of its last file, the first has offset `from`.
-pub fn end_without_records(entries: &[QueueUnit], from: u64, at: u64) -> Option<(u64, u64)> {
-    let below = |unit: &QueueUnit| {
-        !unit.is_empty() && unit.end() <= PhysicalOffset(at) && unit.size < i32::MAX as u32
-    };
-    if let Some(last) = entries.iter().rposition(below) {
+/// The end of a queue that no record was seen of: after its last entry that `counts`. `entries` are
+/// those of its last file, the first has offset `from`. `blanks_count`: messages of the log may be
+/// gone, and blank entries stand for their offsets.
+pub fn end_without_records(
+    entries: &[QueueUnit],
+    from: u64,
+    counts: impl Fn(&QueueUnit) -> bool,
+    blanks_count: bool,
+) -> Option<(u64, u64)> {
+    let is_entry = |unit: &QueueUnit| !unit.is_empty() && !unit.is_blank();
+    if let Some(last) = entries.iter().rposition(|unit| is_entry(unit) && counts(unit)) {
         return Some((from + last as u64 + 1, entries[last].physical_offset.0));
     }
     // Only what stands before a first entry: offsets that were given and are gone (W-27).
     let blanks = entries.iter().take_while(|unit| unit.is_blank()).count();
-    (blanks > 0).then(|| (from + blanks as u64, NO_ENTRY))
+    (blanks > 0 && blanks_count).then(|| (from + blanks as u64, NO_ENTRY))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{QueueOffset, WallMillis};
+    use crate::model::{PhysicalOffset, QueueOffset, WallMillis};
 
     fn record(topic: &'static str, offset: u64, at: u64) -> Dispatch<'static> {
         Dispatch {

@@ -283,7 +283,7 @@ impl StoreHouse {
         Err(format!(
             "{} ms after the heal {settled} of {all} sends are acked, reading is {}",
             budget.as_millis(),
-            if self.all_read() { "at the end" } else { "behind" },
+            self.unread().map_or("at the end".into(), |what| format!("behind: {what}")),
         ))
     }
 
@@ -300,19 +300,22 @@ impl StoreHouse {
 
     /// Every queue was read to the end that the log's acked messages give it.
     fn all_read(&self) -> bool {
-        let read_to = self.0.read_to.lock();
+        self.unread().is_none()
+    }
+
+    /// The first acked message that its queue's reader has not come to.
+    fn unread(&self) -> Option<String> {
+        let (read_to, log_start) = (self.0.read_to.lock(), self.0.log_start.lock());
         self.0.court.history(|history| {
-            history.sent.iter().filter(|sent| !sent.is_gone).all(|sent| match sent.fate {
-                Fate::Acked { place, .. } => {
-                    if place.physical
-                        < self.0.log_start.lock().get(&place.machine).copied().unwrap_or(0)
-                    {
-                        return true;
-                    }
-                    let key = (sent.topic.clone(), place.queue);
-                    read_to.get(&key).is_some_and(|to| *to > place.queue_offset)
-                }
-                _ => true,
+            history.sent.iter().filter(|sent| !sent.is_gone).find_map(|sent| {
+                let Fate::Acked { place, .. } = sent.fate else { return None };
+                let start = log_start.get(&place.machine).copied().unwrap_or(0);
+                let key = (sent.topic.clone(), place.queue);
+                let to = read_to.get(&key).copied().unwrap_or(0);
+                (place.physical >= start && to <= place.queue_offset).then(|| {
+                    let (topic, queue) = key;
+                    format!("{topic}/{queue} to {to}, {} is acked", place.queue_offset)
+                })
             })
         })
     }

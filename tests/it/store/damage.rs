@@ -53,6 +53,26 @@ fn entries_lost_in_the_middle_are_made_again_by_the_read_that_meets_them() {
 }
 
 #[test]
+fn a_queue_whose_end_is_lost_after_an_orderly_stop_is_made_again() {
+    let blank = [&[0; 8][..], &i32::MAX.to_be_bytes(), &[0; 8]].concat();
+    for lost in [[0; 20].to_vec(), blank] {
+        run(async {
+            let dir = temp();
+            let bodies = filled(&options(&dir), 35).await;
+            let path = dir.path().join("store/consumequeue/T/0/00000000000000000600");
+            let whole = std::fs::read(&path).unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.write_all_at(&lost.repeat(5), 0).unwrap();
+            let mut house = open(&options(&dir)).await;
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+            assert_eq!(house.bodies("T", 0).await, bodies);
+            assert_eq!(house.sent("T", 0, b"more").await.0.queue_offset.0, 35);
+            house.stop().await;
+        });
+    }
+}
+
+#[test]
 fn without_abort_an_unclean_stop_is_still_one() {
     run(async {
         let dir = temp();

@@ -58,7 +58,7 @@ pub async fn look(disk: &Arc<dyn Disk>, options: &Options) -> Result<Evidence, E
         if !fits {
             tracing::warn!("hotfire/queues does not fit the log at offset {}", found.at);
         }
-        if !fits || !queues_are_as(&queues, found, unclean).await {
+        if !fits || !queues_are_as(&queues, found).await {
             crate::rt::probe!("store: the snapshot did not fit the files");
             if fits {
                 let kept = keep_as_floor(&**disk, &floor_path, &mut floor, found).await;
@@ -132,17 +132,25 @@ async fn keep_as_floor(
         last_at: PhysicalOffset(snapshot.last_at),
         last_crc: snapshot.last_crc,
     };
-    let file = disk.open_or_create(path)?;
-    file.set_size(floor::SIZE as u64)?;
-    file.write_at(kept.slot_at(), &kept.encode_slot())?;
-    file.sync_data().await?;
+    write_floor(disk, path, &kept).await?;
     *floor = Some(kept);
+    Ok(())
+}
+
+/// Durable on return.
+pub async fn write_floor(disk: &dyn Disk, path: &str, floor: &Floor) -> io::Result<()> {
+    let file = disk.open_or_create(path)?;
+    if file.size()? != floor::SIZE as u64 {
+        file.set_size(floor::SIZE as u64)?;
+    }
+    file.write_at(floor.slot_at(), &floor.encode_slot())?;
+    file.sync_data().await?;
     disk.sync_dir(parent(path)).await
 }
 
-async fn queues_are_as(queues: &QueueDirs, snapshot: &Snapshot, unclean: bool) -> bool {
+async fn queues_are_as(queues: &QueueDirs, snapshot: &Snapshot) -> bool {
     for row in &snapshot.rows {
-        if !queues.is_as(row, unclean).await {
+        if !queues.is_as(row).await {
             tracing::warn!("consume queue {}/{} is not whole", row.key.topic, row.key.queue);
             return false;
         }

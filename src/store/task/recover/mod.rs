@@ -52,7 +52,8 @@ pub async fn recover(
     }
     let writes = found.unclean || found.snapshot.is_none();
     if writes {
-        found.queues.compares = !begin_rewrite(disk, options)?;
+        found.queues.cuts_again = begin_rewrite(disk, options)?;
+        found.queues.compares = !found.queues.cuts_again;
     }
     let (mut end, mut rebuild) = scan(&mut found, options, clock, trusted, &mut report).await?;
     if rebuild.contradicted {

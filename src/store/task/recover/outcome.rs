@@ -1,8 +1,10 @@
 //! The state that a recovered store begins with, and the snapshot that says it to the next start.
 
-use super::evidence::Evidence;
+use super::evidence::{Evidence, write_floor};
 use super::log_files::Found;
 use crate::disk::{Disk, replace_small};
+use crate::format::floor::Floor;
+use crate::model::PhysicalOffset;
 use crate::rt::time::Clock;
 use crate::store::commit_log::{CommitLog, LastRecord};
 use crate::store::consume_queue::Queues;
@@ -10,7 +12,7 @@ use crate::store::error::{Error, RecoveryReport};
 use crate::store::flush::Flush;
 use crate::store::options::Options;
 use crate::store::segment::Segments;
-use crate::store::snapshot::{Row, Snapshot};
+use crate::store::snapshot::Snapshot;
 use crate::store::state::{Saved, State};
 use crate::store::tail_cache::TailCache;
 use std::io;
@@ -36,7 +38,8 @@ pub fn build(
     )
 }
 
-/// Writes the snapshot of what was recovered, so that the next recovery begins here.
+/// Writes the snapshot of what was recovered, so that the next recovery begins here, and the floor,
+/// so that it knows no less than this one even when the snapshot does not fit it.
 pub async fn finish(
     disk: &Arc<dyn Disk>,
     options: &Options,
@@ -57,29 +60,52 @@ pub async fn finish(
         let written = replace_small(&**disk, &path, &state.topic_floors.encode()).await;
         written.map_err(Error::io(path))?;
     }
-    let same = found.snapshot.as_ref().is_some_and(|s| s.at == end && s.log_min == found.log.first);
-    if let Some(snapshot) = found.snapshot.as_ref().filter(|_| same) {
-        let saved = Saved { last_at: snapshot.last_at, log_min: snapshot.log_min };
-        state.on_snapshot(end, saved, &snapshot.rows);
-    } else {
-        let (last_at, last_crc) = match last {
-            Some(last) => match found.log.look(last.at).await {
-                Ok((Found::Record { end }, bytes)) => {
-                    (last.at, crc32fast::hash(&bytes[..(end - last.at) as usize]))
-                }
-                _ => return Ok(state),
-            },
-            None => (end, 0),
-        };
-        let rows: Vec<Row> = state.rows_at(end);
-        let snapshot = Snapshot { at: end, last_at, last_crc, log_min: found.log.first, rows };
-        let path = format!("{}/queues", options.own_dir());
-        let written = replace_small(&**disk, &path, &snapshot.encode()).await;
-        written.map_err(Error::io(path))?;
-        let saved = Saved { last_at, log_min: snapshot.log_min };
-        state.on_snapshot(end, saved, &snapshot.rows);
+    let known = found.snapshot.take().filter(|s| s.at == end && s.log_min == found.log.first);
+    let snapshot = match known {
+        Some(snapshot) => snapshot,
+        None => {
+            let (last_at, last_crc) = match last {
+                Some(last) => match found.log.look(last.at).await {
+                    Ok((Found::Record { end }, bytes)) => {
+                        (last.at, crc32fast::hash(&bytes[..(end - last.at) as usize]))
+                    }
+                    _ => return Ok(state),
+                },
+                None => (end, 0),
+            };
+            let (rows, log_min) = (state.rows_at(end), found.log.first);
+            let snapshot = Snapshot { at: end, last_at, last_crc, log_min, rows };
+            let path = format!("{}/queues", options.own_dir());
+            let written = replace_small(&**disk, &path, &snapshot.encode()).await;
+            written.map_err(Error::io(path))?;
+            snapshot
+        }
+    };
+    let saved = Saved { last_at: snapshot.last_at, log_min: snapshot.log_min };
+    state.on_snapshot(end, saved, &snapshot.rows);
+    if snapshot.last_at < end {
+        let last = (PhysicalOffset(snapshot.last_at), snapshot.last_crc);
+        raise_floor(disk, options, &mut state.floor, PhysicalOffset(end), last).await?;
     }
     Ok(state)
+}
+
+/// Everything below the log's end is on disk now. Durable on return.
+async fn raise_floor(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    floor: &mut Floor,
+    end: PhysicalOffset,
+    (last_at, last_crc): (PhysicalOffset, u32),
+) -> Result<(), Error> {
+    if floor.offset == end {
+        return Ok(());
+    }
+    let raised = Floor { generation: floor.generation + 1, offset: end, last_at, last_crc };
+    let path = format!("{}/floor", options.own_dir());
+    write_floor(&**disk, &path, &raised).await.map_err(Error::io(path))?;
+    *floor = raised;
+    Ok(())
 }
 
 /// A floor that did not fit the log says nothing about what it is now: it may even lie above its

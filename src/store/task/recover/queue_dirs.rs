@@ -8,7 +8,7 @@ use crate::rt::task::all;
 use crate::store::error::Error;
 use crate::store::options::Options;
 use crate::store::queue_files::{self, Part};
-use crate::store::recovery::{self, Run};
+use crate::store::recovery::{self, Rebuilt, Run};
 use crate::store::snapshot::Row;
 use crate::store::task::queue_file;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +34,8 @@ pub struct QueueDirs {
     pub rot: Vec<Range<u64>>,
     /// Entries that are in the files already are not written again, only synced.
     pub compares: bool,
+    /// An earlier recovery may have cut queues and not synced that: it is done again.
+    pub cuts_again: bool,
     /// Units: entries that were missing or wrong.
     pub repaired: u64,
 }
@@ -67,6 +69,7 @@ impl QueueDirs {
             dirty: BTreeSet::new(),
             rot: Vec::new(),
             compares: false,
+            cuts_again: false,
             repaired: 0,
         })
     }
@@ -114,9 +117,9 @@ impl QueueDirs {
         Ok(QueueUnit::decode(&self.open(key, base)?.read(at, SIZE).await?))
     }
 
-    /// Whether the files hold the queue as the snapshot knew it: without a gap, and, after an
-    /// unclean stop, with its last entry.
-    pub async fn is_as(&self, row: &Row, unclean: bool) -> bool {
+    /// Whether the files hold the queue as the snapshot knew it: without a gap, and with its last
+    /// entry. After an orderly stop too: what harms a file does not ask how its process ended.
+    pub async fn is_as(&self, row: &Row) -> bool {
         if row.end <= row.min {
             return true;
         }
@@ -124,9 +127,8 @@ impl QueueDirs {
         let (low, _) = queue_files::place(&self.options, row.min);
         let (high, _) = queue_files::place(&self.options, row.end - 1);
         let size = queue_files::file_size(&self.options);
-        let gap = (low..=high).step_by(size as usize).any(|b| bases.binary_search(&b).is_err());
-        if gap || !unclean {
-            return !gap;
+        if (low..=high).step_by(size as usize).any(|b| bases.binary_search(&b).is_err()) {
+            return false;
         }
         let last = self.entry(&row.key, row.end - 1).await;
         // A lost entry is zeros, and zeros would be an entry for the record at 0 (W-28).
@@ -192,7 +194,8 @@ impl QueueDirs {
     }
 
     fn is_rotten(&self, unit: &QueueUnit) -> bool {
-        self.rot.iter().any(|range| range.contains(&unit.physical_offset.0)) && !unit.is_empty()
+        let is_entry = !unit.is_empty() && !unit.is_blank();
+        is_entry && self.rot.iter().any(|range| range.contains(&unit.physical_offset.0))
     }
 
     /// Where a record could not be read its old entry is better than none.
@@ -234,27 +237,44 @@ impl QueueDirs {
         known == range.end - range.start
     }
 
-    /// The queue's end when entries follow whose records cannot be read: they count.
-    pub async fn end_with_rot(&self, key: &QueueKey, mut end: u64) -> u64 {
+    /// Counts the entries before the first that was seen, and behind the last, whose records cannot
+    /// be read: those are not gone, and their offsets were given.
+    pub async fn count_rot(&self, key: &QueueKey, queue: &mut Rebuilt) {
         while !self.rot.is_empty()
-            && let Ok(Some(unit)) = self.entry(key, end).await
+            && let Ok(Some(unit)) = self.entry(key, queue.end).await
             && self.is_rotten(&unit)
         {
             crate::rt::probe!("store: a queue ends with entries of unreadable records");
-            end += 1;
+            queue.end += 1;
+            queue.last_physical = unit.physical_offset.0;
         }
-        end
+        while !self.rot.is_empty()
+            && let Some(before) = queue.first.checked_sub(1)
+            && let Ok(Some(unit)) = self.entry(key, before).await
+            && self.is_rotten(&unit)
+        {
+            crate::rt::probe!("store: a queue begins with entries of unreadable records");
+            queue.first = before;
+        }
     }
 
     /// The end of a queue that the scan saw no record of, and where its last record lies.
-    pub async fn own_end(&self, key: &QueueKey, scanned_from: u64) -> Result<(u64, u64), Error> {
+    pub async fn own_end(
+        &self,
+        key: &QueueKey,
+        scanned_from: u64,
+        log_first: u64,
+    ) -> Result<(u64, u64), Error> {
+        // A log that begins at 0 and is whole has a record for every offset that was given.
+        let blanks_count = log_first > 0 || !self.rot.is_empty();
+        let counts = |unit: &QueueUnit| unit.end().0 <= scanned_from || self.is_rotten(unit);
         let failed = self.io(key);
         for base in self.files.get(key).into_iter().flatten().rev() {
             let file = self.open(key, *base).map_err(&failed)?;
             let size = queue_files::file_size(&self.options) as usize;
             let entries = queue_files::decode(&file.read(0, size).await.map_err(&failed)?);
             let from = base / SIZE as u64;
-            if let Some(end) = recovery::end_without_records(&entries, from, scanned_from) {
+            if let Some(end) = recovery::end_without_records(&entries, from, counts, blanks_count) {
                 return Ok(end);
             }
         }
@@ -309,11 +329,22 @@ impl QueueDirs {
         while at < size {
             let len = ZEROS_MAX.min(size - at);
             let bytes = file.read_at(at, len as usize).map_err(&failed)?;
-            let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { break };
-            file.write_at(at, &vec![0; last + 1]).map_err(&failed)?;
-            self.dirty.insert((key.clone(), base));
-            cut += last as u64 + 1;
+            let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            // Zeros that only memory has look like zeros on disk.
+            let zeros = if self.cuts_again { bytes.len() } else { used };
+            if zeros > 0 {
+                file.write_at(at, &vec![0; zeros]).map_err(&failed)?;
+                self.dirty.insert((key.clone(), base));
+            }
+            cut += used as u64;
             at += len;
+            if used == 0 {
+                if !self.cuts_again {
+                    break;
+                }
+                // Holes were never written.
+                at = file.next_data(at).map_err(&failed)?.unwrap_or(size);
+            }
         }
         Ok(cut)
     }

@@ -21,13 +21,14 @@ pub async fn settle_queues(
     let scanned_from = if found.log.first == found.log.end { 0 } else { report.scanned_from.0 };
     for key in found.queues.files.keys() {
         if !rebuilt.contains_key(key) {
-            let (end, last_physical) = found.queues.own_end(key, scanned_from.min(end)).await?;
+            let (end, last_physical) =
+                found.queues.own_end(key, scanned_from.min(end), log_min).await?;
             rebuilt.insert(key.clone(), unseen(end, last_physical));
         }
     }
     let mut queues = Queues::new(options.queue_run_entries);
     for (key, mut queue) in rebuilt {
-        queue.end = found.queues.end_with_rot(&key, queue.end).await;
+        found.queues.count_rot(&key, &mut queue).await;
         if !as_left {
             found.queues.cut(&key, queue.end).await?;
         }

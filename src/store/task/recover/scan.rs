@@ -125,9 +125,7 @@ pub async fn scan(
             Ok((Found::Nothing, _)) => Some("nothing is written here".to_owned()),
             Ok((Found::Bad(what), _)) => Some(what),
             // The queues know the messages there: readers get the disk's error until it is healed.
-            Err(error)
-                if at < trusted && is_known(log, &found.queues, anchor, (at, trusted)).await =>
-            {
+            Err(error) if is_known(log, &found.queues, anchor, (at, trusted)).await => {
                 unreadable.push(PhysicalOffset(at));
                 Some(format!("it cannot be read: {error}"))
             }
