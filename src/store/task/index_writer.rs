@@ -25,8 +25,12 @@ const RUN_SIZE: u64 = 256 << 10;
 /// What is not in the tail cache is read in pieces of this size. Units: bytes.
 const CHUNK_SIZE: u64 = 256 << 10;
 
-/// A place of the log that could not be read so often is left out.
-const READ_TRIES_MAX: u32 = 8;
+/// A place of the log that could not be read so often is left out: a minute, as errors that pass by
+/// themselves may take. The places behind it are then tried once each.
+const READ_TRIES_MAX: u32 = 60;
+
+/// An orderly stop waits no longer for keys to be entered: the next start goes on from the mark.
+const STOP_MAX: Duration = Duration::from_secs(3);
 
 /// What is left out then. Units: bytes.
 const SECTOR_SIZE: u64 = 4096;
@@ -119,7 +123,7 @@ impl IndexWriter {
         };
         let lag = self.shared.state.lock().flush.visible().saturating_sub(at);
         if asked || lag >= RUN_SIZE || self.due.is_some_and(|due| due <= now) {
-            catch_up(&self.shared, false).await?;
+            catch_up(&self.shared, None).await?;
             self.due = None;
         }
         if now >= self.next_settle {
@@ -181,8 +185,8 @@ impl IndexWriter {
     }
 }
 
-/// Indexes what is visible. With `only_hot` it ends where the tail cache begins.
-async fn catch_up(shared: &Shared, only_hot: bool) -> Result<(), Failure> {
+/// Indexes what is visible. Until a moment it takes only what is in the tail cache.
+async fn catch_up(shared: &Shared, until: Option<Mono>) -> Result<(), Failure> {
     let mut need = CHUNK_SIZE;
     loop {
         let (at, visible, cached, ends) = {
@@ -192,10 +196,10 @@ async fn catch_up(shared: &Shared, only_hot: bool) -> Result<(), Failure> {
                 index.cursor = Cursor { at: state.segments.first(), keys_done: 0 };
             }
             let at = index.cursor.at;
-            let ends = if only_hot { state.cache.base() > at } else { state.stopping };
+            let ends = until.is_some() && state.cache.base() > at;
             (at, state.flush.visible(), state.cache.from(at), ends)
         };
-        if at >= visible || ends {
+        if at >= visible || ends || is_over(shared, until) {
             shared.index_moved.notify_waiters();
             return Ok(());
         }
@@ -203,10 +207,19 @@ async fn catch_up(shared: &Shared, only_hot: bool) -> Result<(), Failure> {
             Some(bytes) => bytes,
             None => read_log(shared, at, visible, need).await.map_err(Failure::Log)?,
         };
-        need = take(shared, at, &bytes, visible).await.map_err(Failure::Index)?.max(CHUNK_SIZE);
+        let took = take(shared, (at, &bytes), visible, until).await;
+        need = took.map_err(Failure::Index)?.max(CHUNK_SIZE);
         fault::point("store: keys indexed").await;
         shared.index_moved.notify_waiters();
         yield_now().await;
+    }
+}
+
+/// Whether work without a deadline has to end for a stop, or a stop's own time is over.
+fn is_over(shared: &Shared, until: Option<Mono>) -> bool {
+    match until {
+        Some(until) => shared.clock.mono() >= until,
+        None => shared.state.lock().stopping,
     }
 }
 
@@ -223,8 +236,13 @@ async fn read_log(shared: &Shared, at: u64, visible: u64, need: u64) -> io::Resu
 
 /// Takes the records of `bytes`, which lie at `base`. Returns how many bytes are needed at the
 /// cursor to go on.
-async fn take(shared: &Shared, base: u64, bytes: &Bytes, visible: u64) -> io::Result<u64> {
-    loop {
+async fn take(
+    shared: &Shared,
+    (base, bytes): (u64, &Bytes),
+    visible: u64,
+    until: Option<Mono>,
+) -> io::Result<u64> {
+    while !is_over(shared, until) {
         let (fed, at) = {
             let mut index = shared.index.lock();
             let from = (index.cursor.at - base) as usize;
@@ -259,6 +277,7 @@ async fn take(shared: &Shared, base: u64, bytes: &Bytes, visible: u64) -> io::Re
             Fed::Run => write_run(shared).await?,
         }
     }
+    Ok(0)
 }
 
 async fn load_page(shared: &Shared, page: u32) -> io::Result<()> {
@@ -397,7 +416,8 @@ pub async fn finish(shared: &Shared) {
     if !shared.options.index_enabled || !shared.index.lock().ready {
         return;
     }
-    let done = match catch_up(shared, true).await {
+    let until = shared.clock.mono() + STOP_MAX;
+    let done = match catch_up(shared, Some(until)).await {
         Ok(()) => settle(shared).await,
         Err(Failure::Index(error) | Failure::Log(error)) => Err(error),
     };
