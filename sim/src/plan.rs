@@ -198,7 +198,6 @@ fn draw_machines(scenario: &Scenario, rng: &mut Rng) -> Vec<MachinePlan> {
                 writeback: *rng.pick(&[0.0, 0.02, 0.2]),
                 sync_us: (from, from + rng.below(15_000)),
                 views: rng.chance(0.5),
-                ..Habits::default()
             };
             machines.push(MachinePlan {
                 name: format!("{name}-{}", (b'a' + n as u8) as char),

@@ -54,11 +54,8 @@ fn hash(topic: &str, key: &str) -> u32 {
 fn keys(properties: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(properties);
     let value = |name: &str| {
-        let found = text.split('\u{2}').filter_map(|item| item.split_once('\u{1}'));
-        found
-            .filter(|item| item.0 == name && !item.1.is_empty())
-            .last()
-            .map(|item| item.1.to_owned())
+        let mut found = text.split('\u{2}').filter_map(|item| item.split_once('\u{1}'));
+        found.rfind(|item| item.0 == name && !item.1.is_empty()).map(|item| item.1.to_owned())
     };
     let mut keys: Vec<String> = value("UNIQ_KEY").into_iter().collect();
     let more = value("KEYS").unwrap_or_default();

@@ -6,8 +6,8 @@
 
 use super::cold_read::entries;
 use super::{queue_file, search};
-use crate::format::consume_queue_unit::QueueUnit;
-use crate::format::message_unit::{self, Unit};
+use crate::format::consume_queue_unit::{QueueUnit, SIZE};
+use crate::format::message_unit::{self, Unit, View};
 use crate::model::{PhysicalOffset, QueueKey, sys_flag};
 use crate::rt::task::yield_now;
 use crate::store::consume_queue::Slot;
@@ -20,6 +20,9 @@ use std::ops::Range;
 
 /// Entries looked at in one step.
 const STEP_ENTRIES: u64 = 512;
+/// What a disk writes whole or not at all. Units: bytes.
+const SECTOR_SIZE: u64 = 512;
+const EMPTY: QueueUnit = QueueUnit { physical_offset: PhysicalOffset(0), size: 0, tags_code: 0 };
 /// Records looked at before other tasks run.
 const TURN_RECORDS: u64 = 64;
 
@@ -38,6 +41,8 @@ pub async fn mend(shared: &Shared, key: &QueueKey, slot: Slot, at: u64) -> io::R
     if bounds_of(&shared.state.lock(), key).0 != Some(slot) {
         return Ok(()); // the topic was deleted meanwhile
     }
+    // The hole shows until all else is on disk: a power loss may keep half of what is written.
+    let mut shows = None;
     let mut next = hole.entries.start;
     while next < hole.entries.end {
         let count = STEP_ENTRIES.min(hole.entries.end - next);
@@ -46,14 +51,23 @@ pub async fn mend(shared: &Shared, key: &QueueKey, slot: Slot, at: u64) -> io::R
             break;
         }
         for (offset, unit) in (next..).zip(&mut units) {
+            let was_empty = unit.is_empty();
             match found.get(&offset) {
                 Some(right) => *unit = *right,
                 None if unit.is_empty() => *unit = QueueUnit::BLANK,
                 None => {}
             }
+            if was_empty && shows.is_none() && is_in_one_sector(shared, offset) {
+                shows = Some((offset, std::mem::replace(unit, EMPTY)));
+            }
         }
         write(shared, key, slot, next, &units)?;
         next += units.len() as u64;
+    }
+    sync(shared, key, slot, &hole.entries).await?;
+    if let Some((offset, unit)) = shows {
+        write(shared, key, slot, offset, &[unit])?;
+        sync(shared, key, slot, &(offset..offset + 1)).await?;
     }
     crate::rt::probe!("store: entries were made again from the log (W-23)");
     tracing::warn!(
@@ -128,7 +142,8 @@ async fn leads(shared: &Shared, key: &QueueKey, offset: u64, unit: &QueueUnit) -
     let Some(bytes) = search::record_at(shared, at.0).await? else { return Ok(false) };
     Ok(matches!(
         message_unit::decode(&bytes, at, false),
-        Ok(Unit::Record(record)) if record.size() == unit.size as usize
+        // Half an entry may be lost where a page ends: all of it is compared.
+        Ok(Unit::Record(record)) if unit_of(shared, &record, at) == *unit
             && record.topic() == &*key.topic
             && record.queue_id() == key.queue
             && record.queue_offset().0 == offset
@@ -164,17 +179,21 @@ async fn search_log(
             && record.queue_id() == key.queue
             && sys_flag::is_queued(record.sys_flag())
         {
-            let dispatch = record.dispatch();
-            let unit = QueueUnit {
-                physical_offset: PhysicalOffset(at),
-                size: record.size() as u32,
-                tags_code: dispatch::tags_code_of(&dispatch, &shared.options.delay_levels_ms),
-            };
+            let unit = unit_of(shared, &record, PhysicalOffset(at));
             found.insert(record.queue_offset().0, unit);
         }
         at += bytes.len() as u64;
     }
     Ok(found)
+}
+
+fn unit_of(shared: &Shared, record: &View<'_>, at: PhysicalOffset) -> QueueUnit {
+    let dispatch = record.dispatch();
+    QueueUnit {
+        physical_offset: at,
+        size: record.size() as u32,
+        tags_code: dispatch::tags_code_of(&dispatch, &shared.options.delay_levels_ms),
+    }
 }
 
 fn write(
@@ -188,6 +207,20 @@ fn write(
         let file = queue_file::open(shared, key, slot, part.base)?;
         shared.state.lock().dirty_files.insert((slot, part.base));
         file.write_at(part.at, &queue_files::encode(&units[part.entries.clone()]))?;
+    }
+    Ok(())
+}
+
+fn is_in_one_sector(shared: &Shared, offset: u64) -> bool {
+    let (_, at) = queue_files::place(&shared.options, offset);
+    at / SECTOR_SIZE == (at + SIZE as u64 - 1) / SECTOR_SIZE
+}
+
+/// Durable on return: these entries.
+async fn sync(shared: &Shared, key: &QueueKey, slot: Slot, entries: &Range<u64>) -> io::Result<()> {
+    let count = (entries.end - entries.start) as usize;
+    for part in queue_files::parts(&shared.options, entries.start, count) {
+        queue_file::open(shared, key, slot, part.base)?.sync_data().await?;
     }
     Ok(())
 }

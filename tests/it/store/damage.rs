@@ -36,7 +36,9 @@ fn zeros_are_no_entry_for_the_record_at_offset_0() {
 
 #[test]
 fn entries_lost_in_the_middle_are_made_again_by_the_read_that_meets_them() {
-    for (file, at, len) in [("00000000000000000000", 0, 200), ("00000000000000000200", 40, 100)] {
+    let (first, second) = ("00000000000000000000", "00000000000000000200");
+    // The last begins behind place and size of an entry, which alone look right.
+    for (file, at, len) in [(first, 0, 200), (second, 40, 100), (second, 32, 108)] {
         run(async {
             let dir = temp();
             let bodies = filled(&options(&dir), 35).await;

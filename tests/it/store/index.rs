@@ -328,3 +328,25 @@ fn java_s_index_is_used_and_goes_on() {
         });
     }
 }
+
+#[test]
+fn a_stop_does_not_wait_for_all_keys() {
+    run(async {
+        let dir = temp();
+        // A file per key, each with its syncs: all of them take much longer than a stop may.
+        let later = Duration::from_secs(60);
+        let options = Options { index_entries: 2, index_run_interval: later, ..small(&dir) };
+        let mut house = open(&options).await;
+        for n in 0..300 {
+            let keys: Vec<String> = (0..20).map(|k| format!("{n}-{k}")).collect();
+            house.keyed("T", &format!("unique{n}"), &keys.join(" ")).await;
+        }
+        let (clock, begun) = (Clock::new(), Clock::new().mono());
+        house.stop().await;
+        let took = Duration::from_nanos(clock.mono().0 - begun.0);
+        assert!(took < Duration::from_secs(15), "{took:?}");
+        let (house, files) = (open(&options).await, index_files(&options).len());
+        assert!(house.report.scanned_records == 0 && files < 6300, "{files} files");
+        house.kill().await;
+    });
+}
