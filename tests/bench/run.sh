@@ -144,7 +144,7 @@ row() { # FLUSH LOAD
       "$(ratio "$ours_per" "$base")" "$(value "$1" "$2" $kind 5)" "$(value "$1" "$2" $kind 6)" "$(value "$1" "$2" $kind 7)"
   done
 }
-ratio() { awk -v a="$1" -v b="$2" 'BEGIN { print b > 0 ? a / b : 0 }'; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.6f", (b > 0 ? a / b : 0) }'; }
 
 table() {
   local load
