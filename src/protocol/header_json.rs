@@ -100,7 +100,7 @@ impl<'a> Scanner<'a> {
                 return None;
             }
         }
-        let has_leading_zero = self.bytes[start] == b'0' && self.at - start > 1;
+        let has_leading_zero = self.bytes.get(start) == Some(&b'0') && self.at - start > 1;
         let is_minus_zero = is_negative && number == 0;
         if self.at == start || has_leading_zero || is_minus_zero {
             return None;

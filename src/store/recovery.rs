@@ -6,13 +6,19 @@
 
 use super::dispatch;
 use super::snapshot::{NO_ENTRY, Row, TopicFloors};
-use crate::format::consume_queue_unit::QueueUnit;
+use crate::format::consume_queue_unit::{QueueUnit, SIZE};
 use crate::format::message_unit::Dispatch;
 use crate::model::{QueueId, QueueKey, TopicName, sys_flag};
 use std::collections::BTreeMap;
 
 /// More missing entries in a row are not believed: the record's queue offset was damaged.
 const GAP_MAX: u64 = 1 << 20;
+
+/// The same in files, which are made for them: small queue files must not become too many.
+const GAP_FILES_MAX: u64 = 1024;
+
+/// A queue file's place has 63 bits: no queue can have come further. Units: entries.
+const QUEUE_OFFSET_MAX: u64 = i64::MAX as u64 / SIZE as u64 / 2;
 
 /// A queue that is being made right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +43,8 @@ pub struct Run {
 
 pub struct Rebuild {
     levels_ms: Vec<i64>,
+    /// Units: entries missing in a row that are believed.
+    gap_max: u64,
     floors: TopicFloors,
     queues: BTreeMap<TopicName, BTreeMap<QueueId, Rebuilt>>,
     /// The scan begins at the log's start, nothing else is known about queues.
@@ -69,6 +77,7 @@ impl Rebuild {
         }
         Rebuild {
             levels_ms: levels_ms.to_vec(),
+            gap_max: GAP_MAX,
             floors,
             queues,
             full: rows.is_none(),
@@ -77,6 +86,12 @@ impl Rebuild {
             repeated: 0,
             entries: 0,
         }
+    }
+
+    /// For queue files of so many entries.
+    pub fn with_files_of(mut self, entries: u64) -> Self {
+        self.gap_max = GAP_MAX.min(entries.saturating_mul(GAP_FILES_MAX));
+        self
     }
 
     /// Units: entries that wait to be taken.
@@ -101,12 +116,13 @@ impl Rebuild {
         let queue = topic.entry(record.queue_id).or_insert_with(|| {
             // Only a scan of the whole log may find a queue that does not begin at 0.
             self.contradicted |= !self.full && offset > 0;
+            let first = if offset > QUEUE_OFFSET_MAX { 0 } else { offset };
             Rebuilt {
-                first: offset,
-                end: offset,
+                first,
+                end: first,
                 last_physical: NO_ENTRY,
                 seen: false,
-                run_from: offset,
+                run_from: first,
                 run: Vec::new(),
             }
         });
@@ -119,7 +135,7 @@ impl Rebuild {
         } else if offset < queue.end {
             self.repeated += 1;
             return;
-        } else if offset > queue.end && offset - queue.end <= GAP_MAX {
+        } else if offset > queue.end && offset - queue.end <= self.gap_max {
             self.contradicted |= !self.full;
             let missing = (offset - queue.end) as usize;
             queue.run.extend(std::iter::repeat_n(QueueUnit::BLANK, missing));
@@ -264,5 +280,18 @@ mod tests {
         let blank: Vec<bool> = runs[0].units.iter().map(QueueUnit::is_blank).collect();
         assert_eq!((runs[0].from, blank), (4, vec![false, true, true, false, false]));
         assert_eq!(rebuild.repeated, 1);
+    }
+
+    #[test]
+    fn a_damaged_queue_offset_makes_no_place_that_cannot_be_and_few_files() {
+        let mut rebuild = Rebuild::new(None, TopicFloors::default(), &[]).with_files_of(8);
+        rebuild.on_record(&record("T", u64::MAX / 2, 0));
+        rebuild.on_record(&record("T", 1 + 8 * GAP_FILES_MAX, 100));
+        rebuild.on_record(&record("T", 2 + 8 * GAP_FILES_MAX, 200));
+        let runs = rebuild.take_runs();
+        assert_eq!((runs[0].from, runs[0].units.len() as u64), (0, 3 + 8 * GAP_FILES_MAX));
+        rebuild.on_record(&record("U", 0, 300));
+        rebuild.on_record(&record("U", 9 * GAP_FILES_MAX, 400));
+        assert_eq!(ends(rebuild), [(0, 3 + 8 * GAP_FILES_MAX), (0, 2)]);
     }
 }

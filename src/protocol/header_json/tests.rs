@@ -175,3 +175,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_header_that_ends_anywhere_is_refused_and_nothing_else() {
+    let more =
+        r#"{"code":-1,"remark":"a\u0041","extFields":{"x":-2,"y":true,"z":"é\n"},"flag":-0}"#;
+    for text in [SEND, more] {
+        for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
+            assert!(scan(&text[..end]).is_none(), "{}", &text[..end]);
+            assert!(read(&text.as_bytes()[..end]).is_err(), "{}", &text[..end]);
+        }
+    }
+}

@@ -159,6 +159,9 @@ fn shows() -> bool {
     std::env::var_os("HOTFIRE_FUZZ_SHOW").is_some()
 }
 
+/// A store that was dropped is free by then. Units: tries of 5 ms.
+const LOCK_TRIES: u32 = 400;
+
 /// Opens it twice: the second start must agree with the first.
 pub fn open_edited(input: &[u8]) {
     let files = edited(input);
@@ -181,8 +184,18 @@ async fn open_twice(disk: &Arc<dyn Disk>) {
 async fn open(disk: &Arc<dyn Disk>, in_order: bool) -> Result<Seen, Error> {
     let group = TaskGroup::new();
     let clock = Clock::new();
-    let (store, report) =
-        Store::open(disk.clone(), clock.clone(), &group, options(), Arc::new(Deaf)).await?;
+    let (store, report) = {
+        let mut tries = 0;
+        loop {
+            let deaf = Arc::new(Deaf);
+            match Store::open(disk.clone(), clock.clone(), &group, options(), deaf).await {
+                // Reads in the blocking pool hold the store, and its lock, until they end.
+                Err(Error::Locked { .. }) if tries < LOCK_TRIES => tries += 1,
+                opened => break opened?,
+            }
+            clock.sleep_until(clock.mono() + Duration::from_millis(5)).await;
+        }
+    };
     let mut queues = Vec::new();
     for (key, min, end) in store.queues() {
         let count = read(&store, &key, min, end).await;

@@ -12,8 +12,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| hotfire_fuzz::bounded(|| {
     let serialize = if kind % 2 == 0 { Serialize::Json } else { Serialize::Rocketmq };
     let frame = Frame { serialize, header: Bytes::copy_from_slice(rest), body: Bytes::new() };
     let Ok(header) = scan(&frame) else { return };
+    // A value that is no string is written anew: a control character then takes six bytes.
     for (name, value) in header.ext.iter() {
-        assert!(name.len() + value.len() <= rest.len() * 3 + 16, "a field grew");
+        assert!(name.len() + value.len() <= rest.len() * 6 + 16, "a field grew");
     }
     let _ = UpdateConsumerOffsetHeader::decode(&header.ext);
     typed(&header.ext);
@@ -33,8 +34,11 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| hotfire_fuzz::bounded(|| {
         again.ext.sort();
         expected.ext.sort();
         if serialize == Serialize::Rocketmq {
-            // There is no number for an unknown language, an empty remark is none, and a
-            // version has 16 bits.
+            // There is no number for an unknown language, an empty remark is none, a version has 16
+            // bits, and so has a code: one that does not fit is a system error (1).
+            if i16::try_from(expected.code).is_err() {
+                expected.code = 1;
+            }
             if expected.language == Language::Unknown {
                 expected.language = Language::Other;
             }
