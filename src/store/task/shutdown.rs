@@ -57,8 +57,13 @@ async fn remove_unused_segments(shared: &Shared) -> io::Result<()> {
         let (segments, end) = (&state.segments, state.log.end());
         let mut bases = Vec::new();
         let mut base = segments.end();
-        while base > segments.first() && base - segments.size() >= end {
-            base -= segments.size();
+        let size = segments.size();
+        while base > segments.first() && base - size >= end {
+            base -= size;
+            // The first file's name alone tells where an empty log goes on.
+            if base > 0 && base == segments.first() {
+                break;
+            }
             bases.push(segments.path(base));
         }
         bases

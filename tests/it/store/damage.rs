@@ -165,3 +165,24 @@ fn what_a_stepped_clock_makes_look_synced_is_written_again() {
         assert!(house.report.rewritten_bytes > end - floor, "{:?}", house.report);
     });
 }
+
+#[test]
+fn an_empty_log_that_does_not_begin_at_0_goes_on_where_it_was() {
+    run(async {
+        let dir = temp();
+        let options = options(&dir);
+        filled(&options, 5).await;
+        let (store, size) = (dir.path().join("store"), options.segment_size_bytes);
+        for gone in ["hotfire", "consumequeue", "commitlog"] {
+            std::fs::remove_dir_all(store.join(gone)).unwrap();
+        }
+        std::fs::create_dir(store.join("commitlog")).unwrap();
+        let path = store.join(format!("commitlog/{:020}", 3 * size));
+        std::fs::File::create(path).unwrap().set_len(size).unwrap();
+        for _ in 0..3 {
+            let house = open(&options).await;
+            assert_eq!(house.report.end.0, 3 * size);
+            house.stop().await;
+        }
+    });
+}
