@@ -78,7 +78,7 @@ pub fn nothing_kept(
     range: std::ops::Range<u64>,
     log_start: u64,
 ) -> Verdict {
-    for (id, sent) in history.sent.iter().enumerate() {
+    for (id, sent) in history.sent.iter().enumerate().filter(|(_, sent)| !sent.is_gone) {
         let Fate::Acked { place, .. } = sent.fate else { continue };
         let is_there = place.machine == machine && sent.topic == topic && place.queue == queue;
         if is_there && range.contains(&place.queue_offset) && place.physical >= log_start {

@@ -146,20 +146,48 @@ fn look_at_deletions(house: &StoreHouse, listener: &Listener) {
     house.0.log_start.lock().insert(machine, start);
 }
 
-/// A queue's min never goes back and is never behind the log's start; a reader is led past nothing
-/// that is kept. Gives the offset a reader is sent to.
+/// A reader is led past nothing that is kept. Gives the offset that it is sent to: behind what went
+/// with its segment, or with a deleted topic of the same name.
 fn judge_bounds(
-    (house, machine, topic, queue): (&StoreHouse, usize, &str, u32),
+    place: (&StoreHouse, usize, &str, u32),
     from: u64,
     read: &ReadResult,
     min: &mut u64,
     store: &Store,
 ) -> Option<u64> {
-    if !house.0.plan.retention {
-        return None;
-    }
+    let (house, machine, topic, queue) = place;
     let court = &house.0.court;
-    let (start, place) = (court.log_start(machine), (machine, topic, queue));
+    let mut start = 0;
+    if house.0.plan.retention {
+        judge_min(place, read, min, store);
+        // The oldest file is about to go.
+        let size = court.terms(machine).map_or(0, |terms| terms.segment_size);
+        start = court.log_start(machine) + size;
+    }
+    let led = match read.status {
+        ReadStatus::OffsetTooSmall
+        | ReadStatus::MessageWasRemoving
+        | ReadStatus::OffsetFoundNull => read.next.0,
+        _ => return None,
+    };
+    mark("retention: a reader was led past what is gone");
+    let range = from..led;
+    let kept = court.history(|h| retention::nothing_kept(h, (machine, topic, queue), range, start));
+    court.check("retention", kept);
+    let mut read_to = house.0.read_to.lock();
+    let known = read_to.entry((topic.to_owned(), queue)).or_default();
+    *known = (*known).max(led);
+    Some(led)
+}
+
+/// A queue's min never goes back and is never behind the log's start.
+fn judge_min(
+    (house, machine, topic, queue): (&StoreHouse, usize, &str, u32),
+    read: &ReadResult,
+    min: &mut u64,
+    store: &Store,
+) {
+    let court = &house.0.court;
     if read.min.0 < *min {
         let what = format!("{topic}/{queue}: the min goes back from {min} to {}", read.min);
         court.world().violate("retention", what);
@@ -170,25 +198,10 @@ fn judge_bounds(
     // A queue file that cannot be read keeps its queue's min where it is for a while.
     let faults = &house.0.plan.faults;
     if faults.iter().all(|fault| fault.kind != FaultKind::ReadErrors) {
+        let (place, start) = ((machine, topic, queue), court.log_start(machine));
         let raised = court.history(|h| retention::min_is_raised(h, place, now, start));
         court.check("retention", raised);
     }
-    let led = match read.status {
-        ReadStatus::OffsetTooSmall
-        | ReadStatus::MessageWasRemoving
-        | ReadStatus::OffsetFoundNull => read.next.0,
-        _ => return None,
-    };
-    mark("retention: a reader was led past what is gone");
-    // The oldest file is about to go.
-    let size = court.terms(machine).map_or(0, |terms| terms.segment_size);
-    let range = from..led;
-    let kept = court.history(|h| retention::nothing_kept(h, place, range, start + size));
-    court.check("retention", kept);
-    let mut read_to = house.0.read_to.lock();
-    let known = read_to.entry((topic.to_owned(), queue)).or_default();
-    *known = (*known).max(led);
-    Some(led)
 }
 
 /// A read may fail only for its first record: an unreadable one further on ends it earlier.
