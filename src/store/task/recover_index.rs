@@ -40,7 +40,7 @@ pub async fn open(shared: &Shared, found: &Recovered, give_up: bool) -> io::Resu
         remove_last(shared, &mut files)?;
     }
     if mark.is_none() {
-        check_files(shared, &shape, &mut files, found).await?;
+        check_files(shared, &shape, &mut files, (found, give_up)).await?;
     }
     let end = found.end;
     while files.last().is_some_and(|last| begins_past(last, end)) {
@@ -60,7 +60,7 @@ pub async fn open(shared: &Shared, found: &Recovered, give_up: bool) -> io::Resu
     if let Some(last) = files.last_mut() {
         let is_past = target.cursor.at > end || target.header.end_physical.0 >= end;
         if (is_past && !target.header.is_empty()) || was_writing {
-            cut(shared, &shape, last, &mut target, end).await?;
+            cut(shared, &shape, last, &mut target, (end, was_writing, give_up)).await?;
         }
         last.header = target.header;
     }
@@ -178,7 +178,7 @@ async fn check_files(
     shared: &Shared,
     shape: &Shape,
     files: &mut Vec<IndexFile>,
-    found: &Recovered,
+    (found, give_up): (&Recovered, bool),
 ) -> io::Result<()> {
     let path = format!("{}/checkpoint", shared.options.root);
     let checkpoint = read_small(&*shared.disk, &path, 1 << 20).ok();
@@ -194,12 +194,14 @@ async fn check_files(
         let file = files[at];
         let is_last = at + 1 == files.len();
         let synced = file.header.end_timestamp <= checkpoint.index && !is_last;
-        let trusted = if found.unclean { synced } else { is_whole(shared, shape, &file).await? };
-        if trusted || file.header.is_empty() {
+        if (synced || !found.unclean) && agrees(shared, shape, &file).await? {
             continue;
         }
         crate::rt::probe!("store: an index file was checked");
-        let header = check(shared, shape, &file, found.end).await?;
+        let header = check(shared, shape, &file, (found.end, give_up)).await?;
+        if header.count == file.header.count && header != file.header {
+            crate::rt::probe!("store: the header of an index file was mended");
+        }
         files[at].header = header;
         if header.count < file.header.count {
             crate::rt::probe!("store: an index file was cut where it was torn");
@@ -217,12 +219,21 @@ async fn check_files(
     Ok(())
 }
 
-/// Whether the last entry is what the header says: all that is asked after an orderly stop.
-async fn is_whole(shared: &Shared, shape: &Shape, file: &IndexFile) -> io::Result<bool> {
+/// Whether the first and the last entry and their records are what the header says: all that is
+/// asked after an orderly stop, and of files that are known to be synced.
+async fn agrees(shared: &Shared, shape: &Shape, file: &IndexFile) -> io::Result<bool> {
     let header = &file.header;
     let handle = index_files::open(shared, file.name)?;
-    let last = entries(&handle, shape, header.count - 1, 1).await?;
-    Ok(last.first().copied().flatten().is_some_and(|last| last.physical == header.end_physical))
+    let begin = (1, header.begin_physical, header.begin_timestamp);
+    let end = (header.count - 1, header.end_physical, header.end_timestamp);
+    for (number, place, at) in [begin, end] {
+        let found = entries(&handle, shape, number, 1).await?.first().copied().flatten();
+        let Some(entry) = found.filter(|entry| entry.physical == place) else { return Ok(false) };
+        if time_of(shared, &entry, true).await?.is_some_and(|stored| stored != at) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Entries from `first` on; `None` for one that is impossible.
@@ -236,13 +247,20 @@ async fn entries(
     Ok(bytes.chunks_exact(ENTRY_SIZE).map(IndexEntry::decode).collect())
 }
 
-/// Makes the slots anew from the entries, up to the first that does not fit: entries lie in log
-/// order, below `end`, and each names the one before it in its slot. Slots that differ are
-/// written. Durable on return. Returns the header of what is right.
-async fn check(shared: &Shared, shape: &Shape, file: &IndexFile, end: u64) -> io::Result<Header> {
+/// Makes slots and header anew from the entries, up to the first that does not fit: entries lie in
+/// log order, below `end`, and each names the one before it in its slot. All of it is written,
+/// also what was right: a sync that failed may have left it in memory alone.
+/// Durable on return. Returns the header of what is right.
+async fn check(
+    shared: &Shared,
+    shape: &Shape,
+    file: &IndexFile,
+    (end, give_up): (u64, bool),
+) -> io::Result<Header> {
     let handle = index_files::open(shared, file.name)?;
     let mut right = vec![0_u32; shape.slots as usize];
-    let (mut count, mut used, mut last) = (1, 0, IndexEntry::default());
+    let (mut count, mut used) = (1, 0);
+    let (mut first, mut last) = (IndexEntry::default(), IndexEntry::default());
     'all: while count < file.header.count {
         let chunk = CHUNK.min(file.header.count - count);
         for entry in entries(&handle, shape, count, chunk).await? {
@@ -251,47 +269,63 @@ async fn check(shared: &Shared, shape: &Shape, file: &IndexFile, end: u64) -> io
                 break 'all;
             };
             let slot = &mut right[shape.slot_of(entry.hash) as usize];
-            if entry.previous != *slot {
+            // Zeros, where nothing was written, pass for an entry of the log's first record.
+            if entry.previous != *slot || entry == IndexEntry::default() {
                 break 'all;
+            }
+            if count == 1 {
+                first = entry;
             }
             used += u32::from(*slot == 0);
             (*slot, last) = (count, entry);
             count += 1;
         }
     }
-    let whole = count == file.header.count;
     let mut header = Header { count, slots_used: used, ..file.header };
-    if !whole {
-        header.end_physical = last.physical;
-        header.end_timestamp = time_of(shared, &header, &last).await?;
+    if !header.is_empty() {
+        (header.begin_physical, header.end_physical) = (first.physical, last.physical);
+        let begun = time_of(shared, &first, give_up).await?;
+        let ended = time_of(shared, &last, give_up).await?;
+        header.begin_timestamp = begun.unwrap_or_else(|| begun_before(&header, &last, ended));
+        header.end_timestamp = ended.unwrap_or_else(|| about(&header, &last));
     }
-    let mut dirty = header != file.header;
-    for first in (0..shape.slots).step_by(CHUNK as usize) {
-        let range = first..(first + CHUNK).min(shape.slots);
-        let at = shape.slot_at(first);
-        let bytes = handle.read(at, range.len() * SLOT_SIZE).await?;
-        let expected = &right[range.start as usize..range.end as usize];
-        if !slots::decode(&bytes).eq(expected.iter().copied()) {
-            let bytes: Vec<u8> = expected.iter().flat_map(|slot| slot.to_be_bytes()).collect();
-            handle.write_at(at, &bytes)?;
-            dirty = true;
-        }
+    for (page, expected) in right.chunks(CHUNK as usize).enumerate() {
+        let bytes: Vec<u8> = expected.iter().flat_map(|slot| slot.to_be_bytes()).collect();
+        handle.write_at(shape.slot_at(page as u32 * CHUNK), &bytes)?;
     }
-    if dirty {
-        handle.write_at(0, &header.encode())?;
-    }
-    // Also what nobody wrote here: it may have been written by a process that died.
+    handle.write_at(0, &header.encode())?;
     handle.sync_data().await?;
     fault::point("store: index file checked").await;
     Ok(header)
 }
 
-/// The store time of an entry's record; what the entry knows when the record is not there.
-async fn time_of(shared: &Shared, header: &Header, entry: &IndexEntry) -> io::Result<WallMillis> {
+/// When a file begins whose first record is gone from the log: as its header says, unless its last
+/// entry knows better.
+fn begun_before(header: &Header, last: &IndexEntry, ended: Option<WallMillis>) -> WallMillis {
+    match ended.filter(|ended| header.count > 2 && header.seconds_of(*ended) != last.seconds) {
+        Some(ended) => WallMillis(ended.0.saturating_sub(i64::from(last.seconds) * 1000)),
+        None => header.begin_timestamp,
+    }
+}
+
+/// What an entry itself knows of its record's store time.
+fn about(header: &Header, entry: &IndexEntry) -> WallMillis {
     let seconds = i64::from(entry.seconds) * 1000;
-    let about = WallMillis(header.begin_timestamp.0.saturating_add(seconds));
-    let record = record_at(shared, entry.physical.0).await?;
-    Ok(record.and_then(|bytes| stored_at(&bytes, entry.physical)).unwrap_or(about))
+    WallMillis(header.begin_timestamp.0.saturating_add(seconds))
+}
+
+/// The store time of an entry's record; `None` when the record is not there, or cannot be read
+/// and `give_up`.
+async fn time_of(
+    shared: &Shared,
+    entry: &IndexEntry,
+    give_up: bool,
+) -> io::Result<Option<WallMillis>> {
+    match record_at(shared, entry.physical.0).await {
+        Ok(record) => Ok(record.and_then(|bytes| stored_at(&bytes, entry.physical))),
+        Err(_) if give_up => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn stored_at(bytes: &Bytes, at: PhysicalOffset) -> Option<WallMillis> {
@@ -349,7 +383,7 @@ async fn cut(
     shape: &Shape,
     file: &IndexFile,
     target: &mut Mark,
-    end: u64,
+    (end, was_writing, give_up): (u64, bool, bool),
 ) -> io::Result<()> {
     crate::rt::probe!("store: slots of an index file were taken back");
     let handle = index_files::open(shared, file.name)?;
@@ -369,7 +403,8 @@ async fn cut(
         let last = last.unwrap_or_default();
         target.header.count = low;
         target.header.end_physical = last.physical;
-        target.header.end_timestamp = time_of(shared, &target.header, &last).await?;
+        let ended = time_of(shared, &last, give_up).await?;
+        target.header.end_timestamp = ended.unwrap_or_else(|| about(&target.header, &last));
         target.cursor = Cursor { at: end, keys_done: 0 };
     }
     target.header.slots_used = target.header.slots_used.min(low - 1);
@@ -381,7 +416,8 @@ async fn cut(
         let at = shape.slot_at(first);
         let bytes = handle.read(at, count as usize * SLOT_SIZE).await?;
         let mut slots: Vec<u32> = slots::decode(&bytes).collect();
-        let mut dirty = false;
+        // A sync of slots that failed may have left them in memory alone.
+        let mut dirty = was_writing;
         for slot in slots.iter_mut() {
             while *slot >= low {
                 dirty = true;

@@ -161,6 +161,76 @@ fn a_missing_torn_short_or_foreign_index_file_is_made_again() {
 }
 
 #[test]
+fn a_header_that_was_overwritten_in_part_is_made_again_from_its_entries() {
+    for (torn, killed) in [8, 16, 20, 24, 32, 36].into_iter().flat_map(|n| [(n, false), (n, true)])
+    {
+        run(async {
+            let dir = temp();
+            let options = small(&dir);
+            let mut house = open(&options).await;
+            let places = fill(&mut house, 0).await;
+            check(&house, &places).await;
+            house.stop().await;
+            let before = index_bytes(&options);
+            let end_of = |n: usize| (before[n].1[8..16].to_vec(), before[n].1[24..32].to_vec());
+            // As a write that failed may leave it: the front of what a new file's header says.
+            for n in [2, before.len() - 1] {
+                let ((time, place), none) = (end_of(n - 1), vec![0, 0, 0, 0, 0, 0, 0, 1]);
+                let old = [time.clone(), time, place.clone(), place, none].concat();
+                let path = format!("{}/index/{}", options.root, before[n].0);
+                RealDisk::new().open(&path).unwrap().write_at(0, &old[..torn]).unwrap();
+            }
+            std::fs::remove_file(format!("{}/index", options.own_dir())).unwrap();
+            if killed {
+                RealDisk::new().open_or_create(&format!("{}/abort", options.root)).unwrap();
+            }
+            let house = open(&options).await;
+            check(&house, &places).await;
+            house.stop().await;
+            assert_eq!(index_bytes(&options), before, "{torn} bytes, killed {killed}");
+        });
+    }
+}
+
+/// A sync that failed may have left right bytes in memory alone, where they look right.
+#[test]
+fn slots_and_headers_that_are_not_known_to_be_on_disk_are_written_again() {
+    for settling in [false, true] {
+        run(async {
+            let dir = temp();
+            let options = small(&dir);
+            let mut house = open(&options).await;
+            let places = fill(&mut house, 0).await;
+            check(&house, &places).await;
+            house.stop().await;
+            let mark = format!("{}/index", options.own_dir());
+            if settling {
+                // As a process that died while it wrote slots left it.
+                let mut bytes = std::fs::read(&mark).unwrap();
+                bytes.copy_within(32..72, 76);
+                bytes[75] = 1;
+                let sum = crc32fast::hash(&bytes[..116]).to_be_bytes();
+                bytes[116..].copy_from_slice(&sum);
+                std::fs::write(&mark, bytes).unwrap();
+            } else {
+                std::fs::remove_file(mark).unwrap();
+                RealDisk::new().open_or_create(&format!("{}/abort", options.root)).unwrap();
+            }
+            let last = index_files(&options).pop().unwrap();
+            let faulty = FaultyDisk::new(Arc::new(RealDisk::new()));
+            faulty.fail_always(Call::Sync, &last, Fault::Broken);
+            let house = try_open(Arc::new(faulty.clone()), &options).await.unwrap();
+            let tries = || faulty.count(Call::Sync, &last);
+            house.until(|| tries() >= 3, "a third try").await;
+            assert!(faulty.count(Call::Write, &last) >= 2, "settling {settling}");
+            faulty.heal();
+            check(&house, &places).await;
+            house.stop().await;
+        });
+    }
+}
+
+#[test]
 fn a_record_whose_keys_fill_several_files_is_not_indexed_twice() {
     run(async {
         let dir = temp();
