@@ -118,6 +118,49 @@ fn a_topics_floor_past_the_logs_end_takes_nothing_that_is_written_later() {
 }
 
 #[test]
+fn a_queue_of_a_deleted_topic_that_is_still_there_begins_anew() {
+    for stops in [true, false] {
+        run(async {
+            let dir = temp();
+            let mut house = open(&options(&dir)).await;
+            for n in 0..26 {
+                house.sent("T", 0, &[n]).await;
+            }
+            house.sent("T", 1, b"old").await;
+            house.stop().await;
+            let queue = dir.path().join("store/consumequeue/T/0");
+            let names = ["00000000000000000000", "00000000000000000200", "00000000000000000400"];
+            let old = names.map(|name| std::fs::read(queue.join(name)).unwrap());
+            let mut house = open(&options(&dir)).await;
+            house.store.delete_topic("T").await.unwrap();
+            house.sent("T", 1, b"new").await;
+            house.stop().await;
+            let mut house = open(&options(&dir)).await;
+            house.sent("T", 1, b"newer").await;
+            if stops {
+                house.stop().await
+            } else {
+                house.kill().await
+            }
+            // A power loss undid that the files were removed; the topic's others stay removed.
+            std::fs::create_dir_all(&queue).unwrap();
+            for (name, bytes) in names.iter().zip(&old) {
+                std::fs::write(queue.join(name), bytes).unwrap();
+            }
+            let mut house = open(&options(&dir)).await;
+            assert_eq!(house.store.max_offset(&key("T", 0)).0, 0);
+            assert_eq!(house.sent("T", 0, b"first").await.0.queue_offset.0, 0);
+            assert_eq!(house.bodies("T", 0).await, [b"first".to_vec()]);
+            assert_eq!(house.bodies("T", 1).await, [b"new".to_vec(), b"newer".to_vec()]);
+            house.stop().await;
+            let first = std::fs::read(queue.join(names[0])).unwrap();
+            assert!(first[20..].iter().all(|byte| *byte == 0), "what was deleted is gone");
+            assert!(!queue.join(names[1]).exists() && !queue.join(names[2]).exists());
+        });
+    }
+}
+
+#[test]
 fn a_snapshot_that_fits_no_queue_still_says_how_far_the_log_was_synced() {
     run(async {
         let dir = temp();

@@ -258,22 +258,33 @@ impl QueueDirs {
         }
     }
 
-    /// The end of a queue that the scan saw no record of, and where its last record lies.
+    /// The end of a queue that the scan saw no record of, and where its last record lies. Entries
+    /// of records below `floor` were deleted with their topic: a power loss brought the file back,
+    /// or it could not be removed (W-29).
     pub async fn own_end(
         &self,
         key: &QueueKey,
         scanned_from: u64,
-        log_first: u64,
+        (log_first, floor): (u64, u64),
     ) -> Result<(u64, u64), Error> {
+        let is_deleted = |unit: &QueueUnit| {
+            !unit.is_empty() && !unit.is_blank() && unit.physical_offset.0 < floor
+        };
+        let counts = |unit: &QueueUnit| {
+            !is_deleted(unit) && (unit.end().0 <= scanned_from || self.is_rotten(unit))
+        };
         // A log that begins at 0 and is whole has a record for every offset that was given.
-        let blanks_count = log_first > 0 || !self.rot.is_empty();
-        let counts = |unit: &QueueUnit| unit.end().0 <= scanned_from || self.is_rotten(unit);
+        let mut blanks_count = log_first > 0 || !self.rot.is_empty();
         let failed = self.io(key);
         for base in self.files.get(key).into_iter().flatten().rev() {
             let file = self.open(key, *base).map_err(&failed)?;
             let size = queue_files::file_size(&self.options) as usize;
             let entries = queue_files::decode(&file.read(0, size).await.map_err(&failed)?);
             let from = base / SIZE as u64;
+            if entries.iter().any(is_deleted) {
+                crate::rt::probe!("store: a queue of a deleted topic was still there (W-29)");
+                blanks_count = false;
+            }
             if let Some(end) = recovery::end_without_records(&entries, from, counts, blanks_count) {
                 return Ok(end);
             }

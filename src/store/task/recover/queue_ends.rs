@@ -21,15 +21,16 @@ pub async fn settle_queues(
     let scanned_from = if found.log.first == found.log.end { 0 } else { report.scanned_from.0 };
     for key in found.queues.files.keys() {
         if !rebuilt.contains_key(key) {
+            let from = (log_min, found.topic_floors.of(&key.topic));
             let (end, last_physical) =
-                found.queues.own_end(key, scanned_from.min(end), log_min).await?;
+                found.queues.own_end(key, scanned_from.min(end), from).await?;
             rebuilt.insert(key.clone(), unseen(end, last_physical));
         }
     }
     let mut queues = Queues::new(options.queue_run_entries);
     for (key, mut queue) in rebuilt {
         found.queues.count_rot(&key, &mut queue).await;
-        if !as_left {
+        if !as_left || queue.end == 0 {
             found.queues.cut(&key, queue.end).await?;
         }
         let min = match (queue.seen, same_min) {
