@@ -233,7 +233,12 @@ if any 15000/s tail-1000/s tail-10000/s pull-hot pull-cold; then
     measure $A pull-hot "${both[@]}" "copy:$copy:$limit"
     kill "$limit"
   fi
-  for shape in 15000/s tail-1000/s tail-10000/s; do measure $A $shape "${both[@]}"; done
+  if wanted 15000/s; then # single requests: the floor says what the kernel takes for each
+    start_limit floor "$floor" "$dir/floor.data"
+    measure $A 15000/s "${both[@]}" "floor:$floor:$limit"
+    kill "$limit"; rm -f "$dir/floor.data"
+  fi
+  for shape in tail-1000/s tail-10000/s; do measure $A $shape "${both[@]}"; done
   unpair $A
 fi
 if any 64x1 8x8; then # the limit servers sync nothing, so they say nothing here
