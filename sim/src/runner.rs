@@ -11,13 +11,18 @@ use crate::world::{Program, World};
 use hotfire::rt::time::Duration;
 use madsim::rand::RngCore;
 use madsim::runtime::Runtime;
+use rustix::time::ClockId;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 
-/// A run that does not end by itself is ended after so much wall-clock time.
-const WATCHDOG_S: u64 = 10;
+/// A run that does not end by itself is ended after so much time of the processor: a busy machine
+/// makes no finding.
+const WATCHDOG_US: u64 = 10_000_000;
+
+/// And one that only waits, after so many looks of a second each.
+const WATCHDOG_LOOKS: u64 = 120;
 
 /// How a seed is run, apart from its plan.
 #[derive(Clone, Debug, Default)]
@@ -71,19 +76,29 @@ pub fn run(plan: &Plan, how: &How) -> Option<Report> {
         // The receiver is gone only when the watchdog gave up.
         let _ = done.send(run_here(&plan, &how));
     });
-    let report = report.recv_timeout(Duration::from_secs(WATCHDOG_S)).ok()?;
+    // One seed runs at a time: the time of the process is that of the run.
+    let start_us = cpu_us(ClockId::ProcessCPUTime);
+    let ended =
+        (0..WATCHDOG_LOOKS).find_map(|_| match report.recv_timeout(Duration::from_secs(1)) {
+            Err(RecvTimeoutError::Timeout) => {
+                let took = cpu_us(ClockId::ProcessCPUTime) - start_us;
+                (took > WATCHDOG_US).then_some(None)
+            }
+            ended => Some(ended.ok()),
+        });
+    let report = ended.flatten()?;
     // It has sent its report: what is left is the end of the thread.
     let _ = thread.join();
     Some(report)
 }
 
-fn cpu_us() -> u64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+fn cpu_us(of: ClockId) -> u64 {
+    let t = rustix::time::clock_gettime(of);
     t.tv_sec as u64 * 1_000_000 + t.tv_nsec as u64 / 1_000
 }
 
 fn run_here(plan: &Plan, how: &How) -> Report {
-    let start_us = cpu_us();
+    let start_us = cpu_us(ClockId::ThreadCPUTime);
     PLANTED.set(how.planted.clone());
     trace::start(how.print);
     let mut runtime = Runtime::with_seed_and_config(plan.seed, madsim::Config::default());
@@ -110,7 +125,7 @@ fn run_here(plan: &Plan, how: &How) -> Report {
         hash: log.hash,
         events: log.events,
         virtual_us,
-        cpu_us: cpu_us() - start_us,
+        cpu_us: cpu_us(ClockId::ThreadCPUTime) - start_us,
         marks: marks.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
         kept: log.kept,
         told: log.told,

@@ -206,7 +206,10 @@ impl Retainer {
         let hour = local.div_euclid(3_600_000).rem_euclid(24) as u32;
         let state = self.shared.state.lock();
         let (segments, end) = (&state.segments, state.log.end());
-        let log_size = segments.base_of(end) + segments.size() - segments.first();
+        // The file in which the log ends, or the next one, which is about to be made: what waits in
+        // memory behind it may yet be refused, and takes nothing from the disk.
+        let last = segments.base_of(end).min(segments.end());
+        let log_size = last + segments.size() - segments.first();
         Look { now, wall, hour, usage, log_size }
     }
 

@@ -49,6 +49,32 @@ impl House {
 }
 
 #[test]
+fn what_waits_for_files_that_cannot_be_made_takes_no_file_from_the_disk() {
+    run(async {
+        let dir = temp();
+        let told = told(&dir, Rules { log_bytes_max: 5 * SEGMENT, ..hurried() });
+        // Only the log makes files.
+        let checkpoint_interval = Duration::from_millis(10);
+        let options =
+            Options { queue_file_entries: 1000, index_enabled: false, checkpoint_interval, ..told };
+        let faulty = FaultyDisk::new(Arc::new(RealDisk::new()));
+        let mut house = try_open(Arc::new(faulty.clone()), &options).await.unwrap();
+        house.fill(6).await;
+        house.wait_ms(100).await;
+        faulty.hold(Call::Create);
+        let body = vec![7; SEGMENT as usize / 4];
+        let end = |house: &House| house.store.stats().end.0;
+        while end(&house) < 9 * SEGMENT {
+            house.send("T", 0, &body).unwrap();
+        }
+        house.wait_ms(600).await;
+        assert_eq!(house.store.stats().min.0, 0);
+        faulty.release();
+        house.stop().await;
+    });
+}
+
+#[test]
 fn the_oldest_files_go_while_the_log_is_too_large_and_queues_begin_where_it_does() {
     run(async {
         let dir = temp();
