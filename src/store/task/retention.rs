@@ -206,7 +206,9 @@ impl Retainer {
         let hour = local.div_euclid(3_600_000).rem_euclid(24) as u32;
         let state = self.shared.state.lock();
         let (segments, end) = (&state.segments, state.log.end());
-        let log_size = segments.base_of(end) + segments.size() - segments.first();
+        // Appends may be further than the files, and be refused in the end: one more file counts.
+        let last = segments.base_of(end).min(segments.end());
+        let log_size = last + segments.size() - segments.first();
         Look { now, wall, hour, usage, log_size }
     }
 

@@ -152,6 +152,32 @@ fn a_disk_that_is_too_full_refuses_appends_with_its_cause_until_it_has_room() {
 }
 
 #[test]
+fn appends_that_wait_for_a_file_do_not_make_the_log_too_large() {
+    run(async {
+        let dir = temp();
+        let disk = FaultyDisk::new(Arc::new(RealDisk::new()));
+        let options = Options {
+            flush: FlushMode::Sync,
+            queue_file_entries: 100,
+            ..told(&dir, Rules { log_bytes_max: 5 * SEGMENT, ..hurried() })
+        };
+        let mut house = try_open(Arc::new(disk.clone()), &options).await.unwrap();
+        house.fill(13).await;
+        let files = || names(&options.commit_log.all()[0]).len();
+        house.until(|| files() == 4, "the next file").await;
+        disk.hold(Call::Create);
+        for _ in 0..20 {
+            house.send("T", 0, &[b'x'; 3000]).unwrap();
+        }
+        // Seven files would be needed, and four are there.
+        house.wait_ms(500).await;
+        assert_eq!((house.store.stats().min.0, files()), (0, 4));
+        disk.release();
+        house.until_min(2 * SEGMENT).await;
+    });
+}
+
+#[test]
 fn a_disk_that_is_nearly_full_takes_the_oldest_files_only_where_that_is_allowed() {
     run(async {
         for may_force in [false, true] {
