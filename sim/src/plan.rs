@@ -99,6 +99,9 @@ pub struct CrashPoint {
     pub sites: String,
     pub visit: u64,
     pub power: bool,
+    /// The process lives on, its next sync fails, and power is lost after `down_ms`.
+    #[serde(default)]
+    pub sync_fails: bool,
     /// Units: virtual milliseconds until the restart.
     pub down_ms: u64,
 }
@@ -155,10 +158,13 @@ fn draw_from(seed: u64, scenario: &Scenario, rng: &mut Rng) -> Plan {
                 sites: scenario.crash_sites.clone(),
                 visit: 1 + rng.below(spread),
                 power: rng.chance(0.6),
+                sync_fails: false,
                 down_ms: rng.between(1, 1_000),
             });
         }
     }
+    let buggify = rng.chance(0.5);
+    crash_points.extend(draw_crash_at(scenario, &machines, rng));
     Plan {
         seed,
         scenario: scenario.name.clone(),
@@ -169,11 +175,30 @@ fn draw_from(seed: u64, scenario: &Scenario, rng: &mut Rng) -> Plan {
         link,
         faults,
         crash_points,
-        buggify: rng.chance(0.5),
+        buggify,
         disturb_ms,
         budget_ms: scenario.budget_ms,
         oracles: scenario.oracles.clone(),
     }
+}
+
+fn draw_crash_at(scenario: &Scenario, machines: &[MachinePlan], rng: &mut Rng) -> Vec<CrashPoint> {
+    let mut points = Vec::new();
+    for wanted in &scenario.crash_at {
+        let times = if rng.chance(wanted.chance) { range(rng, wanted.times) } else { 0 };
+        for _ in 0..times {
+            points.push(CrashPoint {
+                machine: *rng.pick(&crashable(machines)),
+                bucket: 0,
+                sites: wanted.sites.clone(),
+                visit: range(rng, wanted.visits),
+                power: rng.chance(wanted.power),
+                sync_fails: wanted.sync_fails,
+                down_ms: range(rng, wanted.for_ms),
+            });
+        }
+    }
+    points
 }
 
 fn draw_machines(scenario: &Scenario, rng: &mut Rng) -> Vec<MachinePlan> {

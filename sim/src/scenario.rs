@@ -38,8 +38,32 @@ pub struct Scenario {
     /// Only crash points whose name begins so are armed; every one when empty.
     #[serde(default)]
     pub crash_sites: String,
+    /// Crash points at places that dice seldom find.
+    #[serde(default)]
+    pub crash_at: Vec<CrashAt>,
     pub oracles: Vec<Oracle>,
     pub nemesis: Vec<Nemesis>,
+}
+
+/// What happens at one kind of place, armed in a share of the seeds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrashAt {
+    /// How the names of the places begin.
+    pub sites: String,
+    pub chance: f64,
+    /// How many points are armed.
+    pub times: (u64, u64),
+    /// The visit at which one fires.
+    pub visits: (u64, u64),
+    /// The chance that power goes too.
+    #[serde(default)]
+    pub power: f64,
+    /// The process lives on, but its next sync fails; power is lost later.
+    #[serde(default)]
+    pub sync_fails: bool,
+    /// Until the restart, or the loss of power. Units: virtual milliseconds.
+    pub for_ms: (u64, u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

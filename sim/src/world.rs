@@ -15,7 +15,7 @@ use madsim::task::NodeId;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 /// How long a process that ended by itself stays down. Units: virtual milliseconds.
 const RESTART_AFTER_MS: u64 = 300;
@@ -68,6 +68,8 @@ struct Restart {
     /// Void when the machine was started meanwhile.
     generation: u64,
     after_ms: u64,
+    /// Power is lost first, whatever runs; nothing of it when the world was healed meanwhile.
+    power: bool,
 }
 
 struct Inner {
@@ -80,6 +82,7 @@ struct Inner {
     /// The first thing that went against a promise.
     violation: Mutex<Option<String>>,
     crash_points: Mutex<Vec<CrashPoint>>,
+    healed: AtomicBool,
 }
 
 /// Cloning shares the world.
@@ -143,6 +146,7 @@ impl World {
             changed: Notify::new(),
             violation: Mutex::default(),
             crash_points: Mutex::new(plan.crash_points.clone()),
+            healed: AtomicBool::new(false),
         }));
         world.calm_links(plan);
         madsim::task::spawn(world.clone().keep_restarting(asked));
@@ -349,7 +353,13 @@ impl World {
     pub fn restart_later(&self, machine: usize, after_ms: u64) {
         let generation = self.generation(machine);
         // The receiver lives as long as the world.
-        let _ = self.0.restarts.send(Restart { machine, generation, after_ms });
+        let _ = self.0.restarts.send(Restart { machine, generation, after_ms, power: false });
+    }
+
+    /// Whatever runs there then.
+    fn power_loss_later(&self, machine: usize, after_ms: u64) {
+        let generation = self.generation(machine);
+        let _ = self.0.restarts.send(Restart { machine, generation, after_ms, power: true });
     }
 
     async fn keep_restarting(self, mut asked: mpsc::UnboundedReceiver<Restart>) {
@@ -357,7 +367,10 @@ impl World {
             let world = self.clone();
             madsim::task::spawn(async move {
                 madsim::time::sleep(Duration::from_millis(wish.after_ms)).await;
-                if world.generation(wish.machine) == wish.generation {
+                if wish.power && !world.0.healed.load(Ordering::Relaxed) {
+                    world.crash(wish.machine, true);
+                    world.restart_later(wish.machine, 1);
+                } else if !wish.power && world.generation(wish.machine) == wish.generation {
                     world.start(wish.machine);
                 }
             });
@@ -382,6 +395,7 @@ impl World {
 
     pub fn disarm_crash_points(&self) {
         self.0.crash_points.lock().clear();
+        self.0.healed.store(true, Ordering::Relaxed);
     }
 
     fn install_hooks(&self, plan: &Plan) {
@@ -417,7 +431,15 @@ impl World {
                 None => return false,
             }
         };
-        trace::tell(&self.0.machines[machine].plan.name, format_args!("dies at {site:?}"));
+        let name = &self.0.machines[machine].plan.name;
+        if due.sync_fails {
+            trace::tell(name, format_args!("its next sync fails, at {site:?}"));
+            mark("world: a sync fails at a chosen place");
+            self.0.machines[machine].disk.fail_next_sync();
+            self.power_loss_later(machine, due.down_ms);
+            return false;
+        }
+        trace::tell(name, format_args!("dies at {site:?}"));
         mark("world: crash point hit");
         self.crash(machine, due.power);
         self.restart_later(machine, due.down_ms);

@@ -62,7 +62,13 @@ impl SimDisk {
     }
 
     pub fn set_rates(&self, rates: Rates) {
-        self.0.platter.lock().rates = rates;
+        let mut platter = self.0.platter.lock();
+        (platter.rates, platter.next_sync_fails) = (rates, false);
+    }
+
+    /// The next sync of a file fails.
+    pub fn fail_next_sync(&self) {
+        self.0.platter.lock().next_sync_fails = true;
     }
 
     /// Calls that need the device do not come back before that is over.

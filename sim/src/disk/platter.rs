@@ -69,6 +69,7 @@ pub(super) struct Platter {
     pub rng: Rng,
     pub habits: Habits,
     pub rates: Rates,
+    pub next_sync_fails: bool,
     /// Syncs take so many times as long.
     pub slow: u64,
     next: Inode,
@@ -159,6 +160,7 @@ impl Platter {
             rng,
             habits,
             rates: Rates::default(),
+            next_sync_fails: false,
             slow: 1,
             next: 1,
             version: 0,
@@ -571,7 +573,8 @@ impl Platter {
 
     pub fn finish_sync(&mut self, path: &str, node: Inode, taken: Snapshot) -> io::Result<()> {
         self.syncs += 1;
-        let fails = self.rates.sync > 0.0 && self.rng.chance(self.rates.sync);
+        let fails = std::mem::take(&mut self.next_sync_fails)
+            || self.rates.sync > 0.0 && self.rng.chance(self.rates.sync);
         if fails {
             if !taken.sectors.is_empty() {
                 mark("disk: sync failed");

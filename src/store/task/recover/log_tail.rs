@@ -5,6 +5,7 @@ use super::evidence::Evidence;
 use super::log_files::LogFiles;
 use crate::disk::{Disk, parent, read_small, replace_small};
 use crate::model::PhysicalOffset;
+use crate::rt::fault;
 use crate::store::error::{Error, RecoveryReport};
 use crate::store::options::Options;
 use std::io;
@@ -38,6 +39,7 @@ pub async fn settle_log(
         let base = log.end - log.size;
         let path = log.path(base);
         disk.remove(&path).map_err(Error::io(format!("remove {path}")))?;
+        fault::point("store: unused log file removed").await;
         log.end = base;
         log.places.remove(base);
         // One by one, the newest first: files lie in several directories, and a name that comes
