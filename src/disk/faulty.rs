@@ -9,6 +9,7 @@ use bytes::Bytes;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::thread::ThreadId;
 
 /// What a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +72,8 @@ struct Script {
     sync_is_noop: bool,
     unreadable: Vec<(String, Range<u64>)>,
     counts: Vec<(Call, String)>,
+    /// Which thread closed which file.
+    closes: Vec<(String, ThreadId)>,
 }
 
 impl Script {
@@ -142,7 +145,8 @@ impl FaultyDisk {
     pub fn heal(&self) {
         let mut script = self.script.lock();
         let counts = std::mem::take(&mut script.counts);
-        *script = Script { counts, ..Script::default() };
+        let closes = std::mem::take(&mut script.closes);
+        *script = Script { counts, closes, ..Script::default() };
     }
 
     /// While set, creating and writing find no space, also inside allocated files.
@@ -169,6 +173,13 @@ impl FaultyDisk {
     pub fn count(&self, call: Call, path_part: &str) -> usize {
         let script = self.script.lock();
         script.counts.iter().filter(|(c, p)| *c == call && p.contains(path_part)).count()
+    }
+
+    /// The threads that closed files whose path contains `path_part`.
+    pub fn closed_by(&self, path_part: &str) -> Vec<ThreadId> {
+        let script = self.script.lock();
+        let matching = script.closes.iter().filter(|(path, _)| path.contains(path_part));
+        matching.map(|(_, thread)| *thread).collect()
     }
 
     fn visit(&self, call: Call, path: &str) -> io::Result<()> {
@@ -272,6 +283,13 @@ async fn until_released(held: &watch::Sender<Vec<Call>>, call: Call) {
     held.subscribe().until(|held| !held.contains(&call)).await;
 }
 
+impl Drop for FaultyFile {
+    fn drop(&mut self) {
+        let closed = (self.path.clone(), std::thread::current().id());
+        self.script.lock().closes.push(closed);
+    }
+}
+
 impl FaultyFile {
     fn may_read(&self, offset: u64, len: usize) -> io::Result<()> {
         let mut script = self.script.lock();
@@ -370,5 +388,9 @@ impl File for FaultyFile {
 
     fn start_writeback(&self, offset: u64, len: u64) {
         self.inner.start_writeback(offset, len);
+    }
+
+    fn forget(&self, offset: u64, len: u64) {
+        self.inner.forget(offset, len);
     }
 }

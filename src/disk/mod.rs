@@ -163,6 +163,12 @@ pub trait File: Send + Sync {
 
     /// Asks the kernel to begin writing back this range; promises nothing.
     fn start_writeback(&self, offset: u64, len: u64);
+
+    /// Asks the kernel to take what is clean and not mapped in this range out of the page cache;
+    /// promises nothing.
+    fn forget(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
 }
 
 /// Reads a whole small file (state files, json). Errors: `NotFound`, `InvalidData` over

@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFr
 use rustix::io::ReadWriteFlags;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -279,6 +280,14 @@ impl File for RealFile {
 
     fn start_writeback(&self, offset: u64, len: u64) {
         begin_writeback(&self.file, offset, len);
+    }
+
+    fn forget(&self, offset: u64, len: u64) {
+        let len = NonZeroU64::new(len);
+        let asked = rustix::fs::fadvise(&self.file, offset, len, rustix::fs::Advice::DontNeed);
+        if let Err(e) = asked {
+            tracing::debug!("{}: fadvise: {e}", self.path);
+        }
     }
 }
 

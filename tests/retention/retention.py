@@ -16,6 +16,7 @@ SEGMENT = 64 << 20
 FILES = 20
 RATE, SECONDS = 3000, 10
 BODY = 4096
+ROUND_MS = 300  # between two rounds of deletions
 
 
 def free_ports(count):
@@ -43,6 +44,16 @@ def bench(port, *args):
 
 def files(log):
     return len([one for one in log.iterdir() if one.name.isdigit()])
+
+
+def let_requests_end(log):
+    """A request is good for 20 rounds, each of which may wait 5 s for a snapshot: it must not delete
+    what the next phase writes."""
+    before, since = files(log), time.monotonic()
+    while time.monotonic() - since < 12:
+        time.sleep(1)
+        if files(log) != before:
+            before, since = files(log), time.monotonic()
 
 
 def phase(port, log, deletes):
@@ -74,7 +85,7 @@ def main():
             f"storePathRootDir={home}/store\nstorePathCommitLog={home}/store/commitlog\n"
             f"mappedFileSizeCommitLog={SEGMENT}\nfileReservedTime=0\ndeleteWhen={hour:02}\n"
             "diskMaxUsedSpaceRatio=95\ndiskSpaceCleanForciblyRatio=99\ndiskSpaceWarningLevelRatio=99\n"
-            "cleanResourceInterval=1000\n"
+            f"cleanResourceInterval={ROUND_MS}\n"
         )
         broker = subprocess.Popen([HOTFIRE, "broker", "-c", str(home / "broker.conf")],
                                   stdout=open(home / "broker.log", "w"), stderr=subprocess.STDOUT)
@@ -88,11 +99,9 @@ def main():
             results = {"without": [], "with": []}
             for _ in range(rounds):
                 for name in results:
+                    let_requests_end(log)
                     results[name].append(phase(port, log, name == "with"))
                     print(name, json.dumps(results[name][-1]), file=sys.stderr)
-                if results["without"]:
-                    ask_for_deletion(port)  # what the phase without left
-                    time.sleep(8)
         finally:
             if broker.poll() is not None:
                 print(f"the broker ended with {broker.returncode}", file=sys.stderr)

@@ -1,7 +1,7 @@
 //! Index files on disk: paths, opening, making and dropping them, and the mark that says how far
 //! they are.
 
-use super::retention::remove;
+use super::retention::{let_go, remove};
 use crate::disk::{File, Fill, read_small, replace_small};
 use crate::format::index_file::{HEADER_SIZE, Header};
 use crate::rt::fault;
@@ -91,8 +91,12 @@ pub async fn read_header(file: &Arc<dyn File>) -> io::Result<bytes::Bytes> {
 pub async fn drop_below(shared: &Shared, physical: u64) -> io::Result<usize> {
     let dropped = shared.index.lock().drop_below(physical);
     for IndexFile { name, .. } in &dropped {
+        let file = open(shared, *name).ok();
         shared.index_files.lock().close_where(|open| open == name);
         remove(shared, &path(&shared.options, *name)).await?;
+        if let Some(file) = file {
+            let_go(shared, file).await;
+        }
     }
     if !dropped.is_empty() {
         crate::rt::probe!("store: index files dropped");

@@ -4,6 +4,7 @@
 //! found: what to do about rot is the operator's decision.
 
 use super::StoreStop;
+use super::retention::close;
 use crate::disk::{File, read_small, replace_small};
 use crate::format::checksum::{self, BLOCK_SIZE, Checksums};
 use crate::format::message_unit::View;
@@ -175,11 +176,22 @@ impl Scrubber {
     /// Reads a whole segment at the plan's pace. `None` when somebody wrote it meanwhile, or it
     /// went away.
     async fn read(&mut self, base: u64, known: Option<&Checksums>) -> io::Result<Option<Reading>> {
-        let size = self.shared.options.segment_size_bytes;
         let file = match self.open(base) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
+        let read = self.read_all(base, &file, known).await;
+        close(file).await; // it may have been deleted meanwhile
+        read
+    }
+
+    async fn read_all(
+        &mut self,
+        base: u64,
+        file: &Arc<dyn File>,
+        known: Option<&Checksums>,
+    ) -> io::Result<Option<Reading>> {
+        let size = self.shared.options.segment_size_bytes;
         let mut walk = Walk::new(base, size);
         let mut read = Reading {
             modified: WallMillis(file.modified_ms()?),

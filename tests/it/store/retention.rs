@@ -254,3 +254,30 @@ fn a_reader_of_a_deleted_file_goes_on_and_the_checksums_go_with_the_file() {
         assert_eq!(house.bodies("T", 0).await.len(), 2);
     });
 }
+
+/// The last `close` of a removed file frees its pages and blocks, which takes many milliseconds.
+#[test]
+fn a_deleted_file_is_never_closed_on_the_broker_thread_not_even_by_the_scrub() {
+    run(async {
+        let dir = temp();
+        let rules = Rules { delete_hours: Vec::new(), keep_for: Duration::ZERO, ..hurried() };
+        let options = Options {
+            // A pause of half a second behind the only block of a segment, with the file open.
+            scrub_rate_bytes: 2 * SEGMENT,
+            scrub_look_interval: Duration::from_millis(5),
+            flush: FlushMode::Sync,
+            ..told(&dir, rules)
+        };
+        let disk = FaultyDisk::new(Arc::new(RealDisk::new()));
+        let mut house = try_open(Arc::new(disk.clone()), &options).await.unwrap();
+        house.fill(12).await;
+        let first = format!("commitlog/{:020}", 0);
+        house.until(|| disk.count(Call::Read, &first) > 0, "the scrub").await;
+        house.store.delete_expired();
+        house.until_min(2 * SEGMENT).await;
+        // Those of who appends, who deletes and who scrubs.
+        house.until(|| disk.closed_by(&first).len() == 3, "the file is closed").await;
+        let here = std::thread::current().id();
+        assert!(disk.closed_by(&first).iter().all(|by| *by != here));
+    });
+}
