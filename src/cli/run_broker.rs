@@ -8,8 +8,11 @@ use super::settings::Settings;
 use super::world::World;
 use crate::broker::{self, driver::Broker, driver::Deps, driver::Parts};
 use crate::config::{Program, resolve};
+use crate::rt::coalesce::Coalesce;
 use crate::{rt, store};
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// Runs a broker until a signal stops it. Errors: RocketMQ's own exit codes; 3 when the store can
 /// no longer be trusted.
@@ -25,12 +28,14 @@ pub fn run(args: &args::Broker) -> Result<(), Failure> {
     logging::start(&logging::level(&settings.raw));
     settings.tell()?;
     let parts = parts(&settings)?;
-    rt::block_on(serve(settings, parts))
+    let coalesce = Coalesce::new(resolve::coalesce_wait(&settings.raw));
+    let received = coalesce.received();
+    rt::block_on_coalescing(&coalesce, serve(settings, parts, received))
 }
 
-async fn serve(settings: Settings, parts: Parts) -> Result<(), Failure> {
+async fn serve(settings: Settings, parts: Parts, received: Arc<AtomicU64>) -> Result<(), Failure> {
     let mut signal = pin!(rt::shutdown_signal());
-    let world = World::new();
+    let world = World::counting(received);
     let broker = rt::select! {
         _ = &mut signal => return Ok(()),
         started = start(&world, parts) => started?,

@@ -6,9 +6,12 @@ use super::settings::Settings;
 use super::world::World;
 use super::{logging, run_broker, run_namesrv, say};
 use crate::config::{Program, RawConfig, resolve};
+use crate::rt::coalesce::Coalesce;
 use crate::{disk, namesrv, rt};
 use std::io::ErrorKind;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What keeps the output of a first try readable: the two boot lines and a hint.
 const LOG_LEVEL: &str = "warn";
@@ -44,7 +47,9 @@ pub fn run(args: &Standalone) -> Result<(), Failure> {
         ],
     )?;
     let options = resolve::namesrv_options(&names.raw, &names.machine)?;
-    rt::block_on(serve(broker, options, data))
+    let coalesce = Coalesce::new(resolve::coalesce_wait(&broker.raw));
+    let received = coalesce.received();
+    rt::block_on_coalescing(&coalesce, serve(broker, options, data, received))
 }
 
 fn settings(program: Program, said: &[(&str, &str)]) -> Result<Settings, Failure> {
@@ -59,9 +64,10 @@ async fn serve(
     mut settings: Settings,
     options: namesrv::Options,
     data: &str,
+    received: Arc<AtomicU64>,
 ) -> Result<(), Failure> {
     let mut signal = pin!(rt::shutdown_signal());
-    let world = World::new();
+    let world = World::counting(received);
     check_free(&world, &resolve::store_root(&settings.raw, &settings.machine))?;
     let names = rt::select! {
         _ = &mut signal => return Ok(()),

@@ -8,6 +8,7 @@ use crate::rt::rng::Rng;
 use crate::rt::task::TaskGroup;
 use crate::rt::time::{Clock, Duration};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// How long tasks may take to end after their owner did.
 const END_TIMEOUT: Duration = Duration::from_millis(500);
@@ -24,9 +25,14 @@ pub struct World {
 impl World {
     /// Call it inside the event loop: the clock is the loop's.
     pub fn new() -> Self {
+        Self::counting(Arc::default())
+    }
+
+    /// The same; the network adds what it receives to `received`. Units: bytes.
+    pub fn counting(received: Arc<AtomicU64>) -> Self {
         World {
             disk: Arc::new(RealDisk::new()),
-            net: Arc::new(TcpNet),
+            net: Arc::new(TcpNet::counting(received)),
             clock: Clock::new(),
             rng: Rng::from_entropy(),
             group: TaskGroup::new(),

@@ -94,6 +94,11 @@ fn ip(raw: &RawConfig, machine: &Machine, name: &str) -> Result<IpAddr, Error> {
     value.parse().or_else(|_| refuse(name, &value, "expected an IP address"))
 }
 
+/// How long an event loop may wait for more before it looks for news.
+pub fn coalesce_wait(raw: &RawConfig) -> Duration {
+    Duration::from_micros(raw.number("coalesceMicros").unsigned_abs())
+}
+
 /// What the store is told. `owner` says who holds it.
 pub fn store_options(
     raw: &RawConfig,

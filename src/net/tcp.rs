@@ -5,6 +5,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWrite};
@@ -15,15 +17,26 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 const BACKLOG_COUNT: u32 = 1024;
 
 /// The network of this machine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TcpNet;
+#[derive(Clone, Debug, Default)]
+pub struct TcpNet {
+    /// What all its streams received. Units: bytes.
+    received: Arc<AtomicU64>,
+}
+
+impl TcpNet {
+    /// A network that adds what it receives to `received`. Units: bytes.
+    pub fn counting(received: Arc<AtomicU64>) -> Self {
+        TcpNet { received }
+    }
+}
 
 impl Net for TcpNet {
     fn listen(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+        let received = self.received.clone();
         Box::pin(async move {
             let listener = bind(addr).map_err(|e| named(&addr, &e))?;
             let addr = listener.local_addr()?;
-            Ok(Box::new(TcpDoor { listener, addr }) as Box<dyn Listener>)
+            Ok(Box::new(TcpDoor { listener, addr, received }) as Box<dyn Listener>)
         })
     }
 
@@ -32,7 +45,7 @@ impl Net for TcpNet {
         addr: &str,
         timeout: Duration,
     ) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
-        let addr = addr.to_owned();
+        let (addr, received) = (addr.to_owned(), self.received.clone());
         Box::pin(async move {
             let dialed = match tokio::time::timeout(timeout, connect(&addr)).await {
                 Ok(dialed) => dialed,
@@ -41,7 +54,9 @@ impl Net for TcpNet {
                     format!("no connection within {} ms", timeout.as_millis()),
                 )),
             };
-            let line = dialed.and_then(Line::new).map_err(|e| named(&addr, &e))?;
+            let line = dialed
+                .and_then(|stream| Line::new(stream, received))
+                .map_err(|e| named(&addr, &e))?;
             Ok(Box::new(line) as Box<dyn Stream>)
         })
     }
@@ -78,6 +93,7 @@ async fn connect(addr: &str) -> io::Result<TcpStream> {
 struct TcpDoor {
     listener: TcpListener,
     addr: SocketAddr,
+    received: Arc<AtomicU64>,
 }
 
 impl Listener for TcpDoor {
@@ -87,7 +103,9 @@ impl Listener for TcpDoor {
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Box<dyn Stream>>> {
         let (stream, _) = ready!(self.listener.poll_accept(cx))?;
-        Poll::Ready(Line::new(stream).map(|line| Box::new(line) as Box<dyn Stream>))
+        Poll::Ready(
+            Line::new(stream, self.received.clone()).map(|line| Box::new(line) as Box<dyn Stream>),
+        )
     }
 }
 
@@ -95,13 +113,15 @@ struct Line {
     stream: TcpStream,
     peer: SocketAddr,
     local: SocketAddr,
+    received: Arc<AtomicU64>,
 }
 
 impl Line {
-    fn new(stream: TcpStream) -> io::Result<Line> {
+    fn new(stream: TcpStream, received: Arc<AtomicU64>) -> io::Result<Line> {
         // Replies leave when they are ready; we batch them ourselves.
         stream.set_nodelay(true)?;
-        Ok(Line { peer: stream.peer_addr()?, local: stream.local_addr()?, stream })
+        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+        Ok(Line { stream, peer, local, received })
     }
 }
 
@@ -132,7 +152,9 @@ impl Stream for Line {
     ) -> Poll<io::Result<usize>> {
         let mut room = buf.limit(max);
         let read = self.stream.read_buf(&mut room);
-        pin!(read).poll(cx)
+        let read = ready!(pin!(read).poll(cx))?;
+        self.received.fetch_add(read as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(read))
     }
 
     fn poll_write(

@@ -6,6 +6,7 @@
 //!
 //! `select!` is always biased. The order of its arms is: stop, clock, work.
 
+pub mod coalesce;
 pub mod fault;
 pub mod rng;
 #[cfg(madsim)]
@@ -38,7 +39,27 @@ pub use crate::rt_probe as probe;
 /// Runs `main` to its end on this thread: production's whole event loop is one thread.
 #[cfg(not(madsim))]
 pub fn block_on<F: std::future::Future>(main: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
+    event_loop(|_| {}).block_on(main)
+}
+
+/// The same for a server under load: arrivals that come soon after each other share a turn.
+#[cfg(not(madsim))]
+pub fn block_on_coalescing<F: std::future::Future>(
+    coalesce: &std::sync::Arc<coalesce::Coalesce>,
+    main: F,
+) -> F::Output {
+    let (park, unpark) = (coalesce.clone(), coalesce.clone());
+    let hooks = |builder: &mut tokio::runtime::Builder| {
+        builder.on_thread_park(move || park.on_park()).on_thread_unpark(move || unpark.on_unpark());
+    };
+    event_loop(hooks).block_on(main)
+}
+
+#[cfg(not(madsim))]
+fn event_loop(hooks: impl FnOnce(&mut tokio::runtime::Builder)) -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    hooks(&mut builder);
+    builder
         .enable_all()
         // Tasks polled between two looks at the sockets and the clock: with tokio's 61 a timer
         // under load is a tenth of a second late in a debug build.
@@ -46,7 +67,6 @@ pub fn block_on<F: std::future::Future>(main: F) -> F::Output {
         .max_blocking_threads(16)
         .build()
         .expect("the kernel gives an event loop at process start")
-        .block_on(main)
 }
 
 /// Resolves at the first SIGTERM or SIGINT; a second signal ends the process at once.

@@ -33,7 +33,7 @@ struct Target {
 
 impl Target {
     fn new(clock: Clock, addr: String) -> Target {
-        let (net, group): (Arc<dyn Net>, _) = (Arc::new(TcpNet), TaskGroup::new());
+        let (net, group): (Arc<dyn Net>, _) = (Arc::new(TcpNet::default()), TaskGroup::new());
         let innocent = Client::new(&net, &clock, &group, ClientOptions::default(), None);
         Target { net, clock, addr, innocent, _group: group }
     }

@@ -37,7 +37,7 @@ impl World {
         World {
             dir: tempfile::tempdir().unwrap(),
             disk,
-            net: Arc::new(TcpNet),
+            net: Arc::new(TcpNet::default()),
             clock: Clock::new(),
             group: TaskGroup::new(),
         }

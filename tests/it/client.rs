@@ -38,7 +38,7 @@ impl World {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (disk, net): (Arc<dyn Disk>, Arc<dyn Net>) =
-            (Arc::new(RealDisk::new()), Arc::new(TcpNet));
+            (Arc::new(RealDisk::new()), Arc::new(TcpNet::default()));
         let (clock, group) = (Clock::new(), TaskGroup::new());
         let options = namesrv::Options {
             listen: "127.0.0.1:0".parse().unwrap(),

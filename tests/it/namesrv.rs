@@ -32,7 +32,7 @@ struct Town {
 impl Town {
     async fn start(dir: &Path, change: impl FnOnce(&mut Options)) -> Town {
         let (disk, net): (Arc<dyn Disk>, Arc<dyn Net>) =
-            (Arc::new(RealDisk::new()), Arc::new(TcpNet));
+            (Arc::new(RealDisk::new()), Arc::new(TcpNet::default()));
         let (clock, group) = (Clock::new(), TaskGroup::new());
         let mut options = Options {
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -247,7 +247,7 @@ fn a_broken_file_stops_the_start_unless_there_is_a_backup() {
         };
         block_on(async {
             let group = TaskGroup::new();
-            let net: Arc<dyn Net> = Arc::new(TcpNet);
+            let net: Arc<dyn Net> = Arc::new(TcpNet::default());
             let disk = Arc::new(RealDisk::new());
             Namesrv::start(disk, &net, &Clock::new(), &group, options).await.map(|_| ())
         })

@@ -7,7 +7,7 @@ use hotfire::rt::time::Clock;
 use std::sync::Arc;
 
 fn ends(addr: &str) -> Ends {
-    let (near, far) = (Arc::new(TcpNet), Arc::new(TcpNet));
+    let (near, far) = (Arc::new(TcpNet::default()), Arc::new(TcpNet::default()));
     Ends { near, far, addr: addr.parse().unwrap(), clock: Clock::new() }
 }
 

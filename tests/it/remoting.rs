@@ -112,7 +112,7 @@ pub struct World {
 
 impl World {
     pub async fn new(options: ServerOptions) -> World {
-        let (net, clock): (Arc<dyn Net>, _) = (Arc::new(TcpNet), Clock::new());
+        let (net, clock): (Arc<dyn Net>, _) = (Arc::new(TcpNet::default()), Clock::new());
         let (group, echo) = (TaskGroup::new(), Arc::new(Echo::default()));
         let service = Arc::new(EchoService(echo.clone()));
         let at = ["127.0.0.1:0".parse().unwrap()];

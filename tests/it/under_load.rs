@@ -53,7 +53,7 @@ async fn saturate(net: Arc<dyn Net>, addr: String, load: Arc<Load>) {
 
 /// How long each pull of an empty place was parked, with the sends answered meanwhile.
 async fn park(addr: &str, load: &Load) -> Vec<(Duration, u64)> {
-    let (net, clock): (Arc<dyn Net>, _) = (Arc::new(TcpNet), Clock::new());
+    let (net, clock): (Arc<dyn Net>, _) = (Arc::new(TcpNet::default()), Clock::new());
     let group = TaskGroup::new();
     let client = Client::new(&net, &clock, &group, ClientOptions::default(), None);
     let timeout = Duration::from_secs(20);
@@ -92,7 +92,7 @@ fn a_parked_pull_is_answered_in_time_while_sends_saturate_the_broker() {
     let (target, shared) = (addr.clone(), load.clone());
     let producers = thread::spawn(move || {
         block_on(async {
-            let (net, group, clock) = (Arc::new(TcpNet), TaskGroup::new(), Clock::new());
+            let (net, group, clock) = (Arc::new(TcpNet::default()), TaskGroup::new(), Clock::new());
             for _ in 0..CONNECTIONS {
                 group.spawn(saturate(net.clone(), target.clone(), shared.clone()));
             }

@@ -59,7 +59,7 @@ impl Node {
 
 impl World {
     fn new() -> Self {
-        let net: Arc<dyn Net> = Arc::new(TcpNet);
+        let net: Arc<dyn Net> = Arc::new(TcpNet::default());
         World { net, clock: Clock::new(), group: TaskGroup::new() }
     }
 
