@@ -180,8 +180,11 @@ impl QueueDirs {
                 file
             }
             Err(place) => {
-                bases.insert(place, part.base);
                 let (disk, options) = (&*self.disk, &self.options);
+                if bases.is_empty() {
+                    queue_file::make_dirs(disk, options, key).await?;
+                }
+                bases.insert(place, part.base);
                 queue_file::create(disk, options, key, part.base, part.at).await?
             }
         };
