@@ -8,7 +8,7 @@ use super::dispatch;
 use super::snapshot::{NO_ENTRY, Row, TopicFloors};
 use crate::format::consume_queue_unit::{QueueUnit, SIZE};
 use crate::format::message_unit::Dispatch;
-use crate::model::{QueueId, QueueKey, TopicName, sys_flag};
+use crate::model::{QueueId, QueueKey, TopicName, is_directory_name, sys_flag};
 use std::collections::BTreeMap;
 
 /// More missing entries in a row are not believed: the record's queue offset was damaged.
@@ -55,6 +55,8 @@ pub struct Rebuild {
     pub contradicted: bool,
     /// Records whose queue offset was given before.
     pub repeated: u64,
+    /// Records that enter no queue because their topic is a path.
+    pub misnamed: u64,
     /// Units: entries written by recovery.
     pub entries: u64,
 }
@@ -84,6 +86,7 @@ impl Rebuild {
             pending: 0,
             contradicted: false,
             repeated: 0,
+            misnamed: 0,
             entries: 0,
         }
     }
@@ -103,6 +106,11 @@ impl Rebuild {
     pub fn on_record(&mut self, record: &Dispatch<'_>) {
         let deleted = record.physical_offset.0 < self.floors.of(record.topic);
         if deleted || !sys_flag::is_queued(record.sys_flag) {
+            return;
+        }
+        if !is_directory_name(record.topic) {
+            crate::rt::probe!("store: recovery met a topic that is a path");
+            self.misnamed += 1;
             return;
         }
         let tags_code = dispatch::tags_code_of(record, &self.levels_ms);

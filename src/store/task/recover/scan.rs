@@ -150,6 +150,10 @@ pub async fn scan(
     }
     write_runs(log, &mut found.queues, &mut rebuild).await?;
     report.unreadable = unreadable;
+    if rebuild.misnamed > 0 {
+        let count = rebuild.misnamed;
+        tracing::error!("{count} records enter no queue: damage made a path of their topic");
+    }
     Ok((End { at, durable: times.durable, last }, rebuild))
 }
 
