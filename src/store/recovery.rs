@@ -63,7 +63,13 @@ pub struct Rebuild {
 
 impl Rebuild {
     /// `rows` are the queues where the scan begins; `None` when it begins at the log's start.
-    pub fn new(rows: Option<&[Row]>, floors: TopicFloors, levels_ms: &[i64]) -> Self {
+    /// Queue files have `file_entries` each.
+    pub fn new(
+        rows: Option<&[Row]>,
+        floors: TopicFloors,
+        levels_ms: &[i64],
+        file_entries: u64,
+    ) -> Self {
         let mut queues: BTreeMap<TopicName, BTreeMap<QueueId, Rebuilt>> = BTreeMap::new();
         for row in rows.unwrap_or_default() {
             let rebuilt = Rebuilt {
@@ -79,7 +85,7 @@ impl Rebuild {
         }
         Rebuild {
             levels_ms: levels_ms.to_vec(),
-            gap_max: GAP_MAX,
+            gap_max: GAP_MAX.min(file_entries.saturating_mul(GAP_FILES_MAX)),
             floors,
             queues,
             full: rows.is_none(),
@@ -89,12 +95,6 @@ impl Rebuild {
             misnamed: 0,
             entries: 0,
         }
-    }
-
-    /// For queue files of so many entries.
-    pub fn with_files_of(mut self, entries: u64) -> Self {
-        self.gap_max = GAP_MAX.min(entries.saturating_mul(GAP_FILES_MAX));
-        self
     }
 
     /// Units: entries that wait to be taken.
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn a_queue_goes_on_where_the_snapshot_ended() {
         let rows = [Row { key: key("T"), min: 2, end: 5, last_physical: 90 }];
-        let mut rebuild = Rebuild::new(Some(&rows), TopicFloors::default(), &[]);
+        let mut rebuild = Rebuild::new(Some(&rows), TopicFloors::default(), &[], 300_000);
         rebuild.on_record(&record("T", 5, 100));
         rebuild.on_record(&record("U", 0, 200));
         let runs = rebuild.take_runs();
@@ -255,10 +255,10 @@ mod tests {
     #[test]
     fn a_gap_below_the_snapshot_asks_for_the_whole_log() {
         let rows = [Row { key: key("T"), min: 0, end: 5, last_physical: 90 }];
-        let mut rebuild = Rebuild::new(Some(&rows), TopicFloors::default(), &[]);
+        let mut rebuild = Rebuild::new(Some(&rows), TopicFloors::default(), &[], 300_000);
         rebuild.on_record(&record("T", 7, 100));
         assert!(rebuild.contradicted);
-        let mut rebuild = Rebuild::new(Some(&[]), TopicFloors::default(), &[]);
+        let mut rebuild = Rebuild::new(Some(&[]), TopicFloors::default(), &[], 300_000);
         rebuild.on_record(&record("T", 3, 100));
         assert!(rebuild.contradicted);
     }
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn deleted_messages_stay_deleted_and_a_new_beginning_wins() {
         let floors = TopicFloors([(TopicName::new("T"), 300)].into());
-        let mut rebuild = Rebuild::new(None, floors, &[]);
+        let mut rebuild = Rebuild::new(None, floors, &[], 300_000);
         for n in 0..3 {
             rebuild.on_record(&record("T", n, n * 100));
             rebuild.on_record(&record("U", n, 1000 + n * 100));
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn missing_entries_are_blank_and_repeats_are_dropped() {
-        let mut rebuild = Rebuild::new(None, TopicFloors::default(), &[]);
+        let mut rebuild = Rebuild::new(None, TopicFloors::default(), &[], 300_000);
         rebuild.on_record(&record("T", 4, 0));
         rebuild.on_record(&record("T", 7, 100));
         rebuild.on_record(&record("T", 6, 200));
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_damaged_queue_offset_makes_no_place_that_cannot_be_and_few_files() {
-        let mut rebuild = Rebuild::new(None, TopicFloors::default(), &[]).with_files_of(8);
+        let mut rebuild = Rebuild::new(None, TopicFloors::default(), &[], 8);
         rebuild.on_record(&record("T", u64::MAX / 2, 0));
         rebuild.on_record(&record("T", 1 + 8 * GAP_FILES_MAX, 100));
         rebuild.on_record(&record("T", 2 + 8 * GAP_FILES_MAX, 200));
