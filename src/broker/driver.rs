@@ -105,10 +105,10 @@ pub(super) struct Saved {
 
 impl Saved {
     fn of(core: &Core) -> Self {
-        let durable = |unsaved: Option<u64>, all| if unsaved.is_none() { all } else { 0 };
+        let durable = |is_saved: bool, all| if is_saved { all } else { 0 };
         Saved {
-            topics: durable(core.topics.unsaved(), core.topics.changes()),
-            groups: durable(core.groups.unsaved(), core.groups.changes()),
+            topics: durable(core.topics.unsaved().is_none(), core.topics.changes()),
+            groups: durable(core.groups.unsaved().is_none(), core.groups.changes()),
             ..Saved::default()
         }
     }
@@ -131,7 +131,7 @@ pub(super) struct Shared {
     pub unsaved: Notify,
     /// What of them is durable.
     pub saved: watch::Sender<Saved>,
-    /// Topics changed: tell the name servers.
+    /// Topics changed and are saved: tell the name servers.
     pub registrations: watch::Sender<u64>,
     /// The next deadline of `hold` or `clients` moved forward.
     pub deadline_moved: Notify,
@@ -148,9 +148,13 @@ impl Shared {
         SocketAddr::new(self.options.advertised_ip, self.port.load(Ordering::Relaxed))
     }
 
-    /// Topics changed: they are saved and the name servers are told.
+    /// Topics changed: they are saved, and then the name servers are told.
     pub fn topics_changed(&self) {
         self.unsaved.notify_one();
+    }
+
+    /// Tells the name servers now what they may know.
+    pub fn register_again(&self) {
         self.registrations.send(self.registrations.get().wrapping_add(1));
     }
 
@@ -244,7 +248,7 @@ impl StoreEvents for Ear {
             tracing::error!("only reading is possible until this broker is started again");
             // A name server looks at the topics again only when their version is another.
             shared.core.lock().topics.touch(shared.clock.wall());
-            shared.registrations.send(shared.registrations.get().wrapping_add(1));
+            shared.register_again();
         }
         shared.poisoned.send(Some(reason.to_owned()));
     }

@@ -158,6 +158,14 @@ pub struct FirstSend<'a> {
     pub unit_mode: bool,
 }
 
+/// How far the table has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The number of the newest change.
+    pub changes: u64,
+    pub version: DataVersion,
+}
+
 /// The table of topics. A change counts up `changes`; a row is durable when a save that began at
 /// or after its change has finished.
 #[derive(Debug)]
@@ -168,6 +176,10 @@ pub struct Topics {
     version: DataVersion,
     changes: u64,
     saved: u64,
+    /// The version that is durable, and what the rows that changed since are there; `None` is not
+    /// there. Boot topics are made anew by every start.
+    durable_version: DataVersion,
+    durable: BTreeMap<TopicName, Option<TopicConfig>>,
 }
 
 impl Topics {
@@ -181,7 +193,16 @@ impl Topics {
             table.insert(name.clone(), Topic { name, config, change: 1 });
         }
         let version = DataVersion::new(now);
-        Topics { options: options.clone(), table, reserved, version, changes: 1, saved: 0 }
+        Topics {
+            options: options.clone(),
+            table,
+            reserved,
+            version,
+            changes: 1,
+            saved: 0,
+            durable_version: version,
+            durable: BTreeMap::new(),
+        }
     }
 
     /// Puts what a state file holds over the boot topics, row by row. Those rows are durable.
@@ -194,6 +215,7 @@ impl Topics {
             self.table.insert(name.clone(), Topic { name, config, change: 0 });
         }
         self.version = file.data_version;
+        self.durable_version = self.version;
         if self.table.values().all(|topic| topic.change == 0) {
             self.saved = self.changes;
         }
@@ -217,6 +239,19 @@ impl Topics {
 
     pub fn version(&self) -> DataVersion {
         self.version
+    }
+
+    /// What name servers may know: the durable table, and its version. A topic that a power loss
+    /// may take would leave readers with queues that nobody has.
+    /// Source: TopicConfigManager#createTopicInSendMessageMethod (4.9.3), which writes the file
+    /// before it registers.
+    pub fn announced(&self) -> (DataVersion, impl Iterator<Item = (&TopicName, &TopicConfig)>) {
+        let version = if self.durable.is_empty() { self.version } else { self.durable_version };
+        let rows = self.table.values().filter_map(|topic| match self.durable.get(&topic.name) {
+            Some(durable) => Some((&topic.name, durable.as_ref()?)),
+            None => Some((&topic.name, &topic.config)),
+        });
+        (version, rows)
     }
 
     /// Topics that administrators may neither make nor delete.
@@ -308,10 +343,11 @@ impl Topics {
 
     fn put(&mut self, now: WallMillis, config: TopicConfig) {
         self.touch(now);
-        let name = match self.get(&config.topic_name) {
-            Some(old) => old.name.clone(),
-            None => TopicName::new(&config.topic_name),
+        let (name, durable) = match self.get(&config.topic_name) {
+            Some(old) => (old.name.clone(), Some(old.config.clone())),
+            None => (TopicName::new(&config.topic_name), None),
         };
+        self.durable.entry(name.clone()).or_insert(durable);
         let topic = Topic { name: name.clone(), config, change: self.changes };
         self.table.insert(name, topic);
     }
@@ -343,8 +379,9 @@ impl Topics {
     }
 
     /// The state the next save will hold; pass it to `on_saved` when that save is durable.
-    pub fn unsaved(&self) -> Option<u64> {
-        (self.saved < self.changes).then_some(self.changes)
+    pub fn unsaved(&self) -> Option<Mark> {
+        let mark = Mark { changes: self.changes, version: self.version };
+        (self.saved < self.changes).then_some(mark)
     }
 
     /// The number of the newest change.
@@ -352,8 +389,14 @@ impl Topics {
         self.changes
     }
 
-    pub fn on_saved(&mut self, changes: u64) {
-        self.saved = self.saved.max(changes);
+    /// True when name servers may know more than before.
+    pub fn on_saved(&mut self, mark: Mark) -> bool {
+        let is_news = self.durable_version != mark.version;
+        self.saved = self.saved.max(mark.changes);
+        self.durable_version = mark.version;
+        let (table, saved) = (&self.table, self.saved);
+        self.durable.retain(|name, _| table.get(name).is_some_and(|row| row.change > saved));
+        is_news
     }
 
     /// The text of `topics.json`.
@@ -499,6 +542,33 @@ mod tests {
         topics.on_saved(topics.unsaved().unwrap());
         assert!(is_durable(&topics, "T"));
         assert_eq!(topics.unsaved(), None);
+    }
+
+    #[test]
+    fn name_servers_know_what_is_durable() {
+        let mut topics = topics();
+        let told = |topics: &Topics| {
+            let (version, rows) = topics.announced();
+            let rows: Vec<_> = rows.map(|(_, row)| row).filter(|t| t.topic_name == "T").collect();
+            (version.counter, rows.iter().map(|row| row.write_queue_nums).collect::<Vec<_>>())
+        };
+        assert_eq!((told(&topics), topics.announced().1.count()), ((0, vec![]), 8));
+        topics.create_on_send(NOW, send("T")).unwrap();
+        assert_eq!(told(&topics), (0, vec![]), "a power loss would take it");
+        let first = topics.unsaved().unwrap();
+        topics.update(NOW, TopicConfig::new("T", 6, 6)).unwrap();
+        assert!(topics.on_saved(first));
+        assert_eq!(told(&topics), (1, vec![]), "what it was in between is not kept");
+        assert!(topics.on_saved(topics.unsaved().unwrap()));
+        assert_eq!(told(&topics), (2, vec![6]));
+        topics.update(NOW, TopicConfig::new("T", 9, 6)).unwrap();
+        assert_eq!(told(&topics), (2, vec![6]));
+        topics.remove(NOW, "T");
+        topics.create_on_send(NOW, send("T")).unwrap();
+        assert!(topics.on_saved(topics.unsaved().unwrap()));
+        assert_eq!(told(&topics), (5, vec![4]));
+        let mark = Mark { changes: topics.changes(), version: topics.version() };
+        assert!(!topics.on_saved(mark), "nothing new");
     }
 
     #[test]

@@ -31,6 +31,11 @@ pub struct Floor {
 }
 
 impl Floor {
+    /// The floor that follows this one: at `offset`, below the record of this place and CRC.
+    pub fn raised(&self, offset: PhysicalOffset, last_at: PhysicalOffset, last_crc: u32) -> Floor {
+        Floor { generation: self.generation + 1, offset, last_at, last_crc }
+    }
+
     /// Units: the position in the file that this generation is written to.
     pub fn slot_at(&self) -> u64 {
         (self.generation % SLOT_COUNT as u64) * SLOT_SIZE as u64

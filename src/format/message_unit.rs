@@ -6,7 +6,9 @@
 //! anything is taken from them, and that topic and properties hold no NUL (design 1.2).
 
 use super::{bytes_at, message_id, properties};
-use crate::model::{PhysicalOffset, QueueId, QueueOffset, WallMillis, property, sys_flag};
+use crate::model::{
+    PhysicalOffset, QueueId, QueueOffset, WallMillis, is_directory_name, property, sys_flag,
+};
 use bytes::BytesMut;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -73,6 +75,8 @@ pub enum EncodeError {
     Size(usize),
     #[error("the topic holds a NUL byte, which a stored message may not")]
     TopicNul,
+    #[error("the topic is a path, which that of a stored message may not be")]
+    TopicPath,
     #[error("the topic has {0} bytes, 1 to 127 are possible")]
     TopicSize(usize),
 }
@@ -90,6 +94,9 @@ pub fn check(record: &Record<'_>) -> Result<usize, EncodeError> {
     }
     if record.topic.as_bytes().contains(&0) {
         return Err(EncodeError::TopicNul);
+    }
+    if !is_directory_name(record.topic) {
+        return Err(EncodeError::TopicPath);
     }
     if record.properties.contains(&0) {
         return Err(EncodeError::PropertiesNul);

@@ -12,6 +12,6 @@ pub use group::GroupName;
 pub use offset::{PhysicalOffset, QueueId, QueueOffset};
 pub use properties::names as property;
 pub use time::WallMillis;
-pub use topic::{QueueKey, TopicName};
+pub use topic::{QueueKey, TopicName, is_directory_name};
 /// Units: 0 is the master, 1 and up are slaves.
 pub type BrokerId = i64;

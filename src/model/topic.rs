@@ -15,6 +15,11 @@ impl TopicName {
         TopicName(name.into())
     }
 }
+/// Whether the name can be that of a directory. One that is a path leads out of the store: records
+/// do not protect their topic, so damage can make one of any name.
+pub fn is_directory_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains('/') && name != "." && name != ".."
+}
 impl Deref for TopicName {
     type Target = str;
     fn deref(&self) -> &str {

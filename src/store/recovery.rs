@@ -8,7 +8,7 @@ use super::dispatch;
 use super::snapshot::{NO_ENTRY, Row, TopicFloors};
 use crate::format::consume_queue_unit::{QueueUnit, SIZE};
 use crate::format::message_unit::Dispatch;
-use crate::model::{QueueId, QueueKey, TopicName, sys_flag};
+use crate::model::{QueueId, QueueKey, TopicName, is_directory_name, sys_flag};
 use std::collections::BTreeMap;
 
 /// More missing entries in a row are not believed: the record's queue offset was damaged.
@@ -55,13 +55,21 @@ pub struct Rebuild {
     pub contradicted: bool,
     /// Records whose queue offset was given before.
     pub repeated: u64,
+    /// Records that enter no queue because their topic is a path.
+    pub misnamed: u64,
     /// Units: entries written by recovery.
     pub entries: u64,
 }
 
 impl Rebuild {
     /// `rows` are the queues where the scan begins; `None` when it begins at the log's start.
-    pub fn new(rows: Option<&[Row]>, floors: TopicFloors, levels_ms: &[i64]) -> Self {
+    /// Queue files have `file_entries` each.
+    pub fn new(
+        rows: Option<&[Row]>,
+        floors: TopicFloors,
+        levels_ms: &[i64],
+        file_entries: u64,
+    ) -> Self {
         let mut queues: BTreeMap<TopicName, BTreeMap<QueueId, Rebuilt>> = BTreeMap::new();
         for row in rows.unwrap_or_default() {
             let rebuilt = Rebuilt {
@@ -77,21 +85,16 @@ impl Rebuild {
         }
         Rebuild {
             levels_ms: levels_ms.to_vec(),
-            gap_max: GAP_MAX,
+            gap_max: GAP_MAX.min(file_entries.saturating_mul(GAP_FILES_MAX)),
             floors,
             queues,
             full: rows.is_none(),
             pending: 0,
             contradicted: false,
             repeated: 0,
+            misnamed: 0,
             entries: 0,
         }
-    }
-
-    /// For queue files of so many entries.
-    pub fn with_files_of(mut self, entries: u64) -> Self {
-        self.gap_max = GAP_MAX.min(entries.saturating_mul(GAP_FILES_MAX));
-        self
     }
 
     /// Units: entries that wait to be taken.
@@ -103,6 +106,11 @@ impl Rebuild {
     pub fn on_record(&mut self, record: &Dispatch<'_>) {
         let deleted = record.physical_offset.0 < self.floors.of(record.topic);
         if deleted || !sys_flag::is_queued(record.sys_flag) {
+            return;
+        }
+        if !is_directory_name(record.topic) {
+            crate::rt::probe!("store: recovery met a topic that is a path");
+            self.misnamed += 1;
             return;
         }
         let tags_code = dispatch::tags_code_of(record, &self.levels_ms);
@@ -230,7 +238,7 @@ mod tests {
     #[test]
     fn a_queue_goes_on_where_the_snapshot_ended() {
         let rows = [Row { key: key("T"), min: 2, end: 5, last_physical: 90 }];
-        let mut rebuild = Rebuild::new(Some(&rows), TopicFloors::default(), &[]);
+        let mut rebuild = Rebuild::new(Some(&rows), TopicFloors::default(), &[], 300_000);
         rebuild.on_record(&record("T", 5, 100));
         rebuild.on_record(&record("U", 0, 200));
         let runs = rebuild.take_runs();
@@ -247,10 +255,10 @@ mod tests {
     #[test]
     fn a_gap_below_the_snapshot_asks_for_the_whole_log() {
         let rows = [Row { key: key("T"), min: 0, end: 5, last_physical: 90 }];
-        let mut rebuild = Rebuild::new(Some(&rows), TopicFloors::default(), &[]);
+        let mut rebuild = Rebuild::new(Some(&rows), TopicFloors::default(), &[], 300_000);
         rebuild.on_record(&record("T", 7, 100));
         assert!(rebuild.contradicted);
-        let mut rebuild = Rebuild::new(Some(&[]), TopicFloors::default(), &[]);
+        let mut rebuild = Rebuild::new(Some(&[]), TopicFloors::default(), &[], 300_000);
         rebuild.on_record(&record("T", 3, 100));
         assert!(rebuild.contradicted);
     }
@@ -258,7 +266,7 @@ mod tests {
     #[test]
     fn deleted_messages_stay_deleted_and_a_new_beginning_wins() {
         let floors = TopicFloors([(TopicName::new("T"), 300)].into());
-        let mut rebuild = Rebuild::new(None, floors, &[]);
+        let mut rebuild = Rebuild::new(None, floors, &[], 300_000);
         for n in 0..3 {
             rebuild.on_record(&record("T", n, n * 100));
             rebuild.on_record(&record("U", n, 1000 + n * 100));
@@ -271,7 +279,7 @@ mod tests {
 
     #[test]
     fn missing_entries_are_blank_and_repeats_are_dropped() {
-        let mut rebuild = Rebuild::new(None, TopicFloors::default(), &[]);
+        let mut rebuild = Rebuild::new(None, TopicFloors::default(), &[], 300_000);
         rebuild.on_record(&record("T", 4, 0));
         rebuild.on_record(&record("T", 7, 100));
         rebuild.on_record(&record("T", 6, 200));
@@ -284,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_damaged_queue_offset_makes_no_place_that_cannot_be_and_few_files() {
-        let mut rebuild = Rebuild::new(None, TopicFloors::default(), &[]).with_files_of(8);
+        let mut rebuild = Rebuild::new(None, TopicFloors::default(), &[], 8);
         rebuild.on_record(&record("T", u64::MAX / 2, 0));
         rebuild.on_record(&record("T", 1 + 8 * GAP_FILES_MAX, 100));
         rebuild.on_record(&record("T", 2 + 8 * GAP_FILES_MAX, 200));

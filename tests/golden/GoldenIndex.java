@@ -1,6 +1,6 @@
 // Makes the log and the index files that are the goldens of src/format/index_file.rs.
 //
-//   javac -cp 'LIB/*' -d OUT GoldenIndex.java && java ADD_OPENS -cp 'LIB/*:OUT' GoldenIndex DIR
+//   javac -cp 'LIB/*' -d OUT GoldenStore.java GoldenIndex.java && java ADD_OPENS -cp 'LIB/*:OUT' GoldenIndex DIR
 //
 // LIB and ADD_OPENS as in GoldenStore.java. Prints each file as `KIND NAME HEX`, zeros at the end left out.
 
@@ -8,28 +8,14 @@ import java.io.File;
 import java.net.InetSocketAddress;
 import java.nio.file.Files;
 import java.util.Arrays;
-import org.apache.rocketmq.common.BrokerConfig;
 import org.apache.rocketmq.common.message.MessageAccessor;
 import org.apache.rocketmq.common.message.MessageDecoder;
 import org.apache.rocketmq.store.DefaultMessageStore;
 import org.apache.rocketmq.store.MessageExtBrokerInner;
-import org.apache.rocketmq.store.config.MessageStoreConfig;
-import org.apache.rocketmq.store.stats.BrokerStatsManager;
 
 public class GoldenIndex {
     public static void main(String[] args) throws Exception {
-        MessageStoreConfig config = new MessageStoreConfig();
-        config.setStorePathRootDir(args[0]);
-        config.setStorePathCommitLog(args[0] + "/commitlog");
-        config.setMappedFileSizeCommitLog(2048);
-        config.setMappedFileSizeConsumeQueue(20 * 100);
-        config.setMaxHashSlotNum(7);
-        config.setMaxIndexNum(12);
-        config.setHaListenPort(23912);
-        DefaultMessageStore store = new DefaultMessageStore(config, new BrokerStatsManager("C", false),
-            (topic, queue, offset, tags, time, bits, properties) -> { }, new BrokerConfig());
-        store.load();
-        store.start();
+        DefaultMessageStore store = GoldenStore.open(args[0], 7, 12);
         String smallest = smallest("TopicTest#");
         put(store, "TopicTest", 0, "k1 k2", "u0");
         put(store, "TopicTest", 0, " a  b ", "u1");      // blanks at all places

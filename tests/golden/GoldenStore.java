@@ -27,18 +27,7 @@ public class GoldenStore {
     static final long BORN = 1700000000000L;
 
     public static void main(String[] args) throws Exception {
-        MessageStoreConfig config = new MessageStoreConfig();
-        config.setStorePathRootDir(args[0]);
-        config.setStorePathCommitLog(args[0] + "/commitlog");
-        config.setMappedFileSizeCommitLog(2048);
-        config.setMappedFileSizeConsumeQueue(20 * 100);
-        config.setMaxHashSlotNum(100);
-        config.setMaxIndexNum(400);
-        config.setHaListenPort(23912);
-        DefaultMessageStore store = new DefaultMessageStore(config, new BrokerStatsManager("C", false),
-            (topic, queue, offset, tags, time, bits, properties) -> { }, new BrokerConfig());
-        store.load();
-        store.start();
+        DefaultMessageStore store = open(args[0], 100, 400);
         InetSocketAddress born4 = new InetSocketAddress("127.0.0.1", 51644);
         InetSocketAddress store4 = new InetSocketAddress("127.0.0.1", 40911);
         InetSocketAddress born6 = new InetSocketAddress(InetAddress.getByName("2001:db8::1"), 51644);
@@ -57,6 +46,23 @@ public class GoldenStore {
         System.out.println("hash TagA " + "TagA".hashCode() + " wide " + wide.hashCode());
         store.shutdown();
         System.exit(0);
+    }
+
+    /** Small files, so that a few messages fill several. */
+    static DefaultMessageStore open(String root, int slots, int entries) throws Exception {
+        MessageStoreConfig config = new MessageStoreConfig();
+        config.setStorePathRootDir(root);
+        config.setStorePathCommitLog(root + "/commitlog");
+        config.setMappedFileSizeCommitLog(2048);
+        config.setMappedFileSizeConsumeQueue(20 * 100);
+        config.setMaxHashSlotNum(slots);
+        config.setMaxIndexNum(entries);
+        config.setHaListenPort(23912);
+        DefaultMessageStore store = new DefaultMessageStore(config, new BrokerStatsManager("C", false),
+            (topic, queue, offset, tags, time, bits, properties) -> { }, new BrokerConfig());
+        store.load();
+        store.start();
+        return store;
     }
 
     static void put(DefaultMessageStore store, String topic, int queue, int flag, String body, String tags,

@@ -4,6 +4,7 @@ use super::broker::{Caller, TIMEOUT, World};
 use hotfire::disk::faulty::{Call, Fault, FaultyDisk};
 use hotfire::disk::read_small;
 use hotfire::disk::real::RealDisk;
+use hotfire::namesrv::{self, Namesrv};
 use hotfire::protocol::Command;
 use hotfire::protocol::code::{request_code as request, response_code as code};
 use hotfire::rt::block_on;
@@ -98,6 +99,47 @@ fn a_topic_that_cannot_be_saved_takes_no_message() {
         disk.heal();
         assert_eq!(caller.send("new", 0, "", "x").await.code, code::SUCCESS);
         broker.shutdown().await;
+    });
+}
+
+#[test]
+fn name_servers_hear_of_a_topic_when_it_is_durable() {
+    block_on(async {
+        let (disk, world) = faulty();
+        let path = world.dir.path().join("kvConfig.json");
+        let options = namesrv::Options {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            kv_config_path: path.to_str().unwrap().to_owned(),
+            ..namesrv::Options::default()
+        };
+        let (net, clock) = (&world.net, &world.clock);
+        let names = Namesrv::start(world.disk.clone(), net, clock, &world.group, options);
+        let names = names.await.unwrap();
+        let mut parts = world.parts();
+        parts.broker.name_servers = vec![names.local_addr().unwrap().to_string()];
+        parts.broker.register_interval = Duration::from_millis(100);
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        let pause = async || clock.sleep_until(clock.mono() + Duration::from_millis(300)).await;
+        let route = async |topic: &str| {
+            let request = Command::request(request::GET_ROUTEINFO_BY_TOPIC);
+            let request = request.with_ext("topic", topic);
+            let addr = names.local_addr().unwrap().to_string();
+            caller.client.invoke(&addr, request, TIMEOUT).await.unwrap().code
+        };
+        assert_eq!(route("TBW102").await, code::SUCCESS);
+        disk.fail_always(Call::Write, "topics.json", Fault::Broken);
+        let answer = caller.send("new", 0, "", "x").await;
+        assert_eq!(answer.code, code::SERVICE_NOT_AVAILABLE, "{answer:?}");
+        pause().await;
+        assert_eq!(route("new").await, code::TOPIC_NOT_EXIST, "a power loss would take it");
+        disk.heal();
+        assert_eq!(caller.send("new", 0, "", "x").await.code, code::SUCCESS);
+        while route("new").await != code::SUCCESS {
+            pause().await;
+        }
+        broker.shutdown().await;
+        names.shutdown().await;
     });
 }
 

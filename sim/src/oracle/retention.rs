@@ -3,6 +3,7 @@
 use super::judge::Verdict;
 use crate::disk::Removed;
 use crate::history::{Fate, History};
+use hotfire::rt::time::Duration;
 use hotfire::store::retention::Rules;
 
 /// What the store was told, and what happened to its clock.
@@ -11,13 +12,29 @@ pub struct Terms {
     pub rules: Rules,
     /// Units: bytes of a log file.
     pub segment_size: u64,
-    /// Forward steps of the machine's clock: when, and by how much. Units: microseconds, ms.
-    pub steps: Vec<(u64, u64)>,
+    /// Steps of the machine's clock, in order: when, and by how much. Units: microseconds, ms.
+    pub steps: Vec<(u64, i64)>,
     /// When its processes opened the store. Units: microseconds.
     pub opened_us: Vec<u64>,
     /// When the disk had suddenly more space. Units: microseconds.
     pub relieved_us: Vec<u64>,
 }
+
+impl Terms {
+    /// How long so many files take to go at the pace the store was told: a file waits for a fresh
+    /// snapshot once, which is a step of its round and asked for twice, and each round may empty
+    /// every queue's directory.
+    pub fn time_for(&self, files: u64, queues: u64) -> Duration {
+        let rules = &self.rules;
+        let rounds = (2 * files).div_ceil(rules.files_per_round as u64);
+        let (files, queues) = (files as u32, queues as u32);
+        let round = rules.check_interval + rules.queue_pause * queues;
+        (rules.log_file_pause + SNAPSHOT_WAIT * 2) * files + round * rounds as u32
+    }
+}
+
+/// How long a round of the store waits before it looks again whether a snapshot is fresh.
+const SNAPSHOT_WAIT: Duration = Duration::from_millis(100);
 
 /// Probe and deletion are not one moment. Units: microseconds.
 const SOON_US: u64 = 1_000_000;
@@ -54,12 +71,7 @@ pub fn may_go(removed: &Removed, terms: &Terms) -> Verdict {
     if rules.may_force && tight {
         return Ok(());
     }
-    // A step that was small, or that a later process could not know of, moves the clock.
-    let step_max = rules.clock_step_max.as_millis() as u64;
-    let counts = |(at, by): &&(u64, u64)| {
-        *by <= step_max || terms.opened_us.iter().any(|us| us > at && *us <= removed.at_us)
-    };
-    let ahead: u64 = terms.steps.iter().filter(counts).map(|(_, by)| by).sum();
+    let ahead = each_step_ahead(removed, terms).max(all_steps_ahead(removed, terms));
     let age_ms = (removed.at_us - removed.written_us) / 1000 + ahead;
     let keep_ms = rules.keep_for.as_millis() as u64;
     if age_ms + 1 < keep_ms {
@@ -69,6 +81,39 @@ pub fn may_go(removed: &Removed, terms: &Terms) -> Verdict {
         ));
     }
     Ok(())
+}
+
+/// How far forward steps may have moved the time that the store goes by: each that was small, or
+/// that a later process could not know of. Units: milliseconds.
+fn each_step_ahead(removed: &Removed, terms: &Terms) -> u64 {
+    let step_max = terms.rules.clock_step_max.as_millis() as u64;
+    let forward = terms.steps.iter().filter_map(|(at, by)| Some((at, u64::try_from(*by).ok()?)));
+    let counts = |(at, by): &(&u64, u64)| {
+        *by <= step_max || terms.opened_us.iter().any(|us| us > at && *us <= removed.at_us)
+    };
+    forward.filter(counts).map(|(_, by)| by).sum()
+}
+
+/// The same for all steps together, back and forth: a large one that was taken back but for a
+/// little is a small one. Units: milliseconds since the file's last write.
+fn all_steps_ahead(removed: &Removed, terms: &Terms) -> u64 {
+    let step_max = terms.rules.clock_step_max.as_millis() as i64;
+    let (mut clock, mut at_write, mut believed) = (0, 0, 0);
+    let before = terms.steps.partition_point(|(at, _)| *at <= removed.at_us);
+    for (n, (at, by)) in terms.steps[..before].iter().enumerate() {
+        clock += by;
+        if *at <= removed.written_us {
+            at_write = clock;
+        }
+        let next = terms.steps[..before].get(n + 1).map_or(removed.at_us, |(at, _)| *at);
+        let restarted = terms.opened_us.iter().any(|us| us > at && *us <= next);
+        if restarted || clock - believed <= step_max {
+            // The store may look at the clock between two steps or not: what it can believe most.
+            believed = believed.max(clock);
+        }
+    }
+    let believed = if clock - believed <= step_max { clock } else { believed };
+    u64::try_from(believed - at_write).unwrap_or(0)
 }
 
 /// No acked message in `range` of a queue is kept: a reader was led past them.

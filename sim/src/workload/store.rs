@@ -213,8 +213,8 @@ impl StoreHouse {
         options.retention = rules.clone();
         let of_machine = |fault: &&Fault| fault.target == machine;
         let steps = plan.faults.iter().filter(of_machine).filter_map(|fault| {
-            let by = u64::try_from(fault.amount).ok()?;
-            (fault.kind == FaultKind::ClockStep).then_some((fault.at_ms * 1000, by))
+            let step = (fault.at_ms * 1000, fault.amount);
+            (fault.kind == FaultKind::ClockStep).then_some(step)
         });
         let ends = plan.faults.iter().filter(of_machine).filter_map(|fault| {
             let at_ms = fault.at_ms + fault.for_ms;
@@ -224,7 +224,8 @@ impl StoreHouse {
         let heal =
             plan.disturb_ms.max(plan.faults.iter().map(|f| f.at_ms + f.for_ms).max().unwrap_or(0));
         let relieved_us = ends.chain([heal * 1000]).collect();
-        let steps = steps.collect();
+        let mut steps: Vec<_> = steps.collect();
+        steps.sort_unstable();
         let opened_us = Vec::new();
         let terms = Terms { rules, segment_size, steps, opened_us, relieved_us };
         self.0.court.on_terms(machine, terms);
@@ -234,20 +235,21 @@ impl StoreHouse {
     async fn old_files_go(&self) -> Result<(), String> {
         let Some(terms) = self.0.court.terms(0) else { return Ok(()) };
         let disk = &self.0.court.world().machines()[0].disk;
-        let clock = Clock::new();
-        let wait = terms.rules.keep_for + Duration::from_secs(40);
+        let below = format!("{ROOT}/commitlog/");
+        let count = || disk.files().iter().filter(|path| path.starts_with(&below)).count() as u64;
+        let (clock, queues) = (Clock::new(), self.0.plan.load.topics * self.0.plan.load.queues);
+        let pace = terms.time_for(count(), queues);
+        let wait = terms.rules.keep_for + pace + Duration::from_secs(40);
         clock.sleep_until(clock.mono() + wait).await;
         self.0.court.judge_removed(0);
-        let below = format!("{ROOT}/commitlog/");
-        let files = disk.files().iter().filter(|path| path.starts_with(&below)).count() as u64;
+        let files = count();
         let size = files.saturating_sub(1) * terms.segment_size;
         let max = terms.rules.log_bytes_max;
         if files > 3 && max > 0 && size > max {
             return Err(format!("the log has {size} bytes and more, at most {max} are wanted"));
         }
         let by_age = !terms.rules.delete_hours.is_empty() && terms.steps.is_empty();
-        let no_step = self.0.plan.faults.iter().all(|fault| fault.kind != FaultKind::ClockStep);
-        if files > 3 && by_age && no_step {
+        if files > 3 && by_age {
             return Err(format!("{files} files of the log are there, all but the newest are old"));
         }
         Ok(())

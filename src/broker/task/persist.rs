@@ -57,15 +57,16 @@ pub async fn run(shared: Arc<Shared>, mut files: Files, mut stop: Stop) {
 }
 
 async fn save_tables(shared: &Arc<Shared>, files: &mut Files) -> bool {
-    let topics = snapshot(shared, |core| {
-        core.topics.unsaved().map(|changes| (changes, core.topics.to_json()))
-    });
+    let topics =
+        snapshot(shared, |core| core.topics.unsaved().map(|mark| (mark, core.topics.to_json())));
     let mut is_saved = true;
-    if let Some((changes, text)) = topics {
+    if let Some((mark, text)) = topics {
         match files.topics.save(text).await {
             Ok(()) => {
-                shared.core.lock().topics.on_saved(changes);
-                shared.saved.send(Saved { topics: changes, ..shared.saved.get() });
+                if shared.core.lock().topics.on_saved(mark) {
+                    shared.register_again();
+                }
+                shared.saved.send(Saved { topics: mark.changes, ..shared.saved.get() });
                 resume_sends(shared);
             }
             Err(error) => {

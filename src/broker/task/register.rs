@@ -193,8 +193,9 @@ fn registration_body(shared: &Shared) -> Value {
     let read_only = shared.poisoned.get().is_some();
     let is_limited = permission & (perm::READ | perm::WRITE) != perm::READ | perm::WRITE;
     let mut table = Map::new();
-    for topic in core.topics.iter() {
-        let mut config = topic.config.clone();
+    let (version, topics) = core.topics.announced();
+    for (name, config) in topics {
+        let mut config = config.clone();
         if is_limited {
             config.perm = permission;
         }
@@ -202,13 +203,14 @@ fn registration_body(shared: &Shared) -> Value {
             config.perm &= !perm::WRITE;
         }
         if let Ok(config) = serde_json::to_value(&config) {
-            table.insert(topic.name.to_string(), config);
+            table.insert(name.to_string(), config);
         }
     }
     json!({
         "filterServerList": [],
         "topicConfigSerializeWrapper": {
-            "dataVersion": core.topics.version(),
+            // One that is read-only is news, whatever is saved.
+            "dataVersion": if read_only { core.topics.version() } else { version },
             "topicConfigTable": table,
         },
     })

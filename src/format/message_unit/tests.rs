@@ -151,6 +151,8 @@ fn records_that_cannot_be_stored_are_refused() {
         (Record { topic: "", ..plain() }, EncodeError::TopicSize(0)),
         (Record { topic: &long, ..plain() }, EncodeError::TopicSize(128)),
         (Record { topic: "a\0", ..plain() }, EncodeError::TopicNul),
+        (Record { topic: "a/b", ..plain() }, EncodeError::TopicPath),
+        (Record { topic: "..", ..plain() }, EncodeError::TopicPath),
         (Record { properties: &big, ..plain() }, EncodeError::PropertiesSize(32768)),
         (Record { properties: b"a\0", ..plain() }, EncodeError::PropertiesNul),
         (Record { queue_id: QueueId(u32::MAX), ..plain() }, EncodeError::QueueId(u32::MAX)),

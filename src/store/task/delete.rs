@@ -1,9 +1,10 @@
 //! A topic goes away, with its queues.
 
-use crate::disk::replace_small;
-use crate::model::TopicName;
+use crate::disk::{Disk, replace_small};
+use crate::model::{TopicName, is_directory_name};
 use crate::rt::fault;
 use crate::store::error::Error;
+use crate::store::options::Options;
 use crate::store::queue_files;
 use crate::store::shared::Shared;
 use crate::store::snapshot::TopicFloors;
@@ -32,13 +33,19 @@ pub async fn topic(shared: &Shared, topic: &str) -> Result<(), Error> {
 }
 
 async fn remove_files(shared: &Shared, topic: &str) -> io::Result<()> {
-    let dir = queue_files::topic_dir(&shared.options, topic);
-    remove_tree(&*shared.disk, &dir)?;
+    remove_dirs(&*shared.disk, &shared.options, topic)?;
     shared.disk.sync_dir(&shared.options.consume_queue_dir()).await
 }
 
 /// Removes a topic's directory of queue directories of files.
-pub fn remove_tree(disk: &dyn crate::disk::Disk, dir: &str) -> io::Result<()> {
+pub fn remove_dirs(disk: &dyn Disk, options: &Options, topic: &str) -> io::Result<()> {
+    if !is_directory_name(topic) {
+        return Ok(()); // it has none, and this would be another
+    }
+    remove_tree(disk, &queue_files::topic_dir(options, topic))
+}
+
+fn remove_tree(disk: &dyn Disk, dir: &str) -> io::Result<()> {
     let entries = match disk.list(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         listed => listed?,

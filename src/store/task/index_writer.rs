@@ -249,10 +249,8 @@ async fn take(
             let fed = index.feed(&bytes[from..], visible);
             (fed, index.cursor.at)
         };
-        let segment_end = {
-            let state = shared.state.lock();
-            state.segments.base_of(at) + state.segments.size()
-        };
+        let size = shared.options.segment_size_bytes;
+        let segment_end = at - at % size + size;
         match fed {
             Fed::All => return Ok(0),
             Fed::Blank => {

@@ -19,9 +19,22 @@ pub fn open(shared: &Shared, key: &QueueKey, slot: Slot, base: u64) -> io::Resul
     Ok(file)
 }
 
-/// Makes a queue file, and its directories when they are not there. What lies before the first
-/// entry is filled with blank entries, as in 4.9.
-/// Durable on return: the names; not the blank entries.
+/// Makes the directories of a queue when they are not there. Lists the queue's: not for every file
+/// of many. Durable on return: the names of those that were made.
+pub async fn make_dirs(disk: &dyn Disk, options: &Options, key: &QueueKey) -> io::Result<()> {
+    let dir = queue_files::dir(options, key);
+    if disk.list(&dir).is_ok() {
+        return Ok(());
+    }
+    disk.make_dir(&dir)?;
+    let topic_dir = parent(&dir);
+    disk.sync_dir(topic_dir).await?;
+    disk.sync_dir(parent(topic_dir)).await
+}
+
+/// Makes a queue file in a directory that is there (`make_dirs`). What lies before the first entry
+/// is filled with blank entries, as in 4.9.
+/// Durable on return: the name; not the blank entries.
 pub async fn create(
     disk: &dyn Disk,
     options: &Options,
@@ -29,13 +42,6 @@ pub async fn create(
     base: u64,
     first_entry_at: u64,
 ) -> io::Result<Arc<dyn File>> {
-    let dir = queue_files::dir(options, key);
-    if disk.list(&dir).is_err() {
-        disk.make_dir(&dir)?;
-        let topic_dir = parent(&dir);
-        disk.sync_dir(topic_dir).await?;
-        disk.sync_dir(parent(topic_dir)).await?;
-    }
     let path = queue_files::path(options, key, base);
     let (size, staging) = (queue_files::file_size(options), options.staging_dir());
     let made = disk.create_whole(&path, &staging, size, Fill::Sparse).await;

@@ -138,6 +138,7 @@ async fn write_part(
     let file = match queue_file::open(shared, key, slot, part.base) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            queue_file::make_dirs(disk, options, key).await?;
             let file = queue_file::create(disk, options, key, part.base, part.at).await?;
             shared.queue_files.lock().keep((slot.0, part.base), file.clone());
             file

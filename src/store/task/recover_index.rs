@@ -28,10 +28,23 @@ const CHUNK: u32 = 8 << 10;
 /// Entries of the last record that are looked at, per file. A record has at most 32 KiB of keys.
 const TAIL_MAX: u32 = 16 << 10;
 
+/// What whoever looks at a file must know.
+#[derive(Clone, Copy)]
+struct Look {
+    /// Where the log ends: nothing at or past it counts.
+    end: u64,
+    /// What cannot be read is set aside.
+    give_up: bool,
+    /// Files are checked that are not known to be synced.
+    unclean: bool,
+}
+
 /// The index as its files hold it. `give_up`: what cannot be read is set aside.
 /// Errors: the device's; nothing was lost then that the log does not hold.
 pub async fn open(shared: &Shared, found: &Recovered, give_up: bool) -> io::Result<Index> {
     let shape = shared.options.index_shape();
+    let Recovered { unclean, end } = *found;
+    let look = Look { end, give_up, unclean };
     let mut files = list(shared, &shape, give_up).await?;
     let known = index_files::read_mark(shared);
     let mut mark = known.filter(|mark| is_vouched(mark, &files));
@@ -40,9 +53,8 @@ pub async fn open(shared: &Shared, found: &Recovered, give_up: bool) -> io::Resu
         remove_last(shared, &mut files)?;
     }
     if mark.is_none() {
-        check_files(shared, &shape, &mut files, (found, give_up)).await?;
+        check_files(shared, &shape, &mut files, look).await?;
     }
-    let end = found.end;
     while files.last().is_some_and(|last| begins_past(last, end)) {
         crate::rt::probe!("store: an index file lay past the log's end");
         remove_last(shared, &mut files)?;
@@ -60,7 +72,7 @@ pub async fn open(shared: &Shared, found: &Recovered, give_up: bool) -> io::Resu
     if let Some(last) = files.last_mut() {
         let is_past = target.cursor.at > end || target.header.end_physical.0 >= end;
         if (is_past && !target.header.is_empty()) || was_writing {
-            cut(shared, &shape, last, &mut target, (end, was_writing, give_up)).await?;
+            cut(shared, &shape, last, &mut target, look, was_writing).await?;
         }
         last.header = target.header;
     }
@@ -178,7 +190,7 @@ async fn check_files(
     shared: &Shared,
     shape: &Shape,
     files: &mut Vec<IndexFile>,
-    (found, give_up): (&Recovered, bool),
+    look: Look,
 ) -> io::Result<()> {
     let path = format!("{}/checkpoint", shared.options.root);
     let checkpoint = read_small(&*shared.disk, &path, 1 << 20).ok();
@@ -194,11 +206,11 @@ async fn check_files(
         let file = files[at];
         let is_last = at + 1 == files.len();
         let synced = file.header.end_timestamp <= checkpoint.index && !is_last;
-        if (synced || !found.unclean) && agrees(shared, shape, &file).await? {
+        if (synced || !look.unclean) && agrees(shared, shape, &file).await? {
             continue;
         }
         crate::rt::probe!("store: an index file was checked");
-        let header = check(shared, shape, &file, (found.end, give_up)).await?;
+        let header = check(shared, shape, &file, look).await?;
         if header.count == file.header.count && header != file.header {
             crate::rt::probe!("store: the header of an index file was mended");
         }
@@ -248,15 +260,10 @@ async fn entries(
 }
 
 /// Makes slots and header anew from the entries, up to the first that does not fit: entries lie in
-/// log order, below `end`, and each names the one before it in its slot. All of it is written,
-/// also what was right: a sync that failed may have left it in memory alone.
+/// log order, below the log's end, and each names the one before it in its slot. All of it is
+/// written, also what was right: a sync that failed may have left it in memory alone.
 /// Durable on return. Returns the header of what is right.
-async fn check(
-    shared: &Shared,
-    shape: &Shape,
-    file: &IndexFile,
-    (end, give_up): (u64, bool),
-) -> io::Result<Header> {
+async fn check(shared: &Shared, shape: &Shape, file: &IndexFile, look: Look) -> io::Result<Header> {
     let handle = index_files::open(shared, file.name)?;
     let mut right = vec![0_u32; shape.slots as usize];
     let (mut count, mut used) = (1, 0);
@@ -264,7 +271,8 @@ async fn check(
     'all: while count < file.header.count {
         let chunk = CHUNK.min(file.header.count - count);
         for entry in entries(&handle, shape, count, chunk).await? {
-            let Some(entry) = entry.filter(|e| last.physical <= e.physical && e.physical.0 < end)
+            let Some(entry) =
+                entry.filter(|e| last.physical <= e.physical && e.physical.0 < look.end)
             else {
                 break 'all;
             };
@@ -284,8 +292,8 @@ async fn check(
     let mut header = Header { count, slots_used: used, ..file.header };
     if !header.is_empty() {
         (header.begin_physical, header.end_physical) = (first.physical, last.physical);
-        let begun = time_of(shared, &first, give_up).await?;
-        let ended = time_of(shared, &last, give_up).await?;
+        let begun = time_of(shared, &first, look.give_up).await?;
+        let ended = time_of(shared, &last, look.give_up).await?;
         header.begin_timestamp = begun.unwrap_or_else(|| begun_before(&header, &last, ended));
         header.end_timestamp = ended.unwrap_or_else(|| about(&header, &last));
     }
@@ -383,7 +391,8 @@ async fn cut(
     shape: &Shape,
     file: &IndexFile,
     target: &mut Mark,
-    (end, was_writing, give_up): (u64, bool, bool),
+    look: Look,
+    was_writing: bool,
 ) -> io::Result<()> {
     crate::rt::probe!("store: slots of an index file were taken back");
     let handle = index_files::open(shared, file.name)?;
@@ -391,7 +400,7 @@ async fn cut(
     while low < high {
         let middle = low + (high - low) / 2;
         let entry = entries(&handle, shape, middle, 1).await?.first().copied().flatten();
-        if entry.is_some_and(|entry| entry.physical.0 < end) {
+        if entry.is_some_and(|entry| entry.physical.0 < look.end) {
             low = middle + 1
         } else {
             high = middle
@@ -403,9 +412,9 @@ async fn cut(
         let last = last.unwrap_or_default();
         target.header.count = low;
         target.header.end_physical = last.physical;
-        let ended = time_of(shared, &last, give_up).await?;
+        let ended = time_of(shared, &last, look.give_up).await?;
         target.header.end_timestamp = ended.unwrap_or_else(|| about(&target.header, &last));
-        target.cursor = Cursor { at: end, keys_done: 0 };
+        target.cursor = Cursor { at: look.end, keys_done: 0 };
     }
     target.header.slots_used = target.header.slots_used.min(low - 1);
     index_files::write_mark(shared, &Mark { writing: Some(file.header), ..*target }).await?;

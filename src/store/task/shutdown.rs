@@ -33,7 +33,7 @@ async fn finish(shared: &Shared) -> io::Result<()> {
     index_writer::finish(shared).await;
     queue_writer::checkpoint(shared).await?;
     floor_writer::write(shared).await?;
-    disk.open_or_create(&floor_writer::path(shared))?.sync_data().await?;
+    disk.open_or_create(&floor_writer::path(&shared.options))?.sync_data().await?;
     remove_unused_segments(shared).await?;
     disk.sync_dir(&options.own_dir()).await?;
     if shared.state.lock().queues_suspect {

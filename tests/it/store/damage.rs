@@ -74,6 +74,46 @@ fn a_queue_whose_end_is_lost_after_an_orderly_stop_is_made_again() {
     }
 }
 
+/// Nothing in a record protects its topic.
+#[test]
+fn a_topic_that_damage_made_a_path_leads_nowhere() {
+    for path in ["../../x", "a/b/c/d", "../../.."] {
+        run(async {
+            let dir = temp();
+            let mut house = open(&options(&dir)).await;
+            let topic = &"abcdefgh"[..path.len()];
+            for body in [b"first", b"other", b"third"] {
+                house.sent(topic, 0, body).await;
+            }
+            house.kill().await;
+            let root = dir.path().join("store");
+            for gone in ["hotfire", "consumequeue"] {
+                std::fs::remove_dir_all(root.join(gone)).unwrap();
+            }
+            let log = root.join("commitlog/00000000000000000000");
+            let bytes = std::fs::read(&log).unwrap();
+            let find = |what: &[u8]| bytes.windows(what.len()).position(|some| some == what);
+            // The topic's length lies between.
+            let at = find(b"other").unwrap() + 5 + 1;
+            let file = std::fs::File::options().write(true).open(&log).unwrap();
+            file.write_all_at(path.as_bytes(), at as u64).unwrap();
+            for _ in 0..2 {
+                let mut house = open(&options(&dir)).await;
+                assert_eq!(house.store.queues().len(), 1);
+                assert_eq!(house.store.max_offset(&key(topic, 0)).0, 3);
+                assert!(house.send(path, 0, b"x").is_err());
+                house.store.delete_topic("..").await.unwrap();
+                house.kill().await;
+            }
+            let listed = std::fs::read_dir(root.join("consumequeue")).unwrap();
+            let names: Vec<_> = listed.map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(names, [topic]);
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "only the store");
+            assert_eq!(std::fs::read(&log).unwrap().len(), 16 << 10);
+        });
+    }
+}
+
 #[test]
 fn without_abort_an_unclean_stop_is_still_one() {
     run(async {

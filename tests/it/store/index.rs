@@ -61,6 +61,26 @@ async fn check(house: &House, places: &[u64]) {
     assert_eq!(house.places("U", "own1").await, [0; 0]);
 }
 
+/// Fills a store and ends it. Returns the places of its messages.
+async fn filled(options: &Options, killed: bool) -> Vec<u64> {
+    let mut house = open(options).await;
+    let places = fill(&mut house, 0).await;
+    check(&house, &places).await;
+    if killed {
+        house.kill().await
+    } else {
+        house.stop().await
+    }
+    places
+}
+
+/// Whatever came to harm, the next start finds the messages.
+async fn is_whole_again(options: &Options, places: &[u64]) {
+    let house = open(options).await;
+    check(&house, places).await;
+    house.stop().await;
+}
+
 fn index_files(options: &Options) -> Vec<String> {
     let entries = RealDisk::new().list(&format!("{}/index", options.root)).unwrap_or_default();
     entries.into_iter().map(|entry| entry.name).collect()
@@ -72,14 +92,7 @@ fn keys_are_found_at_once_and_after_every_kind_of_end() {
         run(async {
             let dir = temp();
             let options = small(&dir);
-            let mut house = open(&options).await;
-            let mut places = fill(&mut house, 0).await;
-            check(&house, &places).await;
-            if killed {
-                house.kill().await
-            } else {
-                house.stop().await
-            }
+            let mut places = filled(&options, killed).await;
             let mut house = open(&options).await;
             check(&house, &places).await;
             places.extend(fill(&mut house, 30).await);
@@ -144,17 +157,12 @@ fn a_missing_torn_short_or_foreign_index_file_is_made_again() {
         run(async {
             let dir = temp();
             let options = small(&dir);
-            let mut house = open(&options).await;
-            let places = fill(&mut house, 0).await;
-            check(&house, &places).await;
-            house.kill().await;
+            let places = filled(&options, true).await;
             damage(&format!("{}/index", options.root), &index_files(&options));
             // Nobody vouches for the files.
             let _ = RealDisk::new().remove(&format!("{}/hotfire/index", options.root));
             let _ = RealDisk::new().remove(&format!("{}/checkpoint", options.root));
-            let house = open(&options).await;
-            check(&house, &places).await;
-            house.stop().await;
+            is_whole_again(&options, &places).await;
             eprintln!("damage {n} is healed");
         });
     }
@@ -167,10 +175,7 @@ fn a_header_that_was_overwritten_in_part_is_made_again_from_its_entries() {
         run(async {
             let dir = temp();
             let options = small(&dir);
-            let mut house = open(&options).await;
-            let places = fill(&mut house, 0).await;
-            check(&house, &places).await;
-            house.stop().await;
+            let places = filled(&options, false).await;
             let before = index_bytes(&options);
             let end_of = |n: usize| (before[n].1[8..16].to_vec(), before[n].1[24..32].to_vec());
             // As a write that failed may leave it: the front of what a new file's header says.
@@ -184,9 +189,7 @@ fn a_header_that_was_overwritten_in_part_is_made_again_from_its_entries() {
             if killed {
                 RealDisk::new().open_or_create(&format!("{}/abort", options.root)).unwrap();
             }
-            let house = open(&options).await;
-            check(&house, &places).await;
-            house.stop().await;
+            is_whole_again(&options, &places).await;
             assert_eq!(index_bytes(&options), before, "{torn} bytes, killed {killed}");
         });
     }
@@ -199,10 +202,7 @@ fn slots_and_headers_that_are_not_known_to_be_on_disk_are_written_again() {
         run(async {
             let dir = temp();
             let options = small(&dir);
-            let mut house = open(&options).await;
-            let places = fill(&mut house, 0).await;
-            check(&house, &places).await;
-            house.stop().await;
+            let places = filled(&options, false).await;
             let mark = format!("{}/index", options.own_dir());
             if settling {
                 // As a process that died while it wrote slots left it.
@@ -284,9 +284,7 @@ fn a_full_disk_for_the_index_alone_is_survived() {
         let places = fill(&mut house, 0).await;
         assert!(index_files(&options).is_empty());
         house.kill().await;
-        let house = open(&options).await;
-        check(&house, &places).await;
-        house.stop().await;
+        is_whole_again(&options, &places).await;
     });
 }
 
@@ -301,9 +299,7 @@ fn a_store_without_an_index_answers_nothing_and_makes_no_file() {
         house.stop().await;
         assert!(index_files(&options).is_empty());
         // Switched on, it indexes what is there.
-        let house = open(&Options { index_enabled: true, ..options }).await;
-        check(&house, &places).await;
-        house.stop().await;
+        is_whole_again(&Options { index_enabled: true, ..options }, &places).await;
     });
 }
 

@@ -450,3 +450,28 @@ fn a_floor_that_was_not_believed_does_not_refuse_a_later_start() {
         open(&options).await.stop().await;
     });
 }
+
+/// One damaged queue offset makes a queue of a thousand files: a listing for each is a million names.
+#[test]
+fn many_queue_files_are_made_without_a_listing_for_each() {
+    run(async {
+        let dir = temp();
+        let options = Options { queue_file_entries: 2, ..options(&dir) };
+        let mut house = open(&options).await;
+        for n in 0..40_u8 {
+            house.sent("T", 0, &[n; 100]).await;
+        }
+        house.stop().await;
+        let root = dir.path().join("store");
+        for gone in ["hotfire", "consumequeue"] {
+            std::fs::remove_dir_all(root.join(gone)).unwrap();
+        }
+        let disk = FaultyDisk::new(Arc::new(RealDisk::new()));
+        let house = try_open(Arc::new(disk.clone()), &options).await.unwrap();
+        assert_eq!(disk.count(Call::Create, "consumequeue/T/0/"), 20);
+        assert_eq!(disk.count(Call::List, "consumequeue/T/0"), 1);
+        // The names of the new directories are durable before the first file.
+        assert_eq!(disk.count(Call::SyncDir, "consumequeue"), 2);
+        assert_eq!(house.bodies("T", 0).await.len(), 40);
+    });
+}

@@ -4,7 +4,7 @@ use super::listing;
 use super::lock::make_dirs;
 use super::log_files::{Found, LogFiles};
 use super::queue_dirs::QueueDirs;
-use crate::disk::{Disk, parent, read_small};
+use crate::disk::{Disk, read_small};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::floor::{self, Floor};
 use crate::model::PhysicalOffset;
@@ -12,6 +12,7 @@ use crate::store::error::Error;
 use crate::store::options::Options;
 use crate::store::snapshot::{self, Snapshot, TopicFloors};
 use crate::store::task::delete::read_floors;
+use crate::store::task::floor_writer;
 use std::io;
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ pub async fn look(disk: &Arc<dyn Disk>, options: &Options) -> Result<Evidence, E
     let mut queues = QueueDirs::list(disk, options, &mut removed).await?;
     let own = options.own_dir();
     let topic_floors = read_floors(read_small(&**disk, &format!("{own}/topic_floors"), 64 << 20));
-    let floor_path = format!("{own}/floor");
+    let floor_path = floor_writer::path(options);
     let slots = read_slots(&**disk, &floor_path);
     check_reach(options, &log, &slots)?;
     let mut floor = find_floor(slots, &mut log).await;
@@ -92,7 +93,7 @@ fn check_reach(options: &Options, log: &LogFiles, slots: &[Floor]) -> Result<(),
     if reached <= log.end || (paths.len() == 1 && log.end > log.first) {
         return Ok(());
     }
-    let path = format!("{}/floor", options.own_dir());
+    let path = floor_writer::path(options);
     let what = format!(
         "the log reached offset {reached}, its files in {} end at {}: is a disk not mounted? To go \
          on without what is missing remove this file",
@@ -126,26 +127,11 @@ async fn keep_as_floor(
     if floor.is_some_and(|floor| floor.offset.0 >= snapshot.at) {
         return Ok(());
     }
-    let kept = Floor {
-        generation: floor.map_or(0, |floor| floor.generation) + 1,
-        offset: PhysicalOffset(snapshot.at),
-        last_at: PhysicalOffset(snapshot.last_at),
-        last_crc: snapshot.last_crc,
-    };
-    write_floor(disk, path, &kept).await?;
-    *floor = Some(kept);
+    let before = floor.unwrap_or_default();
+    let last = (PhysicalOffset(snapshot.last_at), snapshot.last_crc);
+    let at = PhysicalOffset(snapshot.at);
+    *floor = Some(floor_writer::raise(disk, path, &before, at, last).await?);
     Ok(())
-}
-
-/// Durable on return.
-pub async fn write_floor(disk: &dyn Disk, path: &str, floor: &Floor) -> io::Result<()> {
-    let file = disk.open_or_create(path)?;
-    if file.size()? != floor::SIZE as u64 {
-        file.set_size(floor::SIZE as u64)?;
-    }
-    file.write_at(floor.slot_at(), &floor.encode_slot())?;
-    file.sync_data().await?;
-    disk.sync_dir(parent(path)).await
 }
 
 async fn queues_are_as(queues: &QueueDirs, snapshot: &Snapshot) -> bool {

@@ -1,9 +1,8 @@
 //! The state that a recovered store begins with, and the snapshot that says it to the next start.
 
-use super::evidence::{Evidence, write_floor};
+use super::evidence::Evidence;
 use super::log_files::Found;
 use crate::disk::{Disk, replace_small};
-use crate::format::floor::Floor;
 use crate::model::PhysicalOffset;
 use crate::rt::time::Clock;
 use crate::store::commit_log::{CommitLog, LastRecord};
@@ -15,6 +14,7 @@ use crate::store::segment::Segments;
 use crate::store::snapshot::Snapshot;
 use crate::store::state::{Saved, State};
 use crate::store::tail_cache::TailCache;
+use crate::store::task::floor_writer;
 use std::io;
 use std::sync::Arc;
 
@@ -83,36 +83,21 @@ pub async fn finish(
     };
     let saved = Saved { last_at: snapshot.last_at, log_min: snapshot.log_min };
     state.on_snapshot(end, saved, &snapshot.rows);
-    if snapshot.last_at < end {
+    // Everything below the log's end is on disk now.
+    if snapshot.last_at < end && state.floor.offset.0 != end {
+        let (path, end) = (floor_writer::path(options), PhysicalOffset(end));
         let last = (PhysicalOffset(snapshot.last_at), snapshot.last_crc);
-        raise_floor(disk, options, &mut state.floor, PhysicalOffset(end), last).await?;
+        let raised = floor_writer::raise(&**disk, &path, &state.floor, end, last).await;
+        state.floor = raised.map_err(Error::io(path))?;
     }
     Ok(state)
-}
-
-/// Everything below the log's end is on disk now. Durable on return.
-async fn raise_floor(
-    disk: &Arc<dyn Disk>,
-    options: &Options,
-    floor: &mut Floor,
-    end: PhysicalOffset,
-    (last_at, last_crc): (PhysicalOffset, u32),
-) -> Result<(), Error> {
-    if floor.offset == end {
-        return Ok(());
-    }
-    let raised = Floor { generation: floor.generation + 1, offset: end, last_at, last_crc };
-    let path = format!("{}/floor", options.own_dir());
-    write_floor(&**disk, &path, &raised).await.map_err(Error::io(path))?;
-    *floor = raised;
-    Ok(())
 }
 
 /// A floor that did not fit the log says nothing about what it is now: it may even lie above its
 /// end, and then a later start without log files would take them for missing.
 async fn forget_floor(disk: &Arc<dyn Disk>, options: &Options) -> Result<(), Error> {
     let own = options.own_dir();
-    match disk.remove(&format!("{own}/floor")) {
+    match disk.remove(&floor_writer::path(options)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         removed => removed.map_err(Error::io("remove hotfire/floor"))?,
     }

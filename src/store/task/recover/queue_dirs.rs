@@ -180,8 +180,11 @@ impl QueueDirs {
                 file
             }
             Err(place) => {
-                bases.insert(place, part.base);
                 let (disk, options) = (&*self.disk, &self.options);
+                if bases.is_empty() {
+                    queue_file::make_dirs(disk, options, key).await?;
+                }
+                bases.insert(place, part.base);
                 queue_file::create(disk, options, key, part.base, part.at).await?
             }
         };
@@ -363,10 +366,7 @@ impl QueueDirs {
     /// Removes the directories of deleted topics that a crash left.
     pub async fn remove_topic(&mut self, topic: &str) -> io::Result<()> {
         self.files.retain(|key, _| &*key.topic != topic);
-        crate::store::task::delete::remove_tree(
-            &*self.disk,
-            &queue_files::topic_dir(&self.options, topic),
-        )?;
+        crate::store::task::delete::remove_dirs(&*self.disk, &self.options, topic)?;
         self.disk.sync_dir(&self.options.consume_queue_dir()).await
     }
 

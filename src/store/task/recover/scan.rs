@@ -97,8 +97,8 @@ pub async fn scan(
     let rows = found.snapshot.as_ref().map(|s| s.rows.as_slice());
     // What lies above a snapshot was never known to be on disk, and is little.
     found.queues.compares &= rows.is_none();
-    let mut rebuild = Rebuild::new(rows, found.topic_floors.clone(), &options.delay_levels_ms)
-        .with_files_of(options.queue_file_entries);
+    let (floors, levels) = (found.topic_floors.clone(), &options.delay_levels_ms);
+    let mut rebuild = Rebuild::new(rows, floors, levels, options.queue_file_entries);
     let log = &mut found.log;
     let mut at = found.snapshot.as_ref().map_or(log.first, |s| s.at);
     begin(report, at);
@@ -150,6 +150,10 @@ pub async fn scan(
     }
     write_runs(log, &mut found.queues, &mut rebuild).await?;
     report.unreadable = unreadable;
+    if rebuild.misnamed > 0 {
+        let count = rebuild.misnamed;
+        tracing::error!("{count} records enter no queue: damage made a path of their topic");
+    }
     Ok((End { at, durable: times.durable, last }, rebuild))
 }
 
