@@ -326,13 +326,13 @@ impl Retainer {
         remove(shared, path).await?;
         fault::point("store: commit log file unlinked").await;
         shared.disk.sync_dir(parent(path)).await?;
-        if let Some(file) = file {
-            let_go(shared, file).await;
-        }
         let own = shared.options.own_dir();
         if let Err(error) = remove(shared, &format!("{own}/checksum/{}", segment::name(base))).await
         {
             tracing::warn!("{error}");
+        }
+        if let Some(file) = file {
+            let_go(shared, file).await;
         }
         Ok(())
     }
