@@ -279,10 +279,9 @@ mod tests {
             let pauses = plan.on_park(Mono(now), received);
             on += u64::from(pauses);
             let step = if pauses { 200 * US } else { 67 * US };
-            received += 1000 * (step / (67 * US)).max(1);
-            now += step;
-            plan.on_unpark(Mono(now));
-            now += 10 * US;
+            plan.on_unpark(Mono(now + step));
+            now += step + 10 * US;
+            received = now / 67;
         }
         assert!(on > 1000);
         for _ in 0..50 {

@@ -516,8 +516,8 @@ async fn usage(shared: &Shared) -> io::Result<(String, Usage)> {
     least.ok_or_else(|| io::Error::other("the log has no directory for new files"))
 }
 
-/// Frees the page cache of a removed file in small steps, and closes it. Whoever frees much of it at
-/// once, and be it with the last `close`, keeps a core for many milliseconds: sends wait for it.
+/// Frees the page cache of a removed file in small steps, and closes it. Whoever frees much of it
+/// at once, and be it with the last `close`, keeps a core for many milliseconds: sends wait for it.
 pub async fn let_go(shared: &Shared, file: Arc<dyn File>) {
     /// Units: bytes; about a fifth of a millisecond.
     const STEP: u64 = 1 << 20;
