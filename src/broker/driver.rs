@@ -13,7 +13,7 @@ use super::task;
 use super::task::state_file::StateFile;
 use super::tickets::Tickets;
 use super::topics::Topics;
-use crate::disk::Disk;
+use crate::disk::{Disk, LockGuard};
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, TopicName};
 use crate::net::Net;
 use crate::protocol::frame::Frame;
@@ -388,19 +388,21 @@ impl Broker {
     ///
     /// Refused rather than not read: a 4.9 client that is refused goes to another broker at once,
     /// but one without an answer waits its whole time, even when the connection closes.
+    /// The directory is locked until the last state file is written.
     /// Durable on return: everything acknowledged and every offset committed.
     pub async fn shutdown(mut self) {
         let clock = self.shared.clock.clone();
         self.registrar.unregister(&self.shared, UNREGISTER_TIMEOUT).await;
         self.refuse_more();
         stop_group(&clock, &mut self.front).await;
-        close_store(&self.shared.store).await;
+        let lock = close_store(&self.shared.store).await;
         self.server.shutdown().await;
         let deadline = clock.mono() + self.shared.options.stop_timeout;
         let late = self.back.shutdown(&clock, deadline).await;
         if late > 0 {
             tracing::warn!("{late} tasks of the broker did not end in time");
         }
+        drop(lock);
     }
 
     /// Parked pulls are answered with what there is, later ones are refused.
@@ -417,10 +419,13 @@ async fn stop_group(clock: &Clock, group: &mut TaskGroup) {
     group.shutdown(clock, clock.mono() + Duration::from_secs(1)).await;
 }
 
-async fn close_store(store: &Store) {
-    if let Err(error) = store.shutdown().await {
+/// Returns the lock of its directory.
+async fn close_store(store: &Store) -> Option<Box<dyn LockGuard>> {
+    let (lock, closed) = store.close().await;
+    if let Err(error) = closed {
         tracing::error!("failed to close the store in order: {error}");
     }
+    lock
 }
 
 /// Where the broker listens.

@@ -22,6 +22,8 @@ pub enum Call {
     Rename,
     Sync,
     SyncDir,
+    /// Counted, but it cannot fail.
+    Unlock,
     Write,
 }
 
@@ -182,6 +184,11 @@ impl FaultyDisk {
         matching.map(|(_, thread)| *thread).collect()
     }
 
+    /// All calls so far, in order.
+    pub fn calls(&self) -> Vec<(Call, String)> {
+        self.script.lock().counts.clone()
+    }
+
     fn visit(&self, call: Call, path: &str) -> io::Result<()> {
         self.script.lock().visit(call, path)
     }
@@ -191,6 +198,19 @@ impl FaultyDisk {
             let (script, held) = (self.script.clone(), self.held.clone());
             Arc::new(FaultyFile { inner, path: path.into(), script, held })
         }
+    }
+}
+
+struct FaultyLock {
+    _inner: Box<dyn LockGuard>,
+    path: String,
+    script: Arc<Mutex<Script>>,
+}
+
+impl LockGuard for FaultyLock {}
+impl Drop for FaultyLock {
+    fn drop(&mut self) {
+        let _ = self.script.lock().visit(Call::Unlock, &self.path);
     }
 }
 
@@ -259,7 +279,8 @@ impl Disk for FaultyDisk {
 
     fn lock(&self, path: &str) -> io::Result<Box<dyn LockGuard>> {
         self.visit(Call::Open, path)?;
-        self.inner.lock(path)
+        let (inner, script) = (self.inner.lock(path)?, self.script.clone());
+        Ok(Box::new(FaultyLock { _inner: inner, path: path.to_owned(), script }))
     }
 
     fn free_space(&self, dir: &str) -> io::Result<(u64, u64)> {

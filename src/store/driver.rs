@@ -19,7 +19,7 @@ use super::task::retention::Retainer;
 use super::task::{
     StoreStop, cold_read, delete, floor_writer, query, recover, scrub, search, shutdown, zero_fill,
 };
-use crate::disk::Disk;
+use crate::disk::{Disk, LockGuard};
 use crate::format::consume_queue_unit::QueueUnit;
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, WallMillis};
 use crate::rt::sync::{Mutex, Notify, Semaphore, watch};
@@ -226,6 +226,11 @@ impl Store {
     /// Stops in order: what was accepted is written and synced, queues and checkpoint too, then
     /// `abort` is removed. Durable on return: everything.
     pub async fn shutdown(&self) -> Result<(), Error> {
+        self.close().await.1
+    }
+    /// The same for an owner with files of its own below the root: the directory is locked until
+    /// what is returned is dropped.
+    pub async fn close(&self) -> (Option<Box<dyn LockGuard>>, Result<(), Error>) {
         self.own.stop();
         shutdown::run(&self.shared, TASK_COUNT).await
     }

@@ -143,6 +143,30 @@ fn name_servers_hear_of_a_topic_when_it_is_durable() {
     });
 }
 
+/// Whoever starts in between reads what the other is about to replace.
+#[test]
+fn the_directory_is_locked_until_the_last_state_file_is_written() {
+    block_on(async {
+        let (disk, world) = faulty();
+        let broker = world.start(world.parts()).await;
+        let caller = world.caller(&broker);
+        assert_eq!(caller.send("T", 0, "", "x").await.code, code::SUCCESS);
+        let commit = Command::request(request::UPDATE_CONSUMER_OFFSET)
+            .with_ext("consumerGroup", "g")
+            .with_ext("topic", "T")
+            .with_ext("queueId", 0)
+            .with_ext("commitOffset", 1);
+        assert_eq!(caller.call(commit).await.code, code::SUCCESS);
+        broker.shutdown().await;
+        let calls = disk.calls();
+        let last = |call, part: &str| {
+            calls.iter().rposition(|(c, path)| *c == call && path.contains(part)).unwrap()
+        };
+        let saved = last(Call::Rename, "consumerOffset.json");
+        assert!(last(Call::Unlock, "lock") > saved, "{:?}", &calls[saved - 20..]);
+    });
+}
+
 #[test]
 fn a_disk_above_its_level_refuses_sends_with_the_cause_and_resumes_by_itself() {
     block_on(async {

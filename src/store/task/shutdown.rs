@@ -4,26 +4,29 @@
 //! Differs: everything is synced before `abort` goes away (W-14).
 
 use super::{floor_writer, index_writer, queue_writer};
-use crate::disk::parent;
+use crate::disk::{LockGuard, parent};
 use crate::rt::fault;
 use crate::store::error::Error;
 use crate::store::shared::Shared;
 use std::io;
 
-/// The tasks were told to stop; waits for all `task_count` of them, then finishes.
-pub async fn run(shared: &Shared, task_count: usize) -> Result<(), Error> {
+/// The tasks were told to stop; waits for all `task_count` of them, then finishes. The directory is
+/// ours until the lock that is returned is dropped.
+pub async fn run(
+    shared: &Shared,
+    task_count: usize,
+) -> (Option<Box<dyn LockGuard>>, Result<(), Error>) {
     shared.ended.subscribe().until(|ended| *ended >= task_count).await;
     let poison = shared.state.lock().poison.clone();
     if let Some(reason) = poison {
-        *shared.lock.lock() = None;
-        return Err(Error::Poisoned(reason.to_string()));
+        return (shared.lock.lock().take(), Err(Error::Poisoned(reason.to_string())));
     }
     if shared.lock.lock().is_none() {
-        return Ok(()); // it was stopped before
+        return (None, Ok(())); // it was stopped before
     }
     let finished = finish(shared).await;
-    *shared.lock.lock() = None;
-    finished.map_err(Error::io("stop in order, the next start will recover"))
+    let finished = finished.map_err(Error::io("stop in order, the next start will recover"));
+    (shared.lock.lock().take(), finished)
 }
 
 async fn finish(shared: &Shared) -> io::Result<()> {
