@@ -28,7 +28,7 @@ pub(super) const HOTFIRE: &[Key] = keys! {
         "What follows a failed write or sync of the log: the process ends, or serves reads only.";
     choice readMode = "map" [one_of(&["map", "pread"]) used("store")]
         "Messages that left memory are read as views of the page cache (Linux 5.14), or copied.";
-    int coalesceMicros = "200" [range(0, 5000) unit("us") used("cli")]
+    int coalesceMicros = "300" [range(0, 5000) unit("us") used("cli")]
         "Pause between many small turns of the event loop, while it slows nobody; 0 is off.";
     int ioThreads = "0" [range(0, 64) later(IO_THREADS)]
         "Threads that only frame, scan and write; 0 keeps all on the broker thread.";
