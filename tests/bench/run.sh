@@ -81,7 +81,7 @@ fill_page_cache() {
   free=$(($(awk '/^MemFree/ { print $2 }' /proc/meminfo) / 1024 - 512))
   case $(stat -f -c %T "$dir") in tmpfs|ramfs) return 0 ;; esac
   # Brokers refuse sends on a disk that is nearly full.
-  room=$(df --output=avail,size -m "$dir" | awk 'END { printf "%d", $1 - 0.3 * $2 }')
+  room=$(df --output=used,avail -m "$dir" | awk 'END { printf "%d", 0.7 * ($1 + $2) - $1 }')
   filled=$((filled + (free < room ? free : room) * (free > 0 && room > 0)))
   [ "$filled" -gt 0 ] || return 0
   fallocate -l "${filled}M" "$file" && cat "$file" > /dev/null
