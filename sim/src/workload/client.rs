@@ -296,6 +296,7 @@ impl Reader {
                 from: QueueOffset(at),
                 count_max: self.dice.between(1, 32) as u32,
                 subscription: &self.subscription,
+                as_registered: false,
                 may_wait: self.dice.chance(0.8),
                 commit,
             };
