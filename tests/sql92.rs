@@ -28,6 +28,13 @@ fn outcome(text: &str, properties: &[u8]) -> Outcome {
     }
 }
 
+/// As a stored message has them.
+fn property_string(having: &[(String, String)]) -> Vec<u8> {
+    let items: Vec<String> =
+        having.iter().map(|(name, value)| format!("{name}\u{1}{value}")).collect();
+    items.join("\u{2}").into_bytes()
+}
+
 /// Dice whose throws are these numbers, and then zeros: what fails becomes small by itself.
 fn dice(throws: &[u16]) -> impl FnMut(u64) -> u64 {
     let mut throws = throws.iter();
@@ -51,7 +58,7 @@ proptest! {
             false => generate::having(&mut dice(&values)),
         };
         let expected = reference::outcome(&selector, &having);
-        let found = outcome(&text, &generate::property_string(&having));
+        let found = outcome(&text, &property_string(&having));
         prop_assert_eq!(found, expected, "{} with {:?}", text, having);
     }
 
@@ -323,7 +330,7 @@ fn cases() -> Vec<(String, String)> {
                 text.insert_str(at, WORDS[dice(WORDS.len() as u64) as usize]);
             }
         }
-        let properties = String::from_utf8(generate::property_string(&having)).unwrap();
+        let properties = String::from_utf8(property_string(&having)).unwrap();
         cases.push((text, properties));
     }
     cases

@@ -67,13 +67,6 @@ pub fn plain_having(dice: Dice) -> Vec<(String, String)> {
     out
 }
 
-/// As a stored message has them.
-pub fn property_string(having: &[(String, String)]) -> Vec<u8> {
-    let items: Vec<String> =
-        having.iter().map(|(name, value)| format!("{name}\u{1}{value}")).collect();
-    items.join("\u{2}").into_bytes()
-}
-
 /// A selector. Seldom it is one that does not compile.
 pub fn selector(dice: Dice) -> Term {
     condition(dice, 4)
