@@ -207,6 +207,29 @@ fn a_group_is_filtered_by_the_newest_version_it_registered() {
 }
 
 #[test]
+fn a_parked_pull_goes_by_what_its_group_registers_meanwhile() {
+    block_on(async {
+        let world = World::new();
+        let (broker, caller) = start(&world).await;
+        send(&caller, "T", [1]).await;
+        let beat = |expression: &str, version| [subscription("T", expression, "SQL92", version)];
+        heartbeat(&caller, &beat("a > 100", 5)).await;
+        let mut pull = by_group("T", 5, 1);
+        pull.ext.retain(|(name, _)| !["sysFlag", "suspendTimeoutMillis"].contains(&name.as_str()));
+        let pull = pull.with_ext("sysFlag", 2).with_ext("suspendTimeoutMillis", 8_000);
+        let mut parked = std::pin::pin!(caller.call(pull));
+        let soon = world.clock.mono() + Duration::from_millis(200);
+        assert!(world.clock.before(soon, parked.as_mut()).await.is_none());
+        send(&caller, "T", [2]).await;
+        heartbeat(&caller, &beat("a < 3", 6)).await;
+        send(&caller, "T", [9]).await;
+        let answer = parked.await;
+        assert_eq!((values(&answer), next(&answer)), (vec![2], 3));
+        broker.shutdown().await;
+    });
+}
+
+#[test]
 fn registered_filters_are_saved_in_javas_file_and_loaded_again() {
     block_on(async {
         let world = World::new();

@@ -28,6 +28,8 @@ pub(in super::super) struct ParkedPull {
     from: QueueOffset,
     count: usize,
     wanted: Wanted,
+    /// The group's heartbeats say what is wanted.
+    is_registered: bool,
     /// Messages that may still be looked at while none matches.
     scan_left: usize,
     /// Until when it may wait; `None` when it may not.
@@ -96,6 +98,7 @@ fn accept<'a>(
         from: QueueOffset(header.queue_offset.max(0) as u64),
         count: header.max_msg_nums.max(1) as usize,
         wanted,
+        is_registered: header.sys_flag & pull_flag::SUBSCRIPTION == 0,
         scan_left: shared.options.filters.scan_max,
         deadline: suspends.then(|| shared.clock.mono() + wait),
         was_parked: false,
@@ -365,9 +368,21 @@ pub(in super::super) fn run_hold_effects(shared: &Arc<Shared>, core: &mut Core) 
         if is_over {
             pull.deadline = None;
         }
+        renew(core, &mut pull);
         run(shared, core, pull);
     }
     core.hold_effects.clear();
+}
+
+/// A pull that waited goes by what its group registered meanwhile, from where it asked: 4.9.3 runs
+/// the whole request again. Source: PullMessageProcessor#executeRequestWhenWakeup (4.9.3).
+fn renew(core: &Core, pull: &mut ParkedPull) {
+    let Wanted::Sql92(old) = &pull.wanted else { return };
+    let Some(filter) = core.filters.get(&pull.group, &pull.key.topic) else { return };
+    if pull.is_registered && !Arc::ptr_eq(old, &filter.compiled) {
+        pull.wanted = Wanted::Sql92(filter.compiled.clone());
+        pull.from = QueueOffset(pull.asked.max(0) as u64);
+    }
 }
 
 fn answer(pull: &ParkedPull, code: i32, result: &ReadResult) {
