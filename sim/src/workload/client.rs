@@ -14,7 +14,7 @@ use hotfire::model::{GroupName, QueueOffset, TopicName};
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
 use hotfire::rt::task::TaskGroup;
-use hotfire::rt::time::{Clock, Duration};
+use hotfire::rt::time::{Clock, Duration, Mono};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -356,38 +356,11 @@ impl Reader {
                 Ok(_) if self.is_late() => {}
                 Ok(result) => {
                     self.on_answer(commit, phase);
-                    let house = &self.node.house;
-                    let status = result.status;
-                    match status {
-                        _ if self.selector.is_some() && status != PullStatus::OffsetIllegal => {
-                            match self.take_selected(at, since, &result) {
-                                Ok(next) => at = next,
-                                Err(what) => {
-                                    house.court().check("selected", Err(what));
-                                    return;
-                                }
-                            }
-                            if status == PullStatus::NoNewMessage {
-                                pause_ms = self.dice.between(0, 50);
-                            }
-                        }
-                        PullStatus::Found => match self.take(at, since, &result.body) {
-                            Ok(next) => at = next,
-                            Err(what) => {
-                                house.court().check("reading", Err(what));
-                                return;
-                            }
-                        },
-                        PullStatus::OffsetIllegal => at = self.not_past_recovery(result.next.0),
-                        PullStatus::NoMatchedMessage => at = result.next.0.max(at),
-                        PullStatus::NoNewMessage => {
-                            // A broker with too many parked pulls answers at once.
-                            let took = self.node.clock.mono().since(asked);
-                            let waited = took > Duration::from_millis(100);
-                            pause_ms = if waited { 0 } else { self.dice.between(100, 400) };
-                        }
+                    match self.follow(at, since, asked, &result) {
+                        Some((next, pause)) => (at, pause_ms) = (next, pause),
+                        None => return,
                     }
-                    house.court().moved();
+                    self.node.house.court().moved();
                     if commit.is_none() && self.dice.chance(0.1) && at > 0 {
                         self.commit(at).await;
                     }
@@ -400,6 +373,37 @@ impl Reader {
             }
             if pause_ms > 0 {
                 self.node.pause(pause_ms).await;
+            }
+        }
+    }
+
+    /// Judges an answer: where to go on and after how many milliseconds, or nothing when it is
+    /// wrong.
+    fn follow(
+        &mut self,
+        at: u64,
+        since: Since,
+        asked: Mono,
+        result: &PullResult,
+    ) -> Option<(u64, u64)> {
+        let (status, mut pause_ms) = (result.status, 0);
+        if status == PullStatus::NoNewMessage {
+            // A broker with too many parked pulls answers at once.
+            let waited = self.node.clock.mono().since(asked) > Duration::from_millis(100);
+            pause_ms = if waited { 0 } else { self.dice.between(100, 400) };
+        }
+        let (name, judged) = match status {
+            PullStatus::OffsetIllegal => ("reading", Ok(self.not_past_recovery(result.next.0))),
+            _ if self.selector.is_some() => ("selected", self.take_selected(at, since, result)),
+            PullStatus::Found => ("reading", self.take(at, since, &result.body)),
+            PullStatus::NoMatchedMessage => ("reading", Ok(result.next.0.max(at))),
+            PullStatus::NoNewMessage => ("reading", Ok(at)),
+        };
+        match judged {
+            Ok(next) => Some((next, pause_ms)),
+            Err(what) => {
+                self.node.house.court().check(name, Err(what));
+                None
             }
         }
     }
