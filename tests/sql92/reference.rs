@@ -275,8 +275,10 @@ fn compare(left: Object, right: Object) -> Result<i32, Thrown> {
     use Object::{Boolean, Double, Integer, Long, String};
     let sign = |order: std::cmp::Ordering| order as i32;
     let doubles = |a: f64, b: f64| match (a.is_nan(), b.is_nan()) {
+        // Two zeros differ by their signs.
+        (false, false) if a == b && a != 0.0 => 0,
         (false, false) if a == b => {
-            sign((1.0 / a).partial_cmp(&(1.0 / b)).unwrap()).signum() * i32::from(a == 0.0)
+            i32::from(b.is_sign_negative()) - i32::from(a.is_sign_negative())
         }
         (false, false) => {
             if a < b {
