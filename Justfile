@@ -101,7 +101,7 @@ crash-images *ARGS:
 sync-order *ARGS:
     @python3 tests/sync-order/sync_order.py {{ARGS}}
 
-# Coverage-guided, on stable Rust (needs a C++ compiler): just fuzz frame|header|message_unit|index|json|store_directory SECONDS
+# Coverage-guided, on stable Rust (needs a C++ compiler): just fuzz frame|header|message_unit|index|json|sql92|store_directory SECONDS
 fuzz TARGET SECONDS *ARGS:
     @tests/fuzz/run.sh {{TARGET}} {{SECONDS}} {{ARGS}}
 

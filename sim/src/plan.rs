@@ -61,6 +61,8 @@ pub struct Load {
     /// Units: bytes of the property that is added, at most.
     pub padding_max: u64,
     pub deletions: u64,
+    /// Readers subscribe by SQL92.
+    pub filters: bool,
     /// How many sends of one producer may be unanswered.
     pub window: u64,
     /// Chance that a send does not wait for the flush.
@@ -250,6 +252,7 @@ fn draw_load(scenario: &Scenario, rng: &mut Rng) -> Load {
         body_bytes: (body_min, body_max),
         padding_max: range(rng, wanted.padding_bytes),
         deletions: range(rng, wanted.deletions),
+        filters: wanted.filters,
         window: *rng.pick(&[1, 1, 4, 16]),
         no_wait: if rng.chance(0.2) { 0.3 } else { 0.0 },
     }

@@ -15,6 +15,7 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/recovery.toml"),
     include_str!("../scenarios/topic-recreate.toml"),
     include_str!("../scenarios/rot.toml"),
+    include_str!("../scenarios/filter.toml"),
 ];
 
 #[derive(Clone, Debug, Deserialize)]
@@ -97,6 +98,9 @@ pub struct LoadRange {
     /// How often a topic is deleted, and made again by the next send.
     #[serde(default)]
     pub deletions: (u64, u64),
+    /// Readers subscribe by SQL92, and messages carry properties for them.
+    #[serde(default)]
+    pub filters: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -118,6 +122,8 @@ pub enum Oracle {
     Retention,
     /// A committed offset is kept, but for the last moments before a crash.
     OffsetsKept,
+    /// Each group gets exactly what its SQL92 selector selects, as the reference evaluator says.
+    Selected,
     /// Bits that flip at rest in sealed segments are found, exactly those, and cut nothing.
     RotFound,
 }

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod filters;
 pub mod intruder;
 pub mod nodes;
 pub mod store;

@@ -60,15 +60,21 @@ impl Subscription {
     }
 
     pub fn is_tag_type(&self) -> bool {
-        self.expression_type.is_empty() || self.expression_type == "TAG"
+        is_tag_type(&self.expression_type)
     }
 
     /// Whether an entry with this tags code may be wanted; the client compares the exact tag.
     pub fn matches(&self, tags_code: i64) -> bool {
         self.class_filter
+            || !self.is_tag_type()
             || self.sub_string == "*"
             || self.codes.binary_search(&(tags_code as i32)).is_ok()
     }
+}
+
+/// Source: ExpressionType#isTagType (4.9.3).
+pub fn is_tag_type(expression_type: &str) -> bool {
+    expression_type.is_empty() || expression_type == "TAG"
 }
 
 impl From<SubscriptionData> for Subscription {
@@ -110,6 +116,8 @@ pub struct ClientInfo {
 pub enum Effect {
     /// Tell these channels that the members of the group changed.
     Notify { group: String, channels: Vec<ChannelId> },
+    /// The last member of the group left.
+    Gone { group: String },
     /// The client went silent: close its connection.
     Close(ChannelId),
 }
@@ -304,6 +312,7 @@ impl Clients {
         self.deadlines.remove(&(old.expires, Role::Consumer, name.to_owned(), channel));
         if group.members.is_empty() {
             self.consumers.remove(name);
+            out.push(Effect::Gone { group: name.to_owned() });
         } else if group.notify {
             out.push(Effect::Notify { channels: group.channels(), group: name.to_owned() });
         }
@@ -400,7 +409,7 @@ mod tests {
         clients.on_close(1, &mut out);
         assert_eq!(std::mem::take(&mut out), [notify(&[2])]);
         clients.on_unregister_consumer(2, "g", &mut out);
-        assert_eq!(out, []);
+        assert_eq!(out, [Effect::Gone { group: "g".to_owned() }]);
         assert!(clients.consumer_group("g").is_none());
     }
 

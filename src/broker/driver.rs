@@ -2,6 +2,9 @@
 
 use super::clients::{self, Clients};
 use super::error::Error;
+use super::filter::bloom::Bloom;
+use super::filter::compiled::Compiled;
+use super::filter::consumer_filters::ConsumerFilters;
 use super::handler::{Door, ReplyTo, pull};
 use super::hold::{self, Hold, PullTicket};
 use super::offsets::Offsets;
@@ -75,6 +78,8 @@ pub(super) struct Core {
     pub groups: SubscriptionGroups,
     pub clients: Clients,
     pub offsets: Offsets,
+    pub filters: ConsumerFilters,
+    pub compiled: Compiled,
     pub locks: QueueLocks,
     pub hold: Hold,
     pub pulls: BTreeMap<PullTicket, pull::ParkedPull>,
@@ -177,6 +182,12 @@ impl Shared {
         }
     }
 
+    /// The geometry of the bloom filters in consumerFilter.json.
+    pub fn bloom(&self) -> Bloom {
+        let filters = &self.options.filters;
+        Bloom::new(filters.bloom_error_percent, filters.bloom_entries)
+    }
+
     /// How full the disk is. Units: percent.
     pub fn disk_used(&self) -> Option<f64> {
         let (free, total) = self.disk.free_space(&self.commit_log_dir).ok()?;
@@ -193,6 +204,9 @@ impl Shared {
                             super::handler::client::notify_ids_changed(&connected.peer, &group);
                         }
                     }
+                }
+                clients::Effect::Gone { group } => {
+                    core.filters.on_group_gone(self.clock.wall(), &group);
                 }
                 clients::Effect::Close(channel) => {
                     if let Some(connected) = core.peers.get(&channel) {
@@ -454,11 +468,12 @@ impl Ports {
     }
 }
 
-/// The three state files.
+/// The four state files.
 pub(super) struct Files {
     pub topics: StateFile,
     pub groups: StateFile,
     pub offsets: StateFile,
+    pub filters: StateFile,
 }
 
 impl Files {
@@ -468,6 +483,7 @@ impl Files {
             topics: file("topics.json"),
             groups: file("subscriptionGroup.json"),
             offsets: file("consumerOffset.json"),
+            filters: file("consumerFilter.json"),
         }
     }
 }
@@ -506,10 +522,17 @@ fn open_core(
         crate::rt::probe!("broker: a consumer offset was past the recovered log");
         tracing::warn!("{count} consumer offsets were past the end of their queues and were cut");
     }
+    let mut compiled = Compiled::new(options.filters.sql.clone(), options.filters.compiled_max);
+    let mut filters = ConsumerFilters::new(options.filters.rows_max, options.filters.keep_dead);
+    if let Some(file) = task::persist::load(&mut files.filters)? {
+        filters.restore(now, file, &mut compiled);
+    }
     let core = Core {
         topics,
         groups,
         offsets,
+        filters,
+        compiled,
         clients: Clients::new(options.client_silence_max, limits.memberships_max),
         locks: QueueLocks::new(options.queue_lock_lifetime, limits.queue_locks_max),
         hold: Hold::default(),

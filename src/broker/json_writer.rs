@@ -74,6 +74,13 @@ impl JsonWriter {
         self.close();
     }
 
+    /// A list of numbers, on one line.
+    pub fn ints(&mut self, key: &str, values: impl Iterator<Item = i64>) {
+        self.key(key);
+        let values: Vec<String> = values.map(|value| value.to_string()).collect();
+        self.out.push_str(&format!("[{}]", values.join(",")));
+    }
+
     pub fn finish(self) -> String {
         assert_eq!(self.depth, 0, "every open has its close");
         self.out

@@ -1,7 +1,7 @@
 //! Turns requests into store operations and replies, and owns the consumer-facing state.
 //!
-//! Owns: topics, subscription groups, live clients, consumer offsets, parked pulls, queue locks,
-//! the three state files under `config/`, and the choice of every response code. Must never:
+//! Owns: topics, subscription groups, live clients, filters, consumer offsets, parked pulls, queue
+//! locks, the four state files under `config/`, and the choice of every response code. Must never:
 //! know a byte of a file or a frame, dial a client, or depend on `client`.
 //!
 //! The tables and `hold` are pure. `driver` owns them behind one lock that is taken once per batch
@@ -11,6 +11,7 @@ pub mod clients;
 pub mod data_version;
 pub mod driver;
 pub mod error;
+pub mod filter;
 mod handler;
 pub mod hold;
 pub mod json_writer;

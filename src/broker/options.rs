@@ -1,5 +1,6 @@
 //! What the broker can be told, with every bound.
 
+use super::filter::sql92;
 use crate::model::BrokerId;
 use crate::rt::rng::Rng;
 use crate::rt::time::Duration;
@@ -51,6 +52,44 @@ pub struct GroupOptions {
 impl Default for GroupOptions {
     fn default() -> Self {
         GroupOptions { auto_create: true, groups_max: 50_000 }
+    }
+}
+
+/// Rules of filters other than tags.
+#[derive(Clone, Debug)]
+pub struct FilterOptions {
+    /// `enablePropertyFilter`: SQL92 is refused otherwise.
+    pub by_property: bool,
+    /// `filterSupportRetry`: a retried message is judged by the filter of the topic it came from.
+    pub of_retries: bool,
+    /// `filterDataCleanTimeSpan`: how long the filter of a group that left is kept.
+    pub keep_dead: Duration,
+    /// `maxErrorRateOfBloomFilter` and `expectConsumerNumUseFilter`: only for consumerFilter.json.
+    pub bloom_error_percent: u32,
+    pub bloom_entries: u32,
+    pub sql: sql92::Limits,
+    /// Expressions kept compiled besides those that groups registered; 4.9.3 keeps as many.
+    pub compiled_max: usize,
+    /// Rows of consumerFilter.json: topic and group. A heartbeat can name any.
+    pub rows_max: usize,
+    /// Messages that one pull looks at while none matches: they are decoded on the broker's thread,
+    /// in well below 1 ms. The client is then told where to go on.
+    pub scan_max: usize,
+}
+
+impl Default for FilterOptions {
+    fn default() -> Self {
+        FilterOptions {
+            by_property: false,
+            of_retries: false,
+            keep_dead: Duration::from_secs(86_400),
+            bloom_error_percent: 20,
+            bloom_entries: 32,
+            sql: sql92::Limits::default(),
+            compiled_max: 100,
+            rows_max: 50_000,
+            scan_max: 64,
+        }
     }
 }
 
@@ -140,8 +179,6 @@ pub struct Options {
     pub short_polling: Duration,
     /// `waitTimeMillsInPullQueue`: how long a pull may wait for the disk.
     pub pull_read_timeout: Duration,
-    /// `enablePropertyFilter`
-    pub property_filter: bool,
     /// `rejectTransactionMessage`
     pub reject_transactions: bool,
     /// `startAcceptSendRequestTimeStamp`. Units: epoch milliseconds.
@@ -155,6 +192,7 @@ pub struct Options {
     pub on_store_failure: OnStoreFailure,
     pub topics: TopicOptions,
     pub groups: GroupOptions,
+    pub filters: FilterOptions,
     pub limits: Limits,
 }
 
@@ -179,7 +217,6 @@ impl Default for Options {
             long_polling: true,
             short_polling: Duration::from_secs(1),
             pull_read_timeout: Duration::from_secs(5),
-            property_filter: false,
             reject_transactions: false,
             accept_sends_from_ms: 0,
             query_count_max: 64,
@@ -188,6 +225,7 @@ impl Default for Options {
             on_store_failure: OnStoreFailure::Exit,
             topics: TopicOptions::default(),
             groups: GroupOptions::default(),
+            filters: FilterOptions::default(),
             limits: Limits::default(),
         }
     }

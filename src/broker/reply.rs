@@ -1,5 +1,6 @@
 //! From what happened to the code and remark a client sees: the one place where they are chosen.
 
+use super::filter::sql92::CompileError;
 use crate::protocol::code::response_code as code;
 use crate::rt::time::Duration;
 use crate::store::{AppendError, Outcome, ReadStatus, Rejection};
@@ -62,6 +63,30 @@ impl Refusal {
     pub fn not_subscribed() -> Self {
         let remark = format!("the consumer's subscription not exist{FAQ}");
         Refusal::new(code::SUBSCRIPTION_NOT_EXIST, remark)
+    }
+
+    /// Filters other than tags are not allowed here.
+    pub fn no_such_filter(expression_type: &str) -> Self {
+        Refusal::system_error(format!(
+            "The broker does not support consumer to filter message by {expression_type}"
+        ))
+    }
+
+    /// An expression in a request cannot be used. Source: PullMessageProcessor (4.9.3).
+    /// Differs: it says why.
+    pub fn filter_not_parsed(error: &CompileError) -> Self {
+        let remark = format!("parse the consumer's subscription failed: {error}");
+        Refusal::new(code::SUBSCRIPTION_PARSE_FAILED, remark)
+    }
+
+    pub fn filter_not_exist() -> Self {
+        let remark = "The broker's consumer filter data is not exist!Your expression may be wrong!";
+        Refusal::new(code::FILTER_DATA_NOT_EXIST, remark)
+    }
+
+    pub fn filter_not_latest() -> Self {
+        let remark = "the consumer's consumer filter data not latest";
+        Refusal::new(code::FILTER_DATA_NOT_LATEST, remark)
     }
 
     /// A bound of this broker is reached. Source: NettyRemotingAbstract, `[OVERLOAD]` (4.9.3).

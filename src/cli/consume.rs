@@ -300,6 +300,7 @@ impl Reading {
             from,
             count_max: PULL_COUNT_MAX,
             subscription: &self.subscription,
+            as_registered: false,
             may_wait,
             commit: None,
         };

@@ -28,4 +28,4 @@ pub use options::Options;
 pub use producer::{SendResult, SendStatus};
 pub use pull::{PullRequest, PullResult, PullStatus, body_of};
 pub use route_cache::{MessageQueue, Route};
-pub use subscription::Subscription;
+pub use subscription::{ExpressionType, Subscription};

@@ -21,6 +21,8 @@ pub struct PullRequest<'a> {
     /// Units: messages.
     pub count_max: u32,
     pub subscription: &'a Subscription,
+    /// The broker takes what the group's heartbeats say instead, when it is not older.
+    pub as_registered: bool,
     /// The broker may hold the request until a message comes, for `Options::pull_suspend`.
     pub may_wait: bool,
     /// Commits this offset of the group on the way.
@@ -29,7 +31,7 @@ pub struct PullRequest<'a> {
 
 impl PullRequest<'_> {
     pub(super) fn flags(&self) -> i32 {
-        let mut flags = FLAG_SUBSCRIPTION;
+        let mut flags = if self.as_registered { 0 } else { FLAG_SUBSCRIPTION };
         if self.commit.is_some() {
             flags |= FLAG_COMMIT;
         }

@@ -7,13 +7,31 @@ use crate::model::TopicName;
 /// Wants everything.
 pub const ALL: &str = "*";
 
-/// A tag expression: `*`, or tags separated by `||`.
-/// Source: FilterAPI#buildSubscriptionData (4.9.3).
+/// What an expression is written in. Source: ExpressionType (4.9.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpressionType {
+    /// `*`, or tags separated by `||`.
+    Tag,
+    /// A condition on properties, which brokers with `enablePropertyFilter` take.
+    Sql92,
+}
+
+impl ExpressionType {
+    pub fn name(self) -> &'static str {
+        match self {
+            ExpressionType::Tag => "TAG",
+            ExpressionType::Sql92 => "SQL92",
+        }
+    }
+}
+
+/// An expression on one topic. Source: FilterAPI#build (4.9.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     pub topic: TopicName,
     /// The expression as it was given.
     pub expression: String,
+    pub expression_type: ExpressionType,
     /// Sorted; empty when everything is wanted.
     pub tags: Vec<String>,
     /// When it was made. Units: epoch milliseconds; a later one replaces it at the broker.
@@ -35,7 +53,25 @@ impl Subscription {
         }
         tags.sort();
         tags.dedup();
-        Ok(Subscription { topic, expression: expression.to_owned(), tags, version })
+        let expression_type = ExpressionType::Tag;
+        Ok(Subscription {
+            topic,
+            expression: expression.to_owned(),
+            expression_type,
+            tags,
+            version,
+        })
+    }
+
+    /// A condition on properties; whether it can be understood is the broker's to say.
+    pub fn sql92(topic: &str, expression: &str, version: i64) -> Self {
+        Subscription {
+            topic: TopicName::new(topic),
+            expression: expression.to_owned(),
+            expression_type: ExpressionType::Sql92,
+            tags: Vec::new(),
+            version,
+        }
     }
 
     /// What the broker compares a queue unit with.

@@ -107,8 +107,11 @@ pub(super) fn pull_request(request: &PullRequest<'_>, suspend: Duration) -> Comm
         .with_ext("commitOffset", request.commit.unwrap_or_default())
         .with_ext("suspendTimeoutMillis", suspend.as_millis())
         .with_ext("subscription", &request.subscription.expression)
-        .with_ext("subVersion", 0)
-        .with_ext("expressionType", "TAG")
+        .with_ext(
+            "subVersion",
+            if request.as_registered { request.subscription.version } else { 0 },
+        )
+        .with_ext("expressionType", request.subscription.expression_type.name())
 }
 
 /// Source: HeartbeatData, MQClientInstance#prepareHeartbeatData (4.9.3).
@@ -148,6 +151,7 @@ fn subscription(wanted: &Subscription) -> SubscriptionData {
         tags_set: wanted.tags.iter().cloned().collect(),
         code_set: wanted.codes().into_iter().collect(),
         sub_version: wanted.version,
+        expression_type: wanted.expression_type.name().to_owned(),
         ..SubscriptionData::default()
     }
 }
@@ -228,6 +232,7 @@ mod tests {
             from: QueueOffset(9),
             count_max: 32,
             subscription: &subscription,
+            as_registered: false,
             may_wait: true,
             commit: Some(QueueOffset(8)),
         };

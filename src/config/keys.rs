@@ -151,7 +151,6 @@ mod reason {
     pub const HA: &str = "replication";
     pub const SCHEDULE: &str = "delayed messages";
     pub const TRANSACTION: &str = "transactions";
-    pub const FILTER: &str = "SQL92 filters";
     pub const ACL: &str = "access control is not built yet";
     pub const REPLY: &str = "request-reply messages";
     pub const SLOW_READER: &str = "the guard against slow consumers";
@@ -169,6 +168,8 @@ mod reason {
     pub const STALLS: &str = "no request waits in a queue of its kind: sends are refused when the \
         log is stalled (osPageCacheBusyTimeOutMills)";
     pub const NO_QUEUE: &str = "requests are bounded by bytes in flight, not by a queue per kind";
+    pub const NO_BITMAP: &str = "an SQL92 filter is always evaluated on the message, never on a \
+        bitmap beside the queue";
     pub const NOT_READ: &str = "4.9.3 does not read it either";
     pub const JAVA_PLUGIN: &str = "names Java classes or Java helper processes";
     pub const NO_MAPPING: &str = "the log is never written through a mapping: nothing to \

@@ -239,7 +239,6 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
             _ => broker::options::OnStoreFailure::Exit,
         },
         pull_read_timeout: ms(raw, "waitTimeMillsInPullQueue"),
-        property_filter: raw.flag("enablePropertyFilter"),
         reject_transactions: raw.flag("rejectTransactionMessage"),
         accept_sends_from_ms: raw.number("startAcceptSendRequestTimeStamp"),
         query_count_max: size(raw, "maxMsgsNumBatch"),
@@ -257,6 +256,14 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
         ..options.topics
     };
     options.groups.auto_create = raw.flag("autoCreateSubscriptionGroup");
+    options.filters = broker::options::FilterOptions {
+        by_property: raw.flag("enablePropertyFilter"),
+        of_retries: raw.flag("filterSupportRetry"),
+        keep_dead: ms(raw, "filterDataCleanTimeSpan"),
+        bloom_error_percent: raw.number("maxErrorRateOfBloomFilter").unsigned_abs() as u32,
+        bloom_entries: raw.number("expectConsumerNumUseFilter").unsigned_abs() as u32,
+        ..options.filters
+    };
     options.limits.message_bytes_max = size(raw, "maxMessageSize");
     Ok(options)
 }

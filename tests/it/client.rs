@@ -126,6 +126,7 @@ async fn pull(
         from,
         count_max: 32,
         subscription: wanted,
+        as_registered: false,
         may_wait,
         commit: None,
     };

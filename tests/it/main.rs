@@ -11,6 +11,7 @@ mod broker_faults;
 mod client;
 mod disk;
 mod doctor;
+mod filter;
 mod namesrv;
 mod net;
 mod remoting;

@@ -1,20 +1,22 @@
 //! A client machine: producers, and a reader of every queue.
 
 use super::cluster::{ClusterHouse, PROMPT, PROMPT_SENDS, Phase, SETTLE_SENDS, ip, topic_name};
+use super::filters::{self, Selector};
 use crate::history::{self, Fate, Grade, Place, Seen};
 use crate::oracle::{files, judge};
 use crate::trace;
 use crate::world::Boot;
 use hotfire::client::{
-    Client, Identity, Message, MessageQueue, Options, PullRequest, PullStatus, SendResult,
-    SendStatus, Subscription,
+    Client, Identity, Interest, Message, MessageQueue, Options, PullRequest, PullResult,
+    PullStatus, SendResult, SendStatus, Subscription,
 };
 use hotfire::model::{GroupName, QueueOffset, TopicName};
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
 use hotfire::rt::task::TaskGroup;
-use hotfire::rt::time::{Clock, Duration};
+use hotfire::rt::time::{Clock, Duration, Mono};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 #[derive(Clone)]
 struct Node {
@@ -58,10 +60,43 @@ pub async fn run(house: ClusterHouse, mut boot: Boot) {
         let dice = Rng::from_seed(rng.next_u64());
         group.spawn(follow_topic(node.clone(), topic_name(topic), dice));
     }
+    if house.0.plan.load.filters {
+        group.spawn(stay_registered(node.clone()));
+    }
     boot.stop.until(|stop| *stop).await;
 }
 
+/// The group's heartbeats carry what it wants now, of every topic that has a route.
+async fn stay_registered(node: Node) {
+    let plan = &node.house.0.plan;
+    let mut known = Vec::new();
+    loop {
+        let turn = filters::turn(plan, node.machine);
+        let mut subscriptions = Vec::new();
+        for topic in (0..plan.load.topics).map(topic_name) {
+            if node.client.subscribe_queues(&TopicName::new(&topic)).await.is_ok() {
+                subscriptions.push(node.wants(&topic, turn).1);
+            }
+        }
+        if subscriptions != known && turn == filters::turn(plan, node.machine) {
+            let interest = Interest { subscriptions: subscriptions.clone(), from_first: true };
+            if node.client.join(&node.consumers, interest).await.is_ok() {
+                known = subscriptions;
+            }
+        }
+        node.pause(300).await;
+    }
+}
+
 impl Node {
+    /// What this client wants of a topic in this turn.
+    fn wants(&self, topic: &str, turn: u64) -> (Arc<Selector>, Subscription) {
+        let (house, client) = (&self.house.0, self.machine);
+        let selector = house.filters.lock().selector(&house.plan, client, topic, turn);
+        let subscription = Subscription::sql92(topic, &selector.text, selector.version);
+        (selector, subscription)
+    }
+
     async fn pause(&self, ms: u64) {
         self.clock.sleep_until(self.clock.mono() + Duration::from_millis(ms)).await;
     }
@@ -129,10 +164,15 @@ impl Producer {
             h.sent[id as usize].copies_max = self.tries;
             id
         });
-        let message = Message::new(&topic, history::body(id, size))
-            .with_tag(&format!("t{}", id % 3))
+        let mut message = Message::new(&topic, history::body(id, size))
+            .with_tag(&filters::tag(id))
             .with_property("SIM", &format!("{id:05}"))
             .with_wait(wait);
+        if load.filters {
+            for (name, value) in filters::values(id) {
+                message = message.with_property(&name, &value);
+            }
+        }
         let brokers = house.machines(crate::plan::Role::Broker);
         let since: Vec<_> = brokers.iter().map(|b| (*b, Since::now(&house, *b))).collect();
         let fate = match self.node.client.send(&message).await {
@@ -222,7 +262,7 @@ async fn is_prompt(house: ClusterHouse, id: u64, topic: String, place: Place) {
     let mut progress = house.0.progress.lock();
     for key in readers {
         let (to, client) = (progress.read_to.get(&key).copied().unwrap_or(0), key.0);
-        if to <= place.queue_offset {
+        if !house.has_read(&progress, &key, id, place) {
             let what = format!(
                 "message {id} was acked at {topic}/{} {} and not delivered to client {client} \
                  within {} ms: it reads at {to}",
@@ -262,6 +302,8 @@ struct Reader {
     queue: MessageQueue,
     broker: usize,
     subscription: Subscription,
+    /// What it wants besides tags, and in which turn of the client.
+    selector: Option<(Arc<Selector>, u64)>,
     dice: Rng,
 }
 
@@ -269,7 +311,7 @@ impl Reader {
     fn new(node: &Node, queue: MessageQueue, dice: Rng) -> Option<Self> {
         let broker = node.house.broker_machine(&queue.broker)?;
         let subscription = Subscription::tags(&queue.topic, "*", 0).ok()?;
-        Some(Reader { node: node.clone(), queue, broker, subscription, dice })
+        Some(Reader { node: node.clone(), queue, broker, subscription, selector: None, dice })
     }
 
     fn key(&self) -> (usize, usize, String, u32) {
@@ -288,6 +330,9 @@ impl Reader {
             if wanted != reread {
                 (reread, at) = (wanted, 0);
             }
+            if self.takes_turn() {
+                at = 0;
+            }
             let phase = self.node.house.phase();
             let commit = (self.dice.chance(0.2) && at > 0).then_some(QueueOffset(at));
             let request = PullRequest {
@@ -296,6 +341,7 @@ impl Reader {
                 from: QueueOffset(at),
                 count_max: self.dice.between(1, 32) as u32,
                 subscription: &self.subscription,
+                as_registered: self.is_registered(),
                 may_wait: self.dice.chance(0.8),
                 commit,
             };
@@ -306,27 +352,15 @@ impl Reader {
             match self.node.client.pull(&request).await {
                 // The new log may already reach past `at`: what it answers may lie behind a gap.
                 Ok(_) if self.recoveries() != recoveries => {}
+                // The client changed its mind meanwhile: by which selector this is, is unknown.
+                Ok(_) if self.is_late() => {}
                 Ok(result) => {
                     self.on_answer(commit, phase);
-                    let house = &self.node.house;
-                    match result.status {
-                        PullStatus::Found => match self.take(at, since, &result.body) {
-                            Ok(next) => at = next,
-                            Err(what) => {
-                                house.court().check("reading", Err(what));
-                                return;
-                            }
-                        },
-                        PullStatus::OffsetIllegal => at = self.not_past_recovery(result.next.0),
-                        PullStatus::NoMatchedMessage => at = result.next.0.max(at),
-                        PullStatus::NoNewMessage => {
-                            // A broker with too many parked pulls answers at once.
-                            let took = self.node.clock.mono().since(asked);
-                            let waited = took > Duration::from_millis(100);
-                            pause_ms = if waited { 0 } else { self.dice.between(100, 400) };
-                        }
+                    match self.follow(at, since, asked, &result) {
+                        Some((next, pause)) => (at, pause_ms) = (next, pause),
+                        None => return,
                     }
-                    house.court().moved();
+                    self.node.house.court().moved();
                     if commit.is_none() && self.dice.chance(0.1) && at > 0 {
                         self.commit(at).await;
                     }
@@ -339,6 +373,37 @@ impl Reader {
             }
             if pause_ms > 0 {
                 self.node.pause(pause_ms).await;
+            }
+        }
+    }
+
+    /// Judges an answer: where to go on and after how many milliseconds, or nothing when it is
+    /// wrong.
+    fn follow(
+        &mut self,
+        at: u64,
+        since: Since,
+        asked: Mono,
+        result: &PullResult,
+    ) -> Option<(u64, u64)> {
+        let (status, mut pause_ms) = (result.status, 0);
+        if status == PullStatus::NoNewMessage {
+            // A broker with too many parked pulls answers at once.
+            let waited = self.node.clock.mono().since(asked) > Duration::from_millis(100);
+            pause_ms = if waited { 0 } else { self.dice.between(100, 400) };
+        }
+        let (name, judged) = match status {
+            PullStatus::OffsetIllegal => ("reading", Ok(self.not_past_recovery(result.next.0))),
+            _ if self.selector.is_some() => ("selected", self.take_selected(at, since, result)),
+            PullStatus::Found => ("reading", self.take(at, since, &result.body)),
+            PullStatus::NoMatchedMessage => ("reading", Ok(result.next.0.max(at))),
+            PullStatus::NoNewMessage => ("reading", Ok(at)),
+        };
+        match judged {
+            Ok(next) => Some((next, pause_ms)),
+            Err(what) => {
+                self.node.house.court().check(name, Err(what));
+                None
             }
         }
     }
@@ -417,6 +482,68 @@ impl Reader {
         let (_, broker, topic, queue) = self.key();
         let progress = self.node.house.0.progress.lock();
         progress.recovered_end.get(&(broker, topic, queue)).copied()
+    }
+
+    /// Changes the selector when the client has changed its mind; then it reads from the start.
+    fn takes_turn(&mut self) -> bool {
+        let plan = &self.node.house.0.plan;
+        let turn = filters::turn(plan, self.node.machine);
+        if !plan.load.filters || self.selector.as_ref().is_some_and(|(_, now)| *now == turn) {
+            return false;
+        }
+        let (selector, subscription) = self.node.wants(&self.queue.topic, turn);
+        self.subscription = subscription;
+        self.selector = Some((selector, turn));
+        true
+    }
+
+    fn is_late(&self) -> bool {
+        let turn = filters::turn(&self.node.house.0.plan, self.node.machine);
+        self.selector.as_ref().is_some_and(|(_, asked)| *asked != turn)
+    }
+
+    fn is_registered(&self) -> bool {
+        let plan = &self.node.house.0.plan;
+        plan.load.filters && filters::is_registered(plan, self.node.machine)
+    }
+
+    /// Checks that a pull returned what the selector selects, all of it and nothing else; gives
+    /// the next offset.
+    fn take_selected(&self, from: u64, since: Since, result: &PullResult) -> Result<u64, String> {
+        let Some((selector, turn)) = &self.selector else { return Ok(from) };
+        let (house, key) = (&self.node.house, self.key());
+        let to = result.next.0.max(from);
+        if since != Since::now(house, self.broker) {
+            // A crash overtook the answer: it promises nothing.
+            return Ok(from);
+        }
+        house.court().history(|history| {
+            let mut at = from;
+            let mut filters = house.0.filters.lock();
+            for record in files::split(&result.body)? {
+                let id = history::id_in(&record.properties)
+                    .ok_or_else(|| format!("a record without a number at {}", record.physical))?;
+                judge::is_what_was_sent(&record, id, history)?;
+                if record.queue_offset < at || record.queue_offset >= to {
+                    let offset = record.queue_offset;
+                    return Err(format!("{key:?}: offset {offset} between {at} and {to}"));
+                }
+                if !selector.selects(&record.properties) {
+                    let text = &selector.text;
+                    return Err(format!("{key:?}: got message {id}, not selected by {text:?}"));
+                }
+                filters.on_given(&key, *turn, record.queue_offset, id);
+                at = record.queue_offset + 1;
+            }
+            filters.judge_passed(&house.0.plan, &key, *turn, (from, to), history)
+        })?;
+        if to > from && result.body.is_empty() {
+            mark("filter: a pull was led past messages");
+        }
+        let mut progress = house.0.progress.lock();
+        let known = progress.read_to.entry(key).or_default();
+        *known = (*known).max(to);
+        Ok(to)
     }
 
     /// Checks what a pull returned; gives the next offset.

@@ -1,6 +1,7 @@
 //! Name servers, brokers and clients: what they share, and how a run settles.
 
-use crate::history::{Fate, Reading};
+use super::filters::{self, Filters};
+use crate::history::{Fate, Id, Place, Reading};
 use crate::oracle::court::Court;
 use crate::plan::{MachinePlan, Plan, Role};
 use crate::scenario::{FaultKind, Oracle};
@@ -67,6 +68,8 @@ pub struct Shared {
     pub plan: Plan,
     pub phase: Mutex<Phase>,
     pub progress: Mutex<Progress>,
+    /// Taken after `progress` when both are.
+    pub filters: Mutex<Filters>,
 }
 
 #[derive(Clone)]
@@ -89,6 +92,7 @@ impl ClusterHouse {
             plan: plan.clone(),
             phase: Mutex::new(Phase::Disturb),
             progress: Mutex::new(progress),
+            filters: Mutex::default(),
         }))
     }
 
@@ -202,6 +206,7 @@ impl ClusterHouse {
             let mut progress = self.0.progress.lock();
             progress.read_to.clear();
             progress.reread += 1;
+            self.0.filters.lock().forget_given();
         }
         self.within(budget, || self.all_read()).await.map_err(|()| {
             format!("brokers without derived files: not all is read{}", self.behind())
@@ -236,13 +241,23 @@ impl ClusterHouse {
                 let Fate::Acked { place, .. } = sent.fate else { continue };
                 for client in &clients {
                     let key = (*client, place.machine, sent.topic.clone(), place.queue);
-                    if progress.read_to.get(&key).is_none_or(|to| *to <= place.queue_offset) {
+                    if !self.has_read(&progress, &key, id as Id, place) {
                         return Some((*client, id as u64));
                     }
                 }
             }
             None
         })
+    }
+
+    /// Whether a reader was given a message; one that its selector does not select is none.
+    pub fn has_read(&self, progress: &Progress, key: &Reading, id: Id, place: Place) -> bool {
+        let (plan, at) = (&self.0.plan, place.queue_offset);
+        if plan.load.filters {
+            let turn = filters::turn(plan, key.0);
+            return self.0.filters.lock().has(plan, key, turn, id, at);
+        }
+        progress.read_to.get(key).is_some_and(|to| *to > at)
     }
 
     pub fn all_read(&self) -> bool {

@@ -46,6 +46,12 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     options.name_servers = house.name_servers();
     options.topics.broker_name = machine.name.clone();
     options.topics.default_queues = house.0.plan.load.queues as u32;
+    if house.0.plan.load.filters {
+        let mut dice = Rng::from_seed(machine.swarm ^ 0x000f_117e);
+        options.filters.by_property = true;
+        options.filters.scan_max = dice.between(1, 64) as usize;
+        options.filters.compiled_max = dice.between(1, 4) as usize;
+    }
     let mut store_options = store::Options::swarm(ROOT, &mut rng);
     store_options.flush =
         if machine.sync_flush { store::FlushMode::Sync } else { store::FlushMode::Async };
@@ -115,6 +121,9 @@ impl Net for JudgedNet {
                 progress.recovered_end.insert((self.machine, topic.clone(), *queue), *end);
             }
             let machine = self.machine;
+            let end_of =
+                |topic: &str, queue| ends.get(&(topic.to_owned(), queue)).copied().unwrap_or(0);
+            self.house.0.filters.lock().on_recovered(machine, end_of);
             for (reading, to) in &mut progress.read_to {
                 if reading.1 == machine {
                     let end = ends.get(&(reading.2.clone(), reading.3)).copied().unwrap_or(0);

@@ -2,10 +2,10 @@
 
 use super::super::clients::{ClientInfo, ConsumerBeat, Subscription};
 use super::super::driver::{Core, Shared};
+use super::super::filter::consumer_filters::Wish;
 use super::super::queue_locks::LockedQueue;
 use super::super::reply::{Answer, Refusal};
 use super::super::topics::{RETRY_PREFIX, name_fault};
-use super::pull::no_such_filter;
 use super::topic::json;
 use super::{Done, Request};
 use crate::protocol::Command;
@@ -52,6 +52,7 @@ fn take_groups(
     let (now, channel) = (shared.clock.mono(), request.peer.id());
     for consumer in beat.consumer_data_set {
         let notify = prepare_group(shared, core, &consumer)?;
+        let group = consumer.group_name.clone();
         let beat = ConsumerBeat {
             group: consumer.group_name,
             consume_type: consumer.consume_type,
@@ -65,6 +66,7 @@ fn take_groups(
         if !taken {
             return Err(full());
         }
+        register_filters(shared, core, &group);
     }
     for producer in beat.producer_data_set {
         if !core.clients.on_producer_beat(now, channel, client, &producer.group_name) {
@@ -72,6 +74,13 @@ fn take_groups(
         }
     }
     Ok(())
+}
+
+/// Source: DefaultConsumerIdsChangeListener#handle (4.9.3).
+fn register_filters(shared: &Shared, core: &mut Core, group: &str) {
+    let Some(live) = core.clients.consumer_group(group) else { return };
+    let wishes: Vec<Wish> = live.subscriptions().map(|wanted| Wish::of(wanted)).collect();
+    core.filters.on_heartbeat(shared.clock.wall(), group, &wishes, &mut core.compiled);
 }
 
 /// Makes the group and its retry topic; says whether its members want to hear of changes.
@@ -129,12 +138,19 @@ struct CheckBody {
 
 /// A consumer asks whether its filter will be understood.
 /// Source: ClientManageProcessor#checkClientConfig (4.9.3).
-pub(super) fn check(request: &Request) -> Answer<Done> {
+pub(super) fn check(shared: &Shared, core: &mut Core, request: &Request) -> Answer<Done> {
     let body: CheckBody = read(request)?;
-    match body.subscription_data.map(Subscription::from) {
-        Some(sub) if !sub.is_tag_type() => Err(no_such_filter(&sub.expression_type)),
-        _ => Ok(Done::Empty),
+    let subscription = body.subscription_data.map(Subscription::from);
+    let Some(wanted) = subscription.filter(|subscription| !subscription.is_tag_type()) else {
+        return Ok(Done::Empty);
+    };
+    if !shared.options.filters.by_property {
+        return Err(Refusal::no_such_filter(&wanted.expression_type));
     }
+    let compiled = core.compiled.compile(&wanted.expression_type, &wanted.sub_string);
+    compiled
+        .map(|_| Done::Empty)
+        .map_err(|error| Refusal::new(code::SUBSCRIPTION_PARSE_FAILED, error.to_string()))
 }
 
 /// Source: LockBatchRequestBody, MessageQueue (4.9.3).

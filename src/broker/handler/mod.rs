@@ -169,7 +169,7 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
         request::HEART_BEAT => client::heartbeat(shared, core, request),
         request::UNREGISTER_CLIENT => client::unregister(shared, core, request),
         request::GET_CONSUMER_LIST_BY_GROUP => client::list(core, request),
-        request::CHECK_CLIENT_CONFIG => client::check(request),
+        request::CHECK_CLIENT_CONFIG => client::check(shared, core, request),
         request::LOCK_BATCH_MQ => client::lock(shared, core, request),
         request::UNLOCK_BATCH_MQ => client::unlock(core, request),
         request::GET_CONSUMER_CONNECTION_LIST => client::consumers(core, request),

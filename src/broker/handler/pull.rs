@@ -1,10 +1,11 @@
 //! Pulling: request 11, parked pulls, and what wakes them.
 
-use super::super::clients::Subscription;
+use super::super::clients::{Subscription, is_tag_type};
 use super::super::driver::{Core, NOBODY, Shared};
+use super::super::filter::wanted::Wanted;
 use super::super::hold::{self, PullTicket};
 use super::super::reply::{self, Answer, Refusal};
-use super::super::topics::{OFFSET_MOVED_TOPIC, perm};
+use super::super::topics::{OFFSET_MOVED_TOPIC, RETRY_PREFIX, perm};
 use super::{ReplyTo, Request};
 use crate::format::properties;
 use crate::model::{QueueId, QueueKey, QueueOffset, property};
@@ -13,7 +14,7 @@ use crate::protocol::code::response_code as code;
 use crate::protocol::header::pull::{PullMessageHeader, flag as pull_flag};
 use crate::protocol::reply::{PullReply, encode_pull_reply};
 use crate::rt::time::{Duration, Mono};
-use crate::store::{Append, Read, ReadLimits, ReadResult, ReadStatus};
+use crate::store::{Append, ColdRead, Read, ReadLimits, ReadResult, ReadStatus};
 use std::sync::Arc;
 
 /// A pull whose answer is not known yet.
@@ -26,7 +27,11 @@ pub(in super::super) struct ParkedPull {
     /// Where the next read begins: past what the filter did not let through.
     from: QueueOffset,
     count: usize,
-    subscription: Arc<Subscription>,
+    wanted: Wanted,
+    /// The group's heartbeats say what is wanted.
+    is_registered: bool,
+    /// Messages that may still be looked at while none matches.
+    scan_left: usize,
     /// Until when it may wait; `None` when it may not.
     deadline: Option<Mono>,
     /// It has waited already.
@@ -78,10 +83,7 @@ fn accept<'a>(
         )));
     }
     let key = QueueKey { topic: topic.name.clone(), queue: QueueId(queue) };
-    let subscription = subscription(core, &header)?;
-    if !subscription.is_tag_type() {
-        return Err(no_such_filter(&subscription.expression_type));
-    }
+    let wanted = wanted(shared, core, &header)?;
     let suspends = header.sys_flag & pull_flag::SUSPEND != 0;
     let wait = match shared.options.long_polling {
         true => Duration::from_millis(header.suspend_timeout_millis.max(0) as u64),
@@ -95,18 +97,14 @@ fn accept<'a>(
         asked: header.queue_offset,
         from: QueueOffset(header.queue_offset.max(0) as u64),
         count: header.max_msg_nums.max(1) as usize,
-        subscription,
+        wanted,
+        is_registered: header.sys_flag & pull_flag::SUBSCRIPTION == 0,
+        scan_left: shared.options.filters.scan_max,
         deadline: suspends.then(|| shared.clock.mono() + wait),
         was_parked: false,
         was_rushed: false,
     };
     Ok((pull, header))
-}
-
-pub(super) fn no_such_filter(expression_type: &str) -> Refusal {
-    let remark =
-        format!("The broker does not support consumer to filter message by {expression_type}");
-    Refusal::system_error(remark)
 }
 
 fn check_group(shared: &Shared, core: &mut Core, header: &PullMessageHeader) -> Answer<()> {
@@ -130,17 +128,60 @@ fn check_group(shared: &Shared, core: &mut Core, header: &PullMessageHeader) -> 
     Ok(())
 }
 
-/// What the puller wants: said in the request, or in its group's last heartbeat.
-fn subscription(core: &Core, header: &PullMessageHeader) -> Answer<Arc<Subscription>> {
-    if header.sys_flag & pull_flag::SUBSCRIPTION != 0 {
-        let expression = header.subscription.as_deref().unwrap_or_default();
-        let hash = |tag: &str| properties::java_hash(tag.as_bytes());
-        let mut subscription = Subscription::from_tags(&header.topic, expression, hash);
-        if let Some(kind) = header.expression_type.as_deref() {
-            kind.clone_into(&mut subscription.expression_type);
-        }
-        return Ok(Arc::new(subscription));
+/// What the puller wants.
+fn wanted(shared: &Shared, core: &mut Core, header: &PullMessageHeader) -> Answer<Wanted> {
+    let options = &shared.options.filters;
+    let wanted = match header.sys_flag & pull_flag::SUBSCRIPTION {
+        0 => wanted_by_group(core, header, options.by_property)?,
+        _ => wanted_by_request(core, header, options.by_property)?,
+    };
+    let Some(group) = header.topic.strip_prefix(RETRY_PREFIX).filter(|_| options.of_retries) else {
+        return Ok(wanted);
+    };
+    let filters = core.filters.of_group(group);
+    let by_topic = filters.map(|(topic, filter)| (topic.to_owned(), filter.compiled.clone()));
+    let tags = match wanted {
+        Wanted::Tags(tags) => Some(tags),
+        Wanted::Sql92(_) | Wanted::Retried { .. } => None,
+    };
+    Ok(Wanted::Retried { tags, by_topic: by_topic.collect() })
+}
+
+/// As the group's last heartbeat says.
+fn wanted_by_group(core: &Core, header: &PullMessageHeader, allowed: bool) -> Answer<Wanted> {
+    let subscription = registered(core, header)?;
+    if subscription.is_tag_type() {
+        return Ok(Wanted::Tags(subscription));
     }
+    let filter = core.filters.get(&header.consumer_group, &header.topic);
+    let filter = filter.ok_or_else(Refusal::filter_not_exist)?;
+    if filter.version < header.sub_version {
+        return Err(Refusal::filter_not_latest());
+    }
+    if !allowed {
+        return Err(Refusal::no_such_filter(&subscription.expression_type));
+    }
+    Ok(Wanted::Sql92(filter.compiled.clone()))
+}
+
+/// As the request says.
+/// Differs: 4.9.3 delivers everything when the expression of a request does not compile.
+fn wanted_by_request(core: &mut Core, header: &PullMessageHeader, allowed: bool) -> Answer<Wanted> {
+    let expression = header.subscription.as_deref().unwrap_or_default();
+    let kind = header.expression_type.as_deref().unwrap_or_default();
+    if is_tag_type(kind) {
+        let hash = |tag: &str| properties::java_hash(tag.as_bytes());
+        let subscription = Subscription::from_tags(&header.topic, expression, hash);
+        return Ok(Wanted::Tags(Arc::new(subscription)));
+    }
+    if !allowed && !expression.is_empty() {
+        return Err(Refusal::no_such_filter(kind));
+    }
+    let compiled = core.compiled.compile(kind, expression);
+    compiled.map(Wanted::Sql92).map_err(|error| Refusal::filter_not_parsed(&error))
+}
+
+fn registered(core: &Core, header: &PullMessageHeader) -> Answer<Arc<Subscription>> {
     let name = &header.consumer_group;
     let Some(live) = core.clients.consumer_group(name) else {
         return Err(Refusal::no_live_consumer());
@@ -161,47 +202,77 @@ fn subscription(core: &Core, header: &PullMessageHeader) -> Answer<Arc<Subscript
 }
 
 /// Reads for a pull and answers or parks it.
-fn run(shared: &Arc<Shared>, core: &mut Core, pull: ParkedPull) {
+fn run(shared: &Arc<Shared>, core: &mut Core, mut pull: ParkedPull) {
     if pull.asked < 0 {
         let result = before_everything(shared, &pull.key);
         finish(shared, core, pull, result);
         return;
     }
-    let limits = ReadLimits { count: pull.count };
-    let subscription = &pull.subscription;
-    let read = shared.store.read(&pull.key, pull.from, &limits, &|tags| subscription.matches(tags));
-    match read {
-        Read::Ready(result) => finish(shared, core, pull, result),
-        Read::Cold(cold) => {
-            let (shared, peer, to) = (shared.clone(), pull.to.peer.clone(), pull.to.clone());
-            let work = async move {
-                let wanted = pull.subscription.clone();
-                let began = shared.clock.mono();
-                let until = began + shared.options.pull_read_timeout;
-                let matches = |tags| wanted.matches(tags);
-                let Some(read) = shared.clock.before(until, cold.run(&matches)).await else {
-                    let waited = shared.clock.mono().since(began);
-                    pull.to.refuse(&Refusal::read_stalled(waited));
-                    return;
-                };
-                match read {
-                    Ok(result) => {
-                        let mut core = shared.core.lock();
-                        finish(&shared, &mut core, pull, result);
-                        run_hold_effects(&shared, &mut core);
-                    }
-                    Err(error) => {
-                        tracing::error!(queue = ?pull.key, "failed to read for a pull: {error}");
-                        let remark = format!("failed to read messages: {error}");
-                        pull.to.refuse(&Refusal::system_error(remark));
-                    }
-                }
-            };
-            peer.spawn(0, work, move |_, panic| {
-                to.refuse(&Refusal::system_error(format!("the read failed: {panic}")));
-            });
+    loop {
+        let limits = ReadLimits { count: pull.count };
+        let by_code = |tags| pull.wanted.wants_code(tags);
+        match shared.store.read(&pull.key, pull.from, &limits, &by_code) {
+            Read::Ready(result) => match sift(shared, core, pull, result) {
+                Some(more) => pull = more,
+                None => return,
+            },
+            Read::Cold(cold) => return read_later(shared, pull, cold),
         }
     }
+}
+
+/// Answers or parks a pull after a read; gives it back when nothing of it matched and the next
+/// messages are to be looked at.
+fn sift(
+    shared: &Arc<Shared>,
+    core: &mut Core,
+    mut pull: ParkedPull,
+    mut result: ReadResult,
+) -> Option<ParkedPull> {
+    let looked_at = result.count;
+    pull.wanted.sift(&mut result);
+    pull.scan_left = pull.scan_left.saturating_sub(looked_at);
+    let none_of_some = looked_at > 0 && result.count == 0;
+    if none_of_some && pull.scan_left > 0 && result.next < result.max {
+        pull.from = result.next;
+        return Some(pull);
+    }
+    pull.scan_left = shared.options.filters.scan_max;
+    finish(shared, core, pull, result);
+    None
+}
+
+/// Reads what is not in memory, as a task of the puller's connection.
+fn read_later(shared: &Arc<Shared>, pull: ParkedPull, cold: ColdRead) {
+    let (shared, peer, to) = (shared.clone(), pull.to.peer.clone(), pull.to.clone());
+    let work = async move {
+        let wanted = pull.wanted.clone();
+        let began = shared.clock.mono();
+        let until = began + shared.options.pull_read_timeout;
+        let by_code = |tags| wanted.wants_code(tags);
+        let Some(read) = shared.clock.before(until, cold.run(&by_code)).await else {
+            let waited = shared.clock.mono().since(began);
+            pull.to.refuse(&Refusal::read_stalled(waited));
+            return;
+        };
+        match read {
+            Ok(result) => {
+                let mut core = shared.core.lock();
+                if let Some(more) = sift(&shared, &mut core, pull, result) {
+                    run(&shared, &mut core, more);
+                }
+                run_hold_effects(&shared, &mut core);
+            }
+            Err(error) => {
+                tracing::error!(queue = ?pull.key, "failed to read for a pull: {error}");
+                let remark = format!("failed to read messages: {error}");
+                pull.to.refuse(&Refusal::system_error(remark));
+            }
+        }
+    };
+    peer.spawn(0, work, move |_, panic| {
+        to.refuse(&Refusal::system_error(format!("the read failed: {panic}")));
+    });
 }
 
 /// A negative offset is before the oldest message.
@@ -297,9 +368,21 @@ pub(in super::super) fn run_hold_effects(shared: &Arc<Shared>, core: &mut Core) 
         if is_over {
             pull.deadline = None;
         }
+        renew(core, &mut pull);
         run(shared, core, pull);
     }
     core.hold_effects.clear();
+}
+
+/// A pull that waited goes by what its group registered meanwhile, from where it asked: 4.9.3 runs
+/// the whole request again. Source: PullMessageProcessor#executeRequestWhenWakeup (4.9.3).
+fn renew(core: &Core, pull: &mut ParkedPull) {
+    let Wanted::Sql92(old) = &pull.wanted else { return };
+    let Some(filter) = core.filters.get(&pull.group, &pull.key.topic) else { return };
+    if pull.is_registered && !Arc::ptr_eq(old, &filter.compiled) {
+        pull.wanted = Wanted::Sql92(filter.compiled.clone());
+        pull.from = QueueOffset(pull.asked.max(0) as u64);
+    }
 }
 
 fn answer(pull: &ParkedPull, code: i32, result: &ReadResult) {

@@ -1,5 +1,5 @@
-//! Keeps the state files as new as the tables: topics and groups at once, offsets every few
-//! seconds, all of them once more at the end.
+//! Keeps the state files as new as the tables: topics and groups at once, offsets and filters every
+//! few seconds, all of them once more at the end.
 
 use super::super::driver::{Core, Files, Saved, Shared};
 use super::super::error::Error;
@@ -45,6 +45,7 @@ pub async fn run(shared: Arc<Shared>, mut files: Files, mut stop: Stop) {
         let is_due = is_end || shared.clock.mono() >= offsets_due;
         if is_due {
             save_offsets(&shared, &mut files.offsets).await;
+            save_filters(&shared, &mut files.filters).await;
             offsets_due = shared.clock.mono() + interval;
         }
         if is_end {
@@ -112,6 +113,19 @@ async fn save_offsets(shared: &Shared, file: &mut StateFile) {
     let Some((changes, text)) = offsets else { return };
     match file.save(text).await {
         Ok(()) => shared.core.lock().offsets.on_saved(changes),
+        Err(error) => tracing::error!("failed to {error}; the last good one is kept"),
+    }
+}
+
+async fn save_filters(shared: &Shared, file: &mut StateFile) {
+    let filters = {
+        let mut core = shared.core.lock();
+        core.filters.clean(shared.clock.wall());
+        core.filters.unsaved().map(|changes| (changes, core.filters.to_json(&shared.bloom())))
+    };
+    let Some((changes, text)) = filters else { return };
+    match file.save(text).await {
+        Ok(()) => shared.core.lock().filters.on_saved(changes),
         Err(error) => tracing::error!("failed to {error}; the last good one is kept"),
     }
 }

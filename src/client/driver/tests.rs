@@ -250,6 +250,7 @@ fn offsets_and_pulls_are_read_from_the_answers() {
             from: QueueOffset(0),
             count_max: 1,
             subscription: &subscription,
+            as_registered: false,
             may_wait: false,
             commit: None,
         };

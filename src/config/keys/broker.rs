@@ -132,15 +132,15 @@ pub(super) const BROKER: &[Key] = keys! {
         "Epoch milliseconds before which sends are refused.";
     flag traceOn = "true" [live used("broker")]
         "Returned as TRACE_ON ext field.";
-    flag enableCalcFilterBitMap = "false" [later(FILTER)]
+    flag enableCalcFilterBitMap = "false" [ignored(NO_BITMAP)]
         "Compute bloom bitmap at dispatch.";
-    int expectConsumerNumUseFilter = "32" [later(FILTER)]
-        "Bloom n.";
-    int maxErrorRateOfBloomFilter = "20" [unit("%") range(1, 99) later(FILTER)]
-        "Bloom f, valid 1..99.";
-    long filterDataCleanTimeSpan = "86400000" [unit("ms") later(FILTER)]
+    int expectConsumerNumUseFilter = "32" [range(1, 100000) used("broker")]
+        "Bloom n; here only for the bit positions in consumerFilter.json.";
+    int maxErrorRateOfBloomFilter = "20" [unit("%") range(1, 99) used("broker")]
+        "Bloom f, valid 1..99; here only for the bit positions in consumerFilter.json.";
+    long filterDataCleanTimeSpan = "86400000" [unit("ms") used("broker")]
         "Purge dead filter data after.";
-    flag filterSupportRetry = "false" [later(FILTER)]
+    flag filterSupportRetry = "false" [used("broker")]
         "Apply original expression to %RETRY% topic.";
     flag enablePropertyFilter = "false" [used("broker")]
         "Allow SQL92 subscriptions.";

@@ -17,11 +17,11 @@ pub(super) const STORE: &[Key] = keys! {
         "Size of one commit log file; every existing one must have exactly this length.";
     int mappedFileSizeConsumeQueue = "6000000" [unit("B") range(20, 2147483647) used("store")]
         "Rounded up to a multiple of 20 when read.";
-    flag enableConsumeQueueExt = "false" [later(FILTER)]
+    flag enableConsumeQueueExt = "false" [ignored(NO_BITMAP)]
         "Write consumequeue_ext and put addresses in the tag field.";
-    int mappedFileSizeConsumeQueueExt = "50331648" [unit("B") later(FILTER)]
+    int mappedFileSizeConsumeQueueExt = "50331648" [unit("B") ignored(NO_BITMAP)]
         "Size of one consumequeue_ext file.";
-    int bitMapLengthConsumeQueueExt = "64" [later(FILTER)]
+    int bitMapLengthConsumeQueueExt = "64" [ignored(NO_BITMAP)]
         "Overwritten at boot by the bloom filter size (112 with defaults).";
     int flushIntervalCommitLog = "500" [unit("ms") at_least(1) important used("store")]
         "Async flush tick.";

@@ -27,6 +27,7 @@ final class ClusterSuite {
         suite.start();
         report.check("two-name-servers", suite::twoNameServers);
         report.check("two-masters", suite::twoMasters);
+        report.check("filter-off", () -> FilterChecks.off(suite.session, suite.brokers.get("broker-b")));
         report.check("offsets-over-restart", suite::restart);
         report.check("one-master-stopped", () -> suite.oneMasterDown(false));
         report.check("one-master-killed", () -> suite.oneMasterDown(true));
@@ -54,7 +55,7 @@ final class ClusterSuite {
         second = servers.nameServer("cluster-ns2", ports.get(1));
         String both = first + ";" + second;
         confA = servers.conf("cluster-a", "broker-a", ports.get(2), both);
-        confB = servers.conf("cluster-b", "broker-b", ports.get(3), both);
+        confB = servers.conf("cluster-b", "broker-b", ports.get(3), both, "enablePropertyFilter=false");
         servers.broker(confA, "cluster-a");
         servers.broker(confB, "cluster-b");
         session = new Session(both);

@@ -18,6 +18,7 @@ final class WireSuite {
             ReadChecks.run(cluster, report);
             QueryChecks.run(cluster, report);
             PushChecks.run(cluster, report);
+            FilterChecks.run(cluster, report);
         }
         servers.stop(prefix + "-broker");
         servers.stop(prefix + "-ns");
