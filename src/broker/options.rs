@@ -54,6 +54,32 @@ impl Default for GroupOptions {
     }
 }
 
+/// How delayed messages are delivered.
+#[derive(Clone, Debug)]
+pub struct ScheduleOptions {
+    /// `flushDelayOffsetInterval`
+    pub save_interval: Duration,
+    /// Units: messages of one level that are handed to the store at a time.
+    pub turn_count_max: usize,
+    /// Units: bytes of them; one message is always taken.
+    pub turn_bytes_max: usize,
+    /// After a delivery was refused; 100 ms in 4.9.3. Doubles up to the longest.
+    pub retry_pause: Duration,
+    pub retry_pause_max: Duration,
+}
+
+impl Default for ScheduleOptions {
+    fn default() -> Self {
+        ScheduleOptions {
+            save_interval: Duration::from_secs(10),
+            turn_count_max: 64,
+            turn_bytes_max: 1 << 20,
+            retry_pause: Duration::from_millis(100),
+            retry_pause_max: Duration::from_secs(5),
+        }
+    }
+}
+
 /// Bounds of what the broker holds for its peers.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -155,6 +181,7 @@ pub struct Options {
     pub on_store_failure: OnStoreFailure,
     pub topics: TopicOptions,
     pub groups: GroupOptions,
+    pub schedule: ScheduleOptions,
     pub limits: Limits,
 }
 
@@ -188,6 +215,7 @@ impl Default for Options {
             on_store_failure: OnStoreFailure::Exit,
             topics: TopicOptions::default(),
             groups: GroupOptions::default(),
+            schedule: ScheduleOptions::default(),
             limits: Limits::default(),
         }
     }

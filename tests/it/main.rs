@@ -9,6 +9,7 @@ mod boot;
 mod broker;
 mod broker_faults;
 mod client;
+mod delay;
 mod disk;
 mod doctor;
 mod namesrv;
