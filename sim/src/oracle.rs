@@ -1,6 +1,7 @@
 //! What must hold, judged from the clients' history and the files alone.
 
 pub mod court;
+pub mod delay;
 pub mod files;
 pub mod index;
 pub mod judge;

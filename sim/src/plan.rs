@@ -65,7 +65,17 @@ pub struct Load {
     pub window: u64,
     /// Chance that a send does not wait for the flush.
     pub no_wait: f64,
+    /// Chance that a message is delayed.
+    #[serde(default)]
+    pub delayed: f64,
+    /// Of every delay level. Units: milliseconds.
+    #[serde(default)]
+    pub levels_ms: Vec<i64>,
 }
+
+/// What `messageDelayLevel` may be: short ones, equal ones, few.
+const LEVELS_MS: [&[i64]; 4] =
+    [&[50, 400, 1_500], &[1_000, 3_000], &[300, 300, 300, 300], &[0, 1, 200, 700, 2_500]];
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LinkPlan {
@@ -252,6 +262,11 @@ fn draw_load(scenario: &Scenario, rng: &mut Rng) -> Load {
         deletions: range(rng, wanted.deletions),
         window: *rng.pick(&[1, 1, 4, 16]),
         no_wait: if rng.chance(0.2) { 0.3 } else { 0.0 },
+        delayed: wanted.delayed,
+        levels_ms: match wanted.delayed > 0.0 {
+            true => rng.pick(&LEVELS_MS).to_vec(),
+            false => Vec::new(),
+        },
     }
 }
 

@@ -15,6 +15,7 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/recovery.toml"),
     include_str!("../scenarios/topic-recreate.toml"),
     include_str!("../scenarios/rot.toml"),
+    include_str!("../scenarios/delay.toml"),
 ];
 
 #[derive(Clone, Debug, Deserialize)]
@@ -97,6 +98,9 @@ pub struct LoadRange {
     /// How often a topic is deleted, and made again by the next send.
     #[serde(default)]
     pub deletions: (u64, u64),
+    /// Share of the messages that are delayed.
+    #[serde(default)]
+    pub delayed: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -118,6 +122,8 @@ pub enum Oracle {
     Retention,
     /// A committed offset is kept, but for the last moments before a crash.
     OffsetsKept,
+    /// Delayed messages come to their topic, not early, in the order of their level, and all.
+    Delays,
     /// Bits that flip at rest in sealed segments are found, exactly those, and cut nothing.
     RotFound,
 }
@@ -172,6 +178,20 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// Whether state files may fail to be written.
+    pub fn is_disk_trouble(self) -> bool {
+        matches!(
+            self,
+            FaultKind::SyncErrors
+                | FaultKind::WriteErrors
+                | FaultKind::ReadErrors
+                | FaultKind::BadSector
+                | FaultKind::NoSpace
+                | FaultKind::SlowDisk
+                | FaultKind::Stall
+        )
+    }
+
     /// Whether it changes files while their process is down.
     pub fn damages(self) -> bool {
         matches!(

@@ -232,6 +232,8 @@ impl Options {
             ..Options::default()
         };
         options.topics.default_queues = rng.between(1, 8) as u32;
+        options.schedule.save_interval = options.offsets_save_interval;
+        options.schedule.turn_count_max = 1 << (options.topics.default_queues % 5);
         if rng.chance(0.2) {
             options.limits.parked_pulls_max = rng.between(1, 4) as usize;
         }

@@ -2,11 +2,11 @@
 
 use super::cluster::{ClusterHouse, PROMPT, PROMPT_SENDS, Phase, SETTLE_SENDS, ip, topic_name};
 use crate::history::{self, Fate, Grade, Place, Seen};
-use crate::oracle::{files, judge};
+use crate::oracle::{delay, files, judge};
 use crate::trace;
 use crate::world::Boot;
 use hotfire::client::{
-    Client, Identity, Message, MessageQueue, Options, PullRequest, PullStatus, SendResult,
+    Client, Error, Identity, Message, MessageQueue, Options, PullRequest, PullStatus, SendResult,
     SendStatus, Subscription,
 };
 use hotfire::model::{GroupName, QueueOffset, TopicName};
@@ -129,14 +129,22 @@ impl Producer {
             h.sent[id as usize].copies_max = self.tries;
             id
         });
-        let message = Message::new(&topic, history::body(id, size))
+        let level = match self.dice.chance(load.delayed) {
+            true => 1 + self.dice.below(load.levels_ms.len() as u64) as u32,
+            false => 0,
+        };
+        let mut message = Message::new(&topic, history::body(id, size))
             .with_tag(&format!("t{}", id % 3))
             .with_property("SIM", &format!("{id:05}"))
             .with_wait(wait);
+        if level > 0 {
+            message = message.with_delay_level(level);
+            house.court().history(|h| h.sent[id as usize].level = level);
+        }
         let brokers = house.machines(crate::plan::Role::Broker);
         let since: Vec<_> = brokers.iter().map(|b| (*b, Since::now(&house, *b))).collect();
-        let fate = match self.node.client.send(&message).await {
-            Ok(result) => self.fate_of(&result, wait, &since),
+        let fate = match self.give(&message, level).await {
+            Ok(result) => self.fate_of(&result, wait, level, &since),
             Err(e) if e.may_be_stored() => {
                 trace::event(&self.node.name, format_args!("message {id}: unknown, {e}"));
                 Fate::Unknown
@@ -154,12 +162,31 @@ impl Producer {
         let told = house.court().history(|h| h.on_fate(id, fate));
         house.court().check("outcomes", told);
         if let (Phase::Prompt, Fate::Acked { place, .. }) = (phase, fate) {
-            self.node.group.spawn(is_prompt(house, id, topic, place));
+            match level {
+                0 => self.node.group.spawn(is_prompt(house, id, topic, place)),
+                level => self.node.group.spawn(is_prompt_after(house, id, level)),
+            }
         }
         matches!(fate, Fate::Acked { .. })
     }
 
-    fn fate_of(&self, result: &SendResult, wait: bool, since: &[(usize, Since)]) -> Fate {
+    /// A delayed message is sent once: a copy would be delivered as often as itself.
+    async fn give(&mut self, message: &Message, level: u32) -> Result<SendResult, Error> {
+        if level == 0 {
+            return self.node.client.send(message).await;
+        }
+        let queues = self.node.client.publish_queues(&message.topic).await?;
+        let queue = self.dice.pick(&queues).clone();
+        self.node.client.send_to(&queue, message).await
+    }
+
+    fn fate_of(
+        &self,
+        result: &SendResult,
+        wait: bool,
+        level: u32,
+        since: &[(usize, Since)],
+    ) -> Fate {
         if result.status != SendStatus::Ok {
             mark("client: stored with a weaker promise");
             return Fate::Unknown;
@@ -186,7 +213,7 @@ impl Producer {
             grade,
             place: Place {
                 machine,
-                queue: result.queue.queue.0,
+                queue: level.checked_sub(1).unwrap_or(result.queue.queue.0),
                 queue_offset: result.queue_offset.0,
                 physical,
             },
@@ -235,6 +262,25 @@ async fn is_prompt(house: ClusterHouse, id: u64, topic: String, place: Place) {
         }
     }
     progress.prompt += 1;
+    house.court().moved();
+}
+
+/// The same for a delayed message, once its time has come.
+async fn is_prompt_after(house: ClusterHouse, id: u64, level: u32) {
+    let wait_ms = house.0.plan.load.levels_ms[level as usize - 1];
+    madsim::time::sleep(PROMPT + Duration::from_millis(wait_ms as u64)).await;
+    for client in house.machines(crate::plan::Role::Client) {
+        if !house.court().history(|h| h.delivered.contains(&(client, id))) {
+            let what = format!(
+                "message {id} of delay level {level} was acked and did not come to client \
+                 {client} within {wait_ms} + {} ms",
+                PROMPT.as_millis()
+            );
+            house.court().check("liveness", Err(what));
+            return;
+        }
+    }
+    house.0.progress.lock().prompt += 1;
     house.court().moved();
 }
 
@@ -445,6 +491,10 @@ impl Reader {
                         "{topic}/{queue}: asked for {from}, offsets {at} to {} are skipped",
                         record.queue_offset
                     ));
+                }
+                if delay::is_delivery(&record) {
+                    mark("schedule: a delayed message was read");
+                    history.delivered.insert((self.node.machine, id));
                 }
                 let physical = record.physical;
                 let seen = Seen { id, grade, power_losses, generation, physical };
