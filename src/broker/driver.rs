@@ -71,6 +71,8 @@ pub(super) struct WaitingSend {
     pub physical: PhysicalOffset,
     /// The ids of a batch, joined by commas.
     pub batch_ids: Option<Box<str>>,
+    /// A consumer sent it back, and is told only whether it is stored.
+    pub is_send_back: bool,
 }
 
 /// Everything that changes, owned by whoever holds the lock.

@@ -15,6 +15,7 @@ mod doctor;
 mod namesrv;
 mod net;
 mod remoting;
+mod retry;
 mod scrub;
 mod store;
 mod under_load;

@@ -9,6 +9,7 @@ pub(super) mod offset;
 pub(super) mod pull;
 pub(super) mod query;
 pub(super) mod send;
+mod send_back;
 pub(super) mod topic;
 
 use super::driver::{Connected, Core, Shared};
@@ -140,6 +141,7 @@ pub(super) fn on_frame(shared: &Arc<Shared>, core: &mut Core, peer: &Peer, frame
         request::SEND_MESSAGE
             | request::SEND_MESSAGE_V2
             | request::SEND_BATCH_MESSAGE
+            | request::CONSUMER_SEND_MSG_BACK
             | request::PULL_MESSAGE
     );
     if core.stopping && is_work {
@@ -160,6 +162,7 @@ pub(super) fn on_frame(shared: &Arc<Shared>, core: &mut Core, peer: &Peer, frame
 fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
     let to = request.reply_to();
     let answer = match request.header.code {
+        request::CONSUMER_SEND_MSG_BACK => send_back::on_send_back(shared, core, request),
         request::QUERY_CONSUMER_OFFSET => offset::query(shared, core, request),
         request::UPDATE_CONSUMER_OFFSET => offset::update(core, request),
         request::SEARCH_OFFSET_BY_TIMESTAMP => offset::search(shared, request),

@@ -7,7 +7,7 @@ use super::super::topics::{
     self, CreateError, DEAD_LETTER_PREFIX, FilterType, FirstSend, RETRY_PREFIX, SCHEDULE_TOPIC,
     Topic, perm,
 };
-use super::{ReplyTo, Request};
+use super::{ReplyTo, Request, send_back};
 use crate::format::{message_batch, message_id, properties};
 use crate::model::{PhysicalOffset, QueueId, TopicName, sys_flag};
 use crate::protocol::code::response_code as code;
@@ -19,7 +19,7 @@ use bytes::BytesMut;
 use std::sync::Arc;
 
 /// From this client version on a retry names its own limit. Source: MQVersion V3_4_9.
-const VERSION_WITH_RETRY_LIMIT: i32 = 121;
+pub(super) const VERSION_WITH_RETRY_LIMIT: i32 = 121;
 /// Members of one batch: each needs 22 bytes, and a batch at most `message_bytes_max`.
 const BATCH_COUNT_MAX: usize = 200_000;
 
@@ -159,6 +159,7 @@ fn append_one(
             queue_offset: appended.queue_offset,
             physical: appended.physical,
             batch_ids: None,
+            is_send_back: false,
         });
     }
     Ok(Taken::Done)
@@ -252,6 +253,7 @@ fn append_batch(
             queue_offset: appended.queue_offset,
             physical: appended.physical,
             batch_ids: Some(joined_ids(shared, &places)),
+            is_send_back: false,
         });
     }
     Ok(Taken::Done)
@@ -337,7 +339,7 @@ fn check_opening(shared: &Shared) -> Answer<()> {
     Ok(())
 }
 
-fn forbidden(shared: &Shared, what: &str) -> Refusal {
+pub(super) fn forbidden(shared: &Shared, what: &str) -> Refusal {
     let remark = format!("the broker[{}] {what}", shared.options.advertised_ip);
     Refusal::new(code::NO_PERMISSION, remark)
 }
@@ -453,6 +455,10 @@ pub(in super::super) fn on_outcomes(shared: &Shared, outcomes: &mut Vec<(Ticket,
         shared.delivery_moved.notify_one();
     }
     let mut text = ReplyText { shared, id: String::with_capacity(64) };
+    for (waiting, outcome) in ready.iter().filter(|(waiting, _)| waiting.is_send_back) {
+        send_back::answer(&waiting.to, *outcome);
+    }
+    ready.retain(|(waiting, _)| !waiting.is_send_back);
     for run in ready.chunk_by(|(a, _), (b, _)| a.to.peer.id() == b.to.peer.id()) {
         run[0].0.to.peer.with_outbox(|out| {
             for (waiting, outcome) in run {
