@@ -57,6 +57,8 @@ pub struct Sent {
     pub copies_max: u32,
     /// Its delay level; 0 for none.
     pub level: u32,
+    /// How often each group fails to consume it.
+    pub fails: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +103,10 @@ pub struct History {
     pub seen: BTreeMap<Slot, Seen>,
     /// Delayed messages that readers found in their topics: client and message.
     pub delivered: BTreeSet<(usize, Id)>,
+    /// What was sent back: group, message and its tries; whether the broker said yes.
+    pub sent_back: BTreeMap<(String, Id, u32), bool>,
+    /// Failing messages that came back to a client for the last time, alive or dead.
+    pub ended: BTreeSet<(usize, Id)>,
     pub acked: u64,
     pub reads: u64,
 }
@@ -119,6 +125,7 @@ impl History {
             is_gone,
             copies_max: 1,
             level: 0,
+            fails: 0,
         });
         self.sent.len() as Id - 1
     }

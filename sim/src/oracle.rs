@@ -6,3 +6,4 @@ pub mod files;
 pub mod index;
 pub mod judge;
 pub mod retention;
+pub mod retry;

@@ -71,6 +71,9 @@ pub struct Load {
     /// Of every delay level. Units: milliseconds.
     #[serde(default)]
     pub levels_ms: Vec<i64>,
+    /// Chance that consumers fail at a message.
+    #[serde(default)]
+    pub failing: f64,
 }
 
 /// What `messageDelayLevel` may be: short ones, equal ones, few.
@@ -238,7 +241,8 @@ fn draw_machines(scenario: &Scenario, rng: &mut Rng) -> Vec<MachinePlan> {
                 name: format!("{name}-{}", (b'a' + n as u8) as char),
                 role,
                 habits,
-                sync_flush: rng.chance(0.65),
+                // What a consumer was told is stored must not be lost: it asks only once.
+                sync_flush: rng.chance(0.65) || scenario.load.failing > 0.0,
                 swarm: rng.next_u64(),
                 skew_ms: if rng.chance(0.3) { rng.below(4_000) as i64 - 2_000 } else { 0 },
             });
@@ -263,7 +267,8 @@ fn draw_load(scenario: &Scenario, rng: &mut Rng) -> Load {
         window: *rng.pick(&[1, 1, 4, 16]),
         no_wait: if rng.chance(0.2) { 0.3 } else { 0.0 },
         delayed: wanted.delayed,
-        levels_ms: match wanted.delayed > 0.0 {
+        failing: wanted.failing,
+        levels_ms: match wanted.delayed + wanted.failing > 0.0 {
             true => rng.pick(&LEVELS_MS).to_vec(),
             false => Vec::new(),
         },

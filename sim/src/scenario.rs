@@ -16,6 +16,7 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/topic-recreate.toml"),
     include_str!("../scenarios/rot.toml"),
     include_str!("../scenarios/delay.toml"),
+    include_str!("../scenarios/retry.toml"),
 ];
 
 #[derive(Clone, Debug, Deserialize)]
@@ -101,6 +102,9 @@ pub struct LoadRange {
     /// Share of the messages that are delayed.
     #[serde(default)]
     pub delayed: f64,
+    /// Share of the messages that consumers fail at, some of them for ever.
+    #[serde(default)]
+    pub failing: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -124,6 +128,8 @@ pub enum Oracle {
     OffsetsKept,
     /// Delayed messages come to their topic, not early, in the order of their level, and all.
     Delays,
+    /// Retries are asked for and counted; dead letters hold what failed too often, and only that.
+    Retries,
     /// Bits that flip at rest in sealed segments are found, exactly those, and cut nothing.
     RotFound,
 }

@@ -1,7 +1,7 @@
 //! Where a run is judged: the clients' history, the machines' files, and the promises between.
 
 use super::retention::Terms;
-use super::{delay, files, index, judge};
+use super::{delay, files, index, judge, retry};
 use crate::history::History;
 use crate::plan::Plan;
 use crate::scenario::{FaultKind, Oracle};
@@ -175,6 +175,9 @@ impl Court {
         }
         if self.wants(Oracle::DenseOrder) {
             self.check("dense_order", judge::dense_order(log, &history));
+        }
+        if self.wants(Oracle::Retries) {
+            self.check("retries", retry::retried(log, &history));
         }
         drop(history);
         if self.wants(Oracle::Delays) {

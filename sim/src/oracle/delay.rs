@@ -40,6 +40,15 @@ pub fn level(record: &Record) -> u32 {
     property(record, "DELAY").and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
+/// The topic that its producer named.
+pub fn origin_topic(record: &Record) -> &str {
+    let first = match record.topic.as_str() {
+        SCHEDULE => property(record, "REAL_TOPIC").unwrap_or_default(),
+        topic => topic,
+    };
+    property(record, "RETRY_TOPIC").unwrap_or(first)
+}
+
 /// It waited in the schedule topic before it came where it is, or should have.
 pub fn is_delivery(record: &Record) -> bool {
     record.topic != SCHEDULE && level(record) > 0
@@ -85,6 +94,7 @@ fn on_delivery(record: &Record, walk: &mut Walk, terms: &Terms) -> Verdict {
     let is_it = |from: &&Record| {
         from.properties == record.properties
             && from.body == record.body
+            && from.reconsume_times == record.reconsume_times
             && property(from, "REAL_TOPIC") == Some(record.topic.as_str())
             && property(from, "REAL_QID") == Some(record.queue.to_string().as_str())
     };

@@ -1,7 +1,7 @@
 //! The promises, one function each. Every function says what broke, or nothing.
 
-use super::delay;
 use super::files::{self, Log, Record};
+use super::{delay, retry};
 use crate::disk::SimDisk;
 use crate::history::{self, Fate, Grade, History, Id, Seen};
 use hotfire::rt::sim::mark;
@@ -45,7 +45,7 @@ pub fn no_phantom(log: &Log, history: &History) -> Verdict {
     for record in log.records.iter().filter(|r| r.topic != OWN_TOPIC) {
         let id = id_of(record)?;
         is_what_was_sent(record, id, history)?;
-        if delay::is_delivery(record) {
+        if delay::is_delivery(record) || retry::is_retry(record) {
             continue;
         }
         let n = copies.entry(id).or_default();
@@ -74,10 +74,7 @@ pub fn is_what_was_sent(record: &Record, id: Id, history: &History) -> Verdict {
         return Err(format!("the record at {at} says message {id}, which was never sent"));
     };
     let same_queue = sent.queue.is_none_or(|q| q == record.queue);
-    let topic = match record.topic.as_str() {
-        delay::SCHEDULE => delay::property(record, "REAL_TOPIC").unwrap_or_default(),
-        topic => topic,
-    };
+    let topic = delay::origin_topic(record);
     if topic != sent.topic || !same_queue {
         return Err(format!("message {id} is stored at {at} as {}/{}", record.topic, record.queue));
     }

@@ -1,15 +1,17 @@
 //! A client machine: producers, and a reader of every queue.
 
 use super::cluster::{ClusterHouse, PROMPT, PROMPT_SENDS, Phase, SETTLE_SENDS, ip, topic_name};
-use crate::history::{self, Fate, Grade, Place, Seen};
-use crate::oracle::{delay, files, judge};
+use crate::history::{self, Fate, Grade, History, Id, Place, Seen};
+use crate::oracle::files::{self, Record};
+use crate::oracle::retry::{self, RETRIES_MAX};
+use crate::oracle::{delay, judge};
 use crate::trace;
 use crate::world::Boot;
 use hotfire::client::{
     Client, Error, Identity, Message, MessageQueue, Options, PullRequest, PullStatus, SendResult,
     SendStatus, Subscription,
 };
-use hotfire::model::{GroupName, QueueOffset, TopicName};
+use hotfire::model::{GroupName, PhysicalOffset, QueueOffset, TopicName};
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
 use hotfire::rt::task::TaskGroup;
@@ -54,9 +56,14 @@ pub async fn run(house: ClusterHouse, mut boot: Boot) {
         let producer = Producer { node: node.clone(), dice: Rng::from_seed(rng.next_u64()), tries };
         group.spawn(producer.run());
     }
-    for topic in 0..house.0.plan.load.topics {
+    let mut topics: Vec<String> = (0..house.0.plan.load.topics).map(topic_name).collect();
+    if house.0.plan.load.failing > 0.0 {
+        topics.push(retry::retry_topic(&node.consumers));
+        topics.push(retry::dead_topic(&node.consumers));
+    }
+    for topic in topics {
         let dice = Rng::from_seed(rng.next_u64());
-        group.spawn(follow_topic(node.clone(), topic_name(topic), dice));
+        group.spawn(follow_topic(node.clone(), topic, dice));
     }
     boot.stop.until(|stop| *stop).await;
 }
@@ -133,6 +140,10 @@ impl Producer {
             true => 1 + self.dice.below(load.levels_ms.len() as u64) as u32,
             false => 0,
         };
+        if self.dice.chance(load.failing) {
+            let fails = self.dice.between(1, u64::from(RETRIES_MAX) + 2) as u32;
+            house.court().history(|h| h.sent[id as usize].fails = fails);
+        }
         let mut message = Message::new(&topic, history::body(id, size))
             .with_tag(&format!("t{}", id % 3))
             .with_property("SIM", &format!("{id:05}"))
@@ -354,10 +365,15 @@ impl Reader {
                 Ok(_) if self.recoveries() != recoveries => {}
                 Ok(result) => {
                     self.on_answer(commit, phase);
-                    let house = &self.node.house;
+                    let house = self.node.house.clone();
                     match result.status {
                         PullStatus::Found => match self.take(at, since, &result.body) {
-                            Ok(next) => at = next,
+                            Ok((next, failed)) => {
+                                for back in failed {
+                                    self.send_back(back).await;
+                                }
+                                at = next;
+                            }
                             Err(what) => {
                                 house.court().check("reading", Err(what));
                                 return;
@@ -466,7 +482,8 @@ impl Reader {
     }
 
     /// Checks what a pull returned; gives the next offset.
-    fn take(&self, from: u64, since: Since, body: &[u8]) -> Result<u64, String> {
+    fn take(&self, from: u64, since: Since, body: &[u8]) -> Result<(u64, Vec<Failed>), String> {
+        let mut failed = Vec::new();
         let house = &self.node.house;
         let (_, broker, topic, queue) = self.key();
         let sync = house.0.plan.machines[broker].sync_flush;
@@ -492,10 +509,11 @@ impl Reader {
                         record.queue_offset
                     ));
                 }
-                if delay::is_delivery(&record) {
+                if delay::is_delivery(&record) && !retry::is_retry(&record) {
                     mark("schedule: a delayed message was read");
                     history.delivered.insert((self.node.machine, id));
                 }
+                failed.extend(self.failed(&record, id, history));
                 let physical = record.physical;
                 let seen = Seen { id, grade, power_losses, generation, physical };
                 if counts {
@@ -508,6 +526,54 @@ impl Reader {
         let mut progress = house.0.progress.lock();
         let to = progress.read_to.entry(self.key()).or_default();
         *to = (*to).max(at);
-        Ok(at)
+        Ok((at, failed))
     }
+
+    /// What this group cannot consume yet, and has not sent back yet.
+    fn failed(&self, record: &Record, id: Id, history: &mut History) -> Option<Failed> {
+        let (fails, times) = (history.sent[id as usize].fails, record.reconsume_times);
+        if fails == 0 {
+            return None;
+        }
+        if retry::is_last(record, fails) {
+            if times <= RETRIES_MAX {
+                mark("retry: a message was consumed after retries");
+            }
+            history.ended.insert((self.node.machine, id));
+            return None;
+        }
+        let key = (self.node.consumers.to_string(), id, times);
+        let is_done = history.sent_back.get(&key).is_some_and(|done| *done);
+        (!is_done).then_some(Failed { key, physical: record.physical })
+    }
+
+    /// Asks until the broker says yes.
+    async fn send_back(&mut self, failed: Failed) {
+        let house = self.node.house.clone();
+        loop {
+            house.court().history(|h| *h.sent_back.entry(failed.key.clone()).or_insert(false));
+            let (group, max) = (&self.node.consumers, RETRIES_MAX as i32);
+            let at = PhysicalOffset(failed.physical);
+            match self.node.client.send_back(group, &self.queue, at, 0, max).await {
+                Ok(()) => {
+                    let told = format_args!("sent back {:?}", failed.key);
+                    trace::event(&self.node.name, told);
+                    house.court().history(|h| h.sent_back.insert(failed.key.clone(), true));
+                    return;
+                }
+                Err(e) => {
+                    mark("retry: a message could not be sent back");
+                    trace::event(&self.node.name, format_args!("not sent back: {e}"));
+                    let pause_ms = self.dice.between(50, 400);
+                    self.node.pause(pause_ms).await;
+                }
+            }
+        }
+    }
+}
+
+/// A message that could not be consumed: group, number and tries, and where it lies.
+struct Failed {
+    key: (String, Id, u32),
+    physical: u64,
 }

@@ -228,6 +228,9 @@ impl ClusterHouse {
             for (id, sent) in history.sent.iter().enumerate() {
                 let Fate::Acked { place, .. } = sent.fate else { continue };
                 for client in &clients {
+                    if sent.fails > 0 && !history.ended.contains(&(*client, id as u64)) {
+                        return Some((*client, id as u64));
+                    }
                     if sent.level > 0 {
                         if !history.delivered.contains(&(*client, id as u64)) {
                             return Some((*client, id as u64));
