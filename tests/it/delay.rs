@@ -272,3 +272,47 @@ fn a_record_that_can_never_be_delivered_is_stepped_over() {
         broker.shutdown().await;
     });
 }
+
+#[test]
+fn a_record_on_a_bad_sector_is_waited_for_until_what_lies_behind_it_can_be_read() {
+    block_on(async {
+        let (disk, world) = faulty();
+        let mut parts = parts(&world);
+        parts.store.tail_cache_size_bytes = 0;
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        let body = "y".repeat(3_000);
+        let answer = caller.send("T", 0, "DELAY\u{1}2", &body).await;
+        let id = answer.get("msgId").unwrap().to_owned();
+        let at = u64::from_str_radix(&id[16..], 16).unwrap();
+        disk.set_unreadable("commitlog", at + 512..at + 1_024);
+        pause(&world, 1_500).await;
+        assert_eq!(caller.number(request::GET_MAX_OFFSET, "T", 0).await, "0");
+        assert_eq!(delay_offsets(&caller).await, "{\"offsetTable\":{}}", "nothing behind it yet");
+        assert_eq!(caller.send("T", 0, "DELAY\u{1}2", "behind").await.code, code::SUCCESS);
+        assert_eq!(bodies(&pull_count(&world, &caller, "T", 0, 1).await), ["behind"]);
+        assert_eq!(delay_offsets(&caller).await, "{\"offsetTable\":{2:2}}");
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn a_disk_that_fails_for_a_while_loses_no_delayed_message() {
+    block_on(async {
+        let (disk, world) = faulty();
+        let mut parts = parts(&world);
+        parts.store.tail_cache_size_bytes = 0;
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        for n in 0..3 {
+            let body = format!("m{n}");
+            assert_eq!(caller.send("T", 0, "DELAY\u{1}2", &body).await.code, code::SUCCESS);
+        }
+        disk.set_unreadable("commitlog", 0..1 << 20);
+        pause(&world, 1_500).await;
+        assert_eq!(caller.number(request::GET_MAX_OFFSET, "T", 0).await, "0");
+        disk.heal();
+        assert_eq!(bodies(&pull_count(&world, &caller, "T", 0, 3).await), ["m0", "m1", "m2"]);
+        broker.shutdown().await;
+    });
+}
