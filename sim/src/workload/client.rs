@@ -369,9 +369,7 @@ impl Reader {
                     match result.status {
                         PullStatus::Found => match self.take(at, since, &result.body) {
                             Ok((next, failed)) => {
-                                for back in failed {
-                                    self.send_back(back).await;
-                                }
+                                self.send_back_all(failed).await;
                                 at = next;
                             }
                             Err(what) => {
@@ -545,6 +543,12 @@ impl Reader {
         let key = (self.node.consumers.to_string(), id, times);
         let is_done = history.sent_back.get(&key).is_some_and(|done| *done);
         (!is_done).then_some(Failed { key, physical: record.physical })
+    }
+
+    async fn send_back_all(&mut self, failed: Vec<Failed>) {
+        for one in failed {
+            self.send_back(one).await;
+        }
     }
 
     /// Asks until the broker says yes.
