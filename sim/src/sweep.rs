@@ -43,7 +43,6 @@ const MUST_SEE: &[(&str, f64)] = &[
     ("store: the clock jumped ahead and was not believed", 0.005), // W-37
     ("schedule: a delayed message was read", 0.02),
     ("schedule: delivered again after a crash", 0.01), // W-57, W-58
-    ("schedule: the store refused a delivery", 0.001), // W-60
     ("retry: a message was consumed after retries", 0.02),
     ("retry: a message is dead", 0.02),
 ];
