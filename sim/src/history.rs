@@ -2,7 +2,7 @@
 //!
 //! Oracles judge from here and from the machines' files, never from the product's own tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A message's number in this run; it stands in the message's properties.
 pub type Id = u64;
@@ -55,6 +55,10 @@ pub struct Sent {
     pub is_gone: bool,
     /// How often it may be in the logs: resends make copies.
     pub copies_max: u32,
+    /// Its delay level; 0 for none.
+    pub level: u32,
+    /// How often each group fails to consume it.
+    pub fails: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +101,12 @@ pub struct History {
     pub sent: Vec<Sent>,
     /// What readers were given, by place.
     pub seen: BTreeMap<Slot, Seen>,
+    /// Delayed messages that readers found in their topics: client and message.
+    pub delivered: BTreeSet<(usize, Id)>,
+    /// What was sent back: group, message and its tries; whether the broker said yes.
+    pub sent_back: BTreeMap<(String, Id, u32), bool>,
+    /// Failing messages that came back to a client for the last time, alive or dead.
+    pub ended: BTreeSet<(usize, Id)>,
     pub acked: u64,
     pub reads: u64,
 }
@@ -106,7 +116,17 @@ impl History {
         let fate = Fate::Unknown;
         let topic = topic.into();
         let (properties, is_gone) = (None, false);
-        self.sent.push(Sent { topic, queue, size, properties, fate, is_gone, copies_max: 1 });
+        self.sent.push(Sent {
+            topic,
+            queue,
+            size,
+            properties,
+            fate,
+            is_gone,
+            copies_max: 1,
+            level: 0,
+            fails: 0,
+        });
         self.sent.len() as Id - 1
     }
 

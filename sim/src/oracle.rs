@@ -1,7 +1,9 @@
 //! What must hold, judged from the clients' history and the files alone.
 
 pub mod court;
+pub mod delay;
 pub mod files;
 pub mod index;
 pub mod judge;
 pub mod retention;
+pub mod retry;

@@ -67,7 +67,20 @@ pub struct Load {
     pub window: u64,
     /// Chance that a send does not wait for the flush.
     pub no_wait: f64,
+    /// Chance that a message is delayed.
+    #[serde(default)]
+    pub delayed: f64,
+    /// Of every delay level. Units: milliseconds.
+    #[serde(default)]
+    pub levels_ms: Vec<i64>,
+    /// Chance that consumers fail at a message.
+    #[serde(default)]
+    pub failing: f64,
 }
+
+/// What `messageDelayLevel` may be: short ones, equal ones, few.
+const LEVELS_MS: [&[i64]; 4] =
+    [&[50, 400, 1_500], &[1_000, 3_000], &[300, 300, 300, 300], &[0, 1, 200, 700, 2_500]];
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LinkPlan {
@@ -230,7 +243,8 @@ fn draw_machines(scenario: &Scenario, rng: &mut Rng) -> Vec<MachinePlan> {
                 name: format!("{name}-{}", (b'a' + n as u8) as char),
                 role,
                 habits,
-                sync_flush: rng.chance(0.65),
+                // What a consumer was told is stored must not be lost: it asks only once.
+                sync_flush: rng.chance(0.65) || scenario.load.failing > 0.0,
                 swarm: rng.next_u64(),
                 skew_ms: if rng.chance(0.3) { rng.below(4_000) as i64 - 2_000 } else { 0 },
             });
@@ -255,6 +269,12 @@ fn draw_load(scenario: &Scenario, rng: &mut Rng) -> Load {
         filters: wanted.filters,
         window: *rng.pick(&[1, 1, 4, 16]),
         no_wait: if rng.chance(0.2) { 0.3 } else { 0.0 },
+        delayed: wanted.delayed,
+        failing: wanted.failing,
+        levels_ms: match wanted.delayed + wanted.failing > 0.0 {
+            true => rng.pick(&LEVELS_MS).to_vec(),
+            false => Vec::new(),
+        },
     }
 }
 

@@ -16,6 +16,8 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/topic-recreate.toml"),
     include_str!("../scenarios/rot.toml"),
     include_str!("../scenarios/filter.toml"),
+    include_str!("../scenarios/delay.toml"),
+    include_str!("../scenarios/retry.toml"),
 ];
 
 #[derive(Clone, Debug, Deserialize)]
@@ -101,6 +103,12 @@ pub struct LoadRange {
     /// Readers subscribe by SQL92, and messages carry properties for them.
     #[serde(default)]
     pub filters: bool,
+    /// Share of the messages that are delayed.
+    #[serde(default)]
+    pub delayed: f64,
+    /// Share of the messages that consumers fail at, some of them for ever.
+    #[serde(default)]
+    pub failing: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -124,6 +132,10 @@ pub enum Oracle {
     OffsetsKept,
     /// Each group gets exactly what its SQL92 selector selects, as the reference evaluator says.
     Selected,
+    /// Delayed messages come to their topic, not early, in the order of their level, and all.
+    Delays,
+    /// Retries are asked for and counted; dead letters hold what failed too often, and only that.
+    Retries,
     /// Bits that flip at rest in sealed segments are found, exactly those, and cut nothing.
     RotFound,
 }
@@ -178,6 +190,20 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// Whether state files may fail to be written.
+    pub fn is_disk_trouble(self) -> bool {
+        matches!(
+            self,
+            FaultKind::SyncErrors
+                | FaultKind::WriteErrors
+                | FaultKind::ReadErrors
+                | FaultKind::BadSector
+                | FaultKind::NoSpace
+                | FaultKind::SlowDisk
+                | FaultKind::Stall
+        )
+    }
+
     /// Whether it changes files while their process is down.
     pub fn damages(self) -> bool {
         matches!(

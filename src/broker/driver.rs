@@ -11,11 +11,12 @@ use super::offsets::Offsets;
 use super::options::{OnStoreFailure, Options};
 use super::queue_locks::QueueLocks;
 use super::reply::{Answer, Refusal};
+use super::schedule::Schedule;
 use super::subscription_groups::SubscriptionGroups;
 use super::task;
 use super::task::state_file::StateFile;
 use super::tickets::Tickets;
-use super::topics::Topics;
+use super::topics::{SCHEDULE_TOPIC, Topics};
 use crate::disk::{Disk, LockGuard};
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, TopicName};
 use crate::net::Net;
@@ -52,6 +53,9 @@ pub struct Parts {
 /// A ticket for sends that nobody waits for.
 pub(super) const NOBODY: Ticket = Ticket(u64::MAX);
 
+/// Set in the tickets of delayed messages that are sent on.
+pub(super) const DELIVERY: u64 = 1 << 62;
+
 /// How long the name servers may take to hear that this broker ends.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -70,6 +74,8 @@ pub(super) struct WaitingSend {
     pub physical: PhysicalOffset,
     /// The ids of a batch, joined by commas.
     pub batch_ids: Option<Box<str>>,
+    /// A consumer sent it back, and is told only whether it is stored.
+    pub is_send_back: bool,
 }
 
 /// Everything that changes, owned by whoever holds the lock.
@@ -82,6 +88,7 @@ pub(super) struct Core {
     pub compiled: Compiled,
     pub locks: QueueLocks,
     pub hold: Hold,
+    pub schedule: Schedule,
     pub pulls: BTreeMap<PullTicket, pull::ParkedPull>,
     pub next_pull: u64,
     pub sends: Tickets<WaitingSend>,
@@ -140,6 +147,8 @@ pub(super) struct Shared {
     pub registrations: watch::Sender<u64>,
     /// The next deadline of `hold` or `clients` moved forward.
     pub deadline_moved: Notify,
+    /// A delay level has something to look at.
+    pub delivery_moved: Notify,
     pub poisoned: watch::Sender<Option<String>>,
     /// To the task that says who lost messages.
     pub deletions: mpsc::Sender<Deleted>,
@@ -239,10 +248,18 @@ impl StoreEvents for Ear {
     fn on_arrivals(&self, arrivals: &[Arrival]) {
         let Some(shared) = self.shared() else { return };
         let mut core = shared.core.lock();
+        let core = &mut *core;
+        let mut is_moved = false;
+        for arrival in arrivals.iter().filter(|arrival| &*arrival.key.topic == SCHEDULE_TOPIC) {
+            let now = shared.clock.mono();
+            is_moved |= core.schedule.on_arrival(arrival.key.queue, arrival.end, now);
+        }
+        if is_moved {
+            shared.delivery_moved.notify_one();
+        }
         if core.hold.is_empty() {
             return;
         }
-        let core = &mut *core;
         for arrival in arrivals {
             core.hold.on_arrival(&arrival.key, arrival.end, &mut core.hold_effects);
         }
@@ -289,13 +306,14 @@ impl Broker {
         let mut back = TaskGroup::new();
         let ear = Arc::new(Ear::default());
         let commit_log_dir = store_options.commit_log.all()[0].clone();
+        let levels_ms = store_options.delay_levels_ms.clone();
         // The store locks the directory before anyone reads in it.
         let (store, report) =
             Store::open(deps.disk.clone(), deps.clock.clone(), &back, store_options, ear.clone())
                 .await
                 .map_err(Error::Store)?;
         let files = Files::new(&deps.disk, &options.root);
-        let opened = open_core(&deps, &options, files, &store);
+        let opened = open_core(&deps, &options, &levels_ms, files, &store);
         let (core, files) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -326,6 +344,7 @@ impl Broker {
             unsaved: Notify::new(),
             registrations: watch::channel(0).0,
             deadline_moved: Notify::new(),
+            delivery_moved: Notify::new(),
             poisoned: watch::channel(None).0,
             deletions,
             deleted_unconsumed: AtomicU64::new(0),
@@ -335,6 +354,7 @@ impl Broker {
         front.spawn(task::losses::run(shared.clone(), deleted, front.stop_signal()));
         back.spawn(task::persist::run(shared.clone(), files, back.stop_signal()));
         front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
+        front.spawn(task::deliver::run(shared.clone(), front.stop_signal()));
         let door = Arc::new(Door::new(shared.clone()));
         let addrs = ports.all();
         let listening = Server::start(&deps.net, &deps.clock, &back, &addrs, door, server).await;
@@ -468,12 +488,13 @@ impl Ports {
     }
 }
 
-/// The four state files.
+/// The state files.
 pub(super) struct Files {
     pub topics: StateFile,
     pub groups: StateFile,
     pub offsets: StateFile,
     pub filters: StateFile,
+    pub delays: StateFile,
 }
 
 impl Files {
@@ -484,6 +505,7 @@ impl Files {
             groups: file("subscriptionGroup.json"),
             offsets: file("consumerOffset.json"),
             filters: file("consumerFilter.json"),
+            delays: file("delayOffset.json"),
         }
     }
 }
@@ -491,6 +513,7 @@ impl Files {
 fn open_core(
     deps: &Deps,
     options: &Options,
+    levels_ms: &[i64],
     mut files: Files,
     store: &Store,
 ) -> Result<(Core, Files), Error> {
@@ -527,6 +550,7 @@ fn open_core(
     if let Some(file) = task::persist::load(&mut files.filters)? {
         filters.restore(now, file, &mut compiled);
     }
+    let schedule = open_schedule(options, levels_ms, &mut files, store)?;
     let core = Core {
         topics,
         groups,
@@ -536,6 +560,7 @@ fn open_core(
         clients: Clients::new(options.client_silence_max, limits.memberships_max),
         locks: QueueLocks::new(options.queue_lock_lifetime, limits.queue_locks_max),
         hold: Hold::default(),
+        schedule,
         pulls: BTreeMap::new(),
         next_pull: 0,
         sends: Tickets::default(),
@@ -548,4 +573,28 @@ fn open_core(
         stopping: false,
     };
     Ok((core, files))
+}
+
+fn open_schedule(
+    options: &Options,
+    levels_ms: &[i64],
+    files: &mut Files,
+    store: &Store,
+) -> Result<Schedule, Error> {
+    let mut schedule = Schedule::new(&options.schedule, levels_ms);
+    let file = task::persist::load(&mut files.delays)?.unwrap_or_default();
+    let queues = store.queues().into_iter().filter(|(key, ..)| &*key.topic == SCHEDULE_TOPIC);
+    let corrected = schedule.restore(file, queues.map(|(key, min, end)| (key.queue, min, end)));
+    if corrected > 0 {
+        crate::rt::probe!("schedule: a cursor was outside of its queue");
+        tracing::warn!("{corrected} offsets of delayOffset.json were outside of their queues");
+    }
+    for queue in schedule.unknown_queues() {
+        let level = queue.0 + 1;
+        tracing::warn!(
+            "delay level {level} is not in messageDelayLevel any more: what waits there is \
+             delivered at the time that was set when it was sent"
+        );
+    }
+    Ok(schedule)
 }

@@ -20,6 +20,7 @@ pub mod offsets;
 pub mod options;
 pub mod queue_locks;
 pub mod reply;
+pub mod schedule;
 pub mod subscription_groups;
 mod task;
 mod tickets;

@@ -93,6 +93,32 @@ impl Default for FilterOptions {
     }
 }
 
+/// How delayed messages are delivered.
+#[derive(Clone, Debug)]
+pub struct ScheduleOptions {
+    /// `flushDelayOffsetInterval`
+    pub save_interval: Duration,
+    /// Units: messages of one level that are handed to the store at a time.
+    pub turn_count_max: usize,
+    /// Units: bytes of them; one message is always taken.
+    pub turn_bytes_max: usize,
+    /// After a delivery was refused; 100 ms in 4.9.3. Doubles up to the longest.
+    pub retry_pause: Duration,
+    pub retry_pause_max: Duration,
+}
+
+impl Default for ScheduleOptions {
+    fn default() -> Self {
+        ScheduleOptions {
+            save_interval: Duration::from_secs(10),
+            turn_count_max: 64,
+            turn_bytes_max: 1 << 20,
+            retry_pause: Duration::from_millis(100),
+            retry_pause_max: Duration::from_secs(5),
+        }
+    }
+}
+
 /// Bounds of what the broker holds for its peers.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -193,6 +219,7 @@ pub struct Options {
     pub topics: TopicOptions,
     pub groups: GroupOptions,
     pub filters: FilterOptions,
+    pub schedule: ScheduleOptions,
     pub limits: Limits,
 }
 
@@ -226,6 +253,7 @@ impl Default for Options {
             topics: TopicOptions::default(),
             groups: GroupOptions::default(),
             filters: FilterOptions::default(),
+            schedule: ScheduleOptions::default(),
             limits: Limits::default(),
         }
     }
@@ -242,6 +270,8 @@ impl Options {
             ..Options::default()
         };
         options.topics.default_queues = rng.between(1, 8) as u32;
+        options.schedule.save_interval = options.offsets_save_interval;
+        options.schedule.turn_count_max = 1 << (options.topics.default_queues % 5);
         if rng.chance(0.2) {
             options.limits.parked_pulls_max = rng.between(1, 4) as usize;
         }

@@ -23,7 +23,7 @@ pub mod perm {
 }
 
 pub const TEMPLATE_TOPIC: &str = "TBW102";
-pub const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
+pub use crate::store::SCHEDULE_TOPIC;
 pub const OFFSET_MOVED_TOPIC: &str = "OFFSET_MOVED_EVENT";
 pub const RETRY_PREFIX: &str = "%RETRY%";
 pub const DEAD_LETTER_PREFIX: &str = "%DLQ%";

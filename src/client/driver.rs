@@ -9,7 +9,7 @@ use super::pull::{PullRequest, PullResult, PullStatus};
 use super::route_cache::{Entry, MessageQueue, Route, RouteCache};
 use super::subscription::Subscription;
 use super::{task, wire};
-use crate::model::{GroupName, QueueOffset, TopicName, WallMillis};
+use crate::model::{GroupName, PhysicalOffset, QueueOffset, TopicName, WallMillis};
 use crate::net::Net;
 use crate::protocol::Command;
 use crate::protocol::code::{request_code, response_code};
@@ -247,6 +247,35 @@ impl Client {
             }
             response_code::QUERY_NOT_FOUND => Ok(None),
             _ => Err(wire::refused("query offset", &addr, &answer)),
+        }
+    }
+
+    /// Sends a message back that the group could not consume: it comes again in the group's retry
+    /// topic, later from time to time, and after `retries_max` retries in its dead letters.
+    /// Level 0 lets the broker choose the delay, a negative one means the dead letters at once.
+    /// Source: MQClientAPIImpl#consumerSendMessageBack (4.9.3).
+    /// Errors: `Answer` with the broker's code when it refuses.
+    pub async fn send_back(
+        &self,
+        group: &GroupName,
+        queue: &MessageQueue,
+        physical: PhysicalOffset,
+        level: i32,
+        retries_max: i32,
+    ) -> Result<(), Error> {
+        let addr = self.inner.master_of(queue).await?;
+        let request = Command::request(request_code::CONSUMER_SEND_MSG_BACK)
+            .with_ext("group", group)
+            .with_ext("originTopic", &queue.topic)
+            .with_ext("offset", physical)
+            .with_ext("delayLevel", level)
+            .with_ext("unitMode", false)
+            .with_ext("maxReconsumeTimes", retries_max);
+        let timeout = self.inner.options.send_timeout;
+        let answer = self.inner.remoting.invoke(&addr, request, timeout).await?;
+        match answer.code {
+            response_code::SUCCESS => Ok(()),
+            _ => Err(wire::refused("send back", &addr, &answer)),
         }
     }
 

@@ -149,7 +149,6 @@ const FLUSHES: &[&str] = &["ASYNC_FLUSH", "SYNC_FLUSH"];
 mod reason {
     pub const OWN_INDEX: &str = "the index keeps its own mark and goes on from there";
     pub const HA: &str = "replication";
-    pub const SCHEDULE: &str = "delayed messages";
     pub const TRANSACTION: &str = "transactions";
     pub const ACL: &str = "access control is not built yet";
     pub const REPLY: &str = "request-reply messages";
@@ -174,6 +173,7 @@ mod reason {
     pub const JAVA_PLUGIN: &str = "names Java classes or Java helper processes";
     pub const NO_MAPPING: &str = "the log is never written through a mapping: nothing to \
         pool, warm or unmap, and pulls are zero-copy from memory";
+    pub const PIPELINED: &str = "deliveries of a level are always pipelined, in order";
     pub const BY_BYTES: &str = "write-back starts by size and time; there are no page counts";
     pub const DLEDGER: &str = "DLedger's on-disk format is out of scope";
     pub const RUNS: &str = "entries are written in runs: after 64 of them or 200 ms";

@@ -205,7 +205,9 @@ fn delay_levels_ms(text: &str) -> Option<Vec<i64>> {
         };
         number.parse::<i64>().ok().filter(|n| *n >= 0)?.checked_mul(unit)
     };
-    text.split(' ').filter(|word| !word.is_empty()).map(level).collect()
+    let levels: Option<Vec<i64>> =
+        text.split(' ').filter(|word| !word.is_empty()).map(level).collect();
+    levels.filter(|levels| !levels.is_empty())
 }
 
 /// What the broker is told.
@@ -229,6 +231,10 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
             .clamp(Duration::from_secs(10), Duration::from_secs(60)),
         register_timeout: ms(raw, "registerBrokerTimeoutMills"),
         offsets_save_interval: ms(raw, "flushConsumerOffsetInterval"),
+        schedule: broker::options::ScheduleOptions {
+            save_interval: ms(raw, "flushDelayOffsetInterval"),
+            ..Default::default()
+        },
         region_id: text("regionId"),
         trace_on: raw.flag("traceOn"),
         permission: raw.number("brokerPermission").unsigned_abs() as u32,

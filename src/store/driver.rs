@@ -7,7 +7,7 @@ use super::index::Index;
 use super::open_files::OpenFiles;
 use super::options::Options;
 use super::query::{Queried, Query};
-use super::read::{ColdRead, Read, ReadLimits};
+use super::read::{ColdRead, QueueSlice, Read, ReadLimits};
 use super::scrub::FoundRot;
 use super::select::select;
 use super::shared::{Shared, bounds_of};
@@ -186,6 +186,20 @@ impl Store {
         offset: QueueOffset,
     ) -> io::Result<Option<WallMillis>> {
         search::store_time_of(&self.shared, key, offset.0).await
+    }
+    /// Visible entries of a queue from `from` on, at most `count`: those in memory, or those of
+    /// one file. None when `from` lies outside of the queue.
+    pub async fn slice(
+        &self,
+        key: &QueueKey,
+        from: QueueOffset,
+        count: usize,
+    ) -> io::Result<QueueSlice> {
+        search::slice(&self.shared, key, from.0, count).await
+    }
+    /// Whether a record of this append could be taken when there is room.
+    pub fn fits(&self, append: &Append<'_>) -> Result<(), AppendError> {
+        self.shared.state.lock().fits(&self.shared.options, append)
     }
     /// The record at a physical offset; `None` when no visible record begins there.
     pub async fn record_at(&self, at: PhysicalOffset) -> io::Result<Option<Bytes>> {

@@ -54,12 +54,13 @@ pub mod driver;
 mod task;
 
 pub use append::{Append, AppendError, Appended, BatchMember, Outcome, Rejection, Ticket};
+pub use dispatch::SCHEDULE_TOPIC;
 pub use driver::{Rehearsal, Store, rehearse};
 pub use error::{Error, RecoveryReport, Rot};
 pub use events::{Arrival, Cut, Deleted, Stats, StoreEvents};
 pub use log_paths::LogPaths;
 pub use options::{FlushMode, Options, ReadMode, Visibility};
 pub use query::{Queried, Query};
-pub use read::{ColdRead, Read, ReadLimits, ReadResult, ReadStatus};
+pub use read::{ColdRead, QueueSlice, Read, ReadLimits, ReadResult, ReadStatus};
 pub use segment::{base as segment_base, name as segment_name};
 pub use stall::{Resource, Stall};

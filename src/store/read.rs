@@ -1,6 +1,7 @@
 //! Reading messages by queue offset: the words.
 
 pub use super::task::cold_read::ColdRead;
+use crate::format::consume_queue_unit::QueueUnit;
 use crate::model::QueueOffset;
 use bytes::Bytes;
 
@@ -63,4 +64,14 @@ pub struct ReadResult {
 pub enum Read {
     Ready(ReadResult),
     Cold(ColdRead),
+}
+
+/// Entries of a queue, for a reader that decides by them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueSlice {
+    pub min: QueueOffset,
+    /// One past the newest visible entry.
+    pub end: QueueOffset,
+    /// From the offset that was asked for on; blank ones and those whose record is gone included.
+    pub units: Vec<QueueUnit>,
 }

@@ -191,6 +191,17 @@ impl State {
         })
     }
 
+    /// Whether a record of this append has a size and a form that can be taken.
+    pub fn fits(&self, options: &Options, append: &Append<'_>) -> Result<(), AppendError> {
+        let size = message_unit::check(&record_of(append, WallMillis(0)))?;
+        self.size_fits(options, size)
+    }
+
+    fn size_fits(&self, options: &Options, size: usize) -> Result<(), AppendError> {
+        let max = options.record_size_max_bytes.min(self.log.record_size_max());
+        if size > max { Err(AppendError::Size { size, max }) } else { Ok(()) }
+    }
+
     /// Whether `size` more bytes may be taken, and where they will lie.
     fn admit(&self, options: &Options, size: usize) -> Result<u64, AppendError> {
         if let Some(reason) = &self.poison {
@@ -199,10 +210,7 @@ impl State {
         if self.stopping {
             return Err(AppendError::Stopped);
         }
-        let max = options.record_size_max_bytes.min(self.log.record_size_max());
-        if size > max {
-            return Err(AppendError::Size { size, max });
-        }
+        self.size_fits(options, size)?;
         if let Some(why) = &self.full {
             return Err(AppendError::DiskFull(why.clone()));
         }

@@ -1,10 +1,10 @@
 //! Where a run is judged: the clients' history, the machines' files, and the promises between.
 
 use super::retention::Terms;
-use super::{files, index, judge};
+use super::{delay, files, index, judge, retry};
 use crate::history::History;
 use crate::plan::Plan;
-use crate::scenario::Oracle;
+use crate::scenario::{FaultKind, Oracle};
 use crate::trace;
 use crate::world::World;
 use hotfire::rt::sim::mark;
@@ -24,6 +24,8 @@ struct Shared {
     opened: Mutex<BTreeMap<usize, Vec<u64>>>,
     /// What the store of each machine was told of retention.
     terms: Mutex<BTreeMap<usize, Terms>>,
+    /// What is known of each machine's delayed messages.
+    delays: Mutex<BTreeMap<usize, delay::Terms>>,
     /// Slots and entries of each machine's index files.
     index_shapes: Mutex<BTreeMap<usize, (u32, u32)>>,
     world: OnceLock<World>,
@@ -43,6 +45,7 @@ impl Court {
             derived_deleted: Mutex::default(),
             opened: Mutex::default(),
             terms: Mutex::default(),
+            delays: Mutex::default(),
             index_shapes: Mutex::default(),
             world: OnceLock::new(),
             moved: Notify::new(),
@@ -109,6 +112,30 @@ impl Court {
         self.0.index_shapes.lock().get(&machine).copied()
     }
 
+    /// The broker of a machine is about to start with these delay levels.
+    pub fn on_levels(&self, machine: usize, levels_ms: &[i64]) {
+        let mut delays = self.0.delays.lock();
+        let terms = delays.entry(machine).or_default();
+        terms.levels_ms = levels_ms.to_vec();
+        for fault in self.0.plan.faults.iter().filter(|fault| fault.target == machine) {
+            terms.clock_steps |= fault.kind == FaultKind::ClockStep;
+            terms.disk_trouble |= fault.kind.is_disk_trouble();
+        }
+    }
+
+    /// It stopped as it was asked to, and perhaps not in order.
+    pub fn on_stopped(&self, machine: usize) {
+        let disk = &self.world().machines()[machine].disk;
+        let is_unclean = disk.peek(&format!("{ROOT}/abort")).is_some();
+        self.0.delays.lock().entry(machine).or_default().unclean_ends += usize::from(is_unclean);
+    }
+
+    pub fn delays(&self, machine: usize) -> delay::Terms {
+        let mut terms = self.0.delays.lock().get(&machine).cloned().unwrap_or_default();
+        terms.unclean_ends += self.world().crashes_us(machine).len();
+        terms
+    }
+
     fn moment(&self, machine: usize) -> judge::Moment {
         judge::Moment { machine, power_losses: self.world().power_losses(machine) }
     }
@@ -124,14 +151,14 @@ impl Court {
             self.check("clean_tail", Err(format!("the log ends badly after recovery: {why}")));
         }
         self.check("durable_open", judge::durable_open(disk, &format!("{ROOT}/commitlog")));
-        self.judge_log(machine, &log);
+        self.judge_log(machine, &log, false);
         let mut opened = self.0.opened.lock();
         opened.entry(machine).or_default().push(generation);
         let end = |r: &files::Record| ((r.topic.clone(), r.queue), r.queue_offset + 1);
         log.records.iter().map(end).collect()
     }
 
-    fn judge_log(&self, machine: usize, log: &files::Log) {
+    fn judge_log(&self, machine: usize, log: &files::Log, is_end: bool) {
         let opened = self.0.opened.lock().get(&machine).cloned().unwrap_or_default();
         let now = self.moment(machine);
         let mut history = self.0.history.lock();
@@ -149,7 +176,13 @@ impl Court {
         if self.wants(Oracle::DenseOrder) {
             self.check("dense_order", judge::dense_order(log, &history));
         }
+        if self.wants(Oracle::Retries) {
+            self.check("retries", retry::retried(log, &history));
+        }
         drop(history);
+        if self.wants(Oracle::Delays) {
+            self.check("delays", delay::delivered(log, &self.delays(machine), is_end));
+        }
         self.check("clean_tail", judge::clean_tail(log));
     }
 
@@ -193,7 +226,7 @@ impl Court {
         self.judge_removed(machine);
         let disk = &self.world().machines()[machine].disk;
         let log = files::log(disk, &format!("{ROOT}/commitlog"));
-        self.judge_log(machine, &log);
+        self.judge_log(machine, &log, true);
         // A store that says it did not stop in order owes no whole queues: its next start does.
         let stopped_in_order = disk.peek(&format!("{ROOT}/abort")).is_none();
         if !stopped_in_order {
@@ -202,8 +235,9 @@ impl Court {
         if stopped_in_order && self.wants(Oracle::DerivedFollow) {
             let dir = format!("{ROOT}/consumequeue");
             let kept = !*self.0.derived_deleted.lock();
-            let verdict =
-                self.history(|h| judge::derived_follow(&log, h, kept, (disk, dir.as_str())));
+            let delays = self.delays(machine);
+            let place = (disk, dir.as_str());
+            let verdict = self.history(|h| judge::derived_follow(&log, h, kept, &delays, place));
             self.check("derived_follow", verdict);
             let dir = format!("{ROOT}/index");
             let shape = self.index_shape(machine);

@@ -14,6 +14,7 @@ pub struct Record {
     pub queue: u32,
     pub queue_offset: u64,
     pub store_timestamp: i64,
+    pub reconsume_times: u32,
     pub body: Vec<u8>,
     pub properties: Vec<u8>,
 }
@@ -156,7 +157,9 @@ fn record(physical: u64, bytes: &[u8]) -> Result<Record, String> {
     let stored = if sys_flag & 0x20 == 0 { 8 } else { 20 };
     b.take(8 + born).ok_or_else(short)?;
     let store_timestamp = b.u64().ok_or_else(short)? as i64;
-    b.take(stored + 4 + 8).ok_or_else(short)?;
+    b.take(stored).ok_or_else(short)?;
+    let reconsume_times = b.u32().ok_or_else(short)?;
+    b.take(8).ok_or_else(short)?;
     let n = b.u32().ok_or_else(short)? as usize;
     let body = b.take(n).ok_or_else(short)?.to_vec();
     if crc32fast::hash(&body) & 0x7fff_ffff != crc {
@@ -170,7 +173,17 @@ fn record(physical: u64, bytes: &[u8]) -> Result<Record, String> {
     if !b.0.is_empty() {
         return Err(format!("the record at {physical} has {} bytes too many", b.0.len()));
     }
-    Ok(Record { physical, size, topic, queue, queue_offset, store_timestamp, body, properties })
+    Ok(Record {
+        physical,
+        size,
+        topic,
+        queue,
+        queue_offset,
+        store_timestamp,
+        reconsume_times,
+        body,
+        properties,
+    })
 }
 
 /// Splits records that a read returned.

@@ -1,6 +1,7 @@
 //! The promises, one function each. Every function says what broke, or nothing.
 
 use super::files::{self, Log, Record};
+use super::{delay, retry};
 use crate::disk::SimDisk;
 use crate::history::{self, Fate, Grade, History, Id, Seen};
 use hotfire::rt::sim::mark;
@@ -44,6 +45,9 @@ pub fn no_phantom(log: &Log, history: &History) -> Verdict {
     for record in log.records.iter().filter(|r| r.topic != OWN_TOPIC) {
         let id = id_of(record)?;
         is_what_was_sent(record, id, history)?;
+        if delay::is_delivery(record) || retry::is_retry(record) {
+            continue;
+        }
         let n = copies.entry(id).or_default();
         *n += 1;
         let sent = &history.sent[id as usize];
@@ -70,7 +74,8 @@ pub fn is_what_was_sent(record: &Record, id: Id, history: &History) -> Verdict {
         return Err(format!("the record at {at} says message {id}, which was never sent"));
     };
     let same_queue = sent.queue.is_none_or(|q| q == record.queue);
-    if record.topic != sent.topic || !same_queue {
+    let topic = delay::origin_topic(record);
+    if topic != sent.topic || !same_queue {
         return Err(format!("message {id} is stored at {at} as {}/{}", record.topic, record.queue));
     }
     if record.body != history::body(id, sent.size) {
@@ -219,6 +224,7 @@ pub fn derived_follow(
     log: &Log,
     history: &History,
     floors_kept: bool,
+    delays: &delay::Terms,
     (disk, dir): (&SimDisk, &str),
 ) -> Verdict {
     let queues = files::queues(disk, dir)?;
@@ -237,7 +243,10 @@ pub fn derived_follow(
         let entry = files::Entry {
             physical: r.physical,
             size: r.size,
-            tags_code: i64::from(tags_hash(&r.properties)),
+            tags_code: match delays.due_ms(r).filter(|_| r.topic == delay::SCHEDULE) {
+                Some(due) => due,
+                None => i64::from(tags_hash(&r.properties)),
+            },
         };
         expected.entry((r.topic.clone(), r.queue)).or_default().push(entry);
     }

@@ -2,15 +2,17 @@
 
 use super::cluster::{ClusterHouse, PROMPT, PROMPT_SENDS, Phase, SETTLE_SENDS, ip, topic_name};
 use super::filters::{self, Selector};
-use crate::history::{self, Fate, Grade, Place, Seen};
-use crate::oracle::{files, judge};
+use crate::history::{self, Fate, Grade, History, Id, Place, Seen};
+use crate::oracle::files::{self, Record};
+use crate::oracle::retry::{self, RETRIES_MAX};
+use crate::oracle::{delay, judge};
 use crate::trace;
 use crate::world::Boot;
 use hotfire::client::{
-    Client, Identity, Interest, Message, MessageQueue, Options, PullRequest, PullResult,
+    Client, Error, Identity, Interest, Message, MessageQueue, Options, PullRequest, PullResult,
     PullStatus, SendResult, SendStatus, Subscription,
 };
-use hotfire::model::{GroupName, QueueOffset, TopicName};
+use hotfire::model::{GroupName, PhysicalOffset, QueueOffset, TopicName};
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
 use hotfire::rt::task::TaskGroup;
@@ -56,9 +58,14 @@ pub async fn run(house: ClusterHouse, mut boot: Boot) {
         let producer = Producer { node: node.clone(), dice: Rng::from_seed(rng.next_u64()), tries };
         group.spawn(producer.run());
     }
-    for topic in 0..house.0.plan.load.topics {
+    let mut topics: Vec<String> = (0..house.0.plan.load.topics).map(topic_name).collect();
+    if house.0.plan.load.failing > 0.0 {
+        topics.push(retry::retry_topic(&node.consumers));
+        topics.push(retry::dead_topic(&node.consumers));
+    }
+    for topic in topics {
         let dice = Rng::from_seed(rng.next_u64());
-        group.spawn(follow_topic(node.clone(), topic_name(topic), dice));
+        group.spawn(follow_topic(node.clone(), topic, dice));
     }
     if house.0.plan.load.filters {
         group.spawn(stay_registered(node.clone()));
@@ -164,6 +171,14 @@ impl Producer {
             h.sent[id as usize].copies_max = self.tries;
             id
         });
+        let level = match self.dice.chance(load.delayed) {
+            true => 1 + self.dice.below(load.levels_ms.len() as u64) as u32,
+            false => 0,
+        };
+        if self.dice.chance(load.failing) {
+            let fails = self.dice.between(1, u64::from(RETRIES_MAX) + 2) as u32;
+            house.court().history(|h| h.sent[id as usize].fails = fails);
+        }
         let mut message = Message::new(&topic, history::body(id, size))
             .with_tag(&filters::tag(id))
             .with_property("SIM", &format!("{id:05}"))
@@ -173,10 +188,14 @@ impl Producer {
                 message = message.with_property(&name, &value);
             }
         }
+        if level > 0 {
+            message = message.with_delay_level(level);
+            house.court().history(|h| h.sent[id as usize].level = level);
+        }
         let brokers = house.machines(crate::plan::Role::Broker);
         let since: Vec<_> = brokers.iter().map(|b| (*b, Since::now(&house, *b))).collect();
-        let fate = match self.node.client.send(&message).await {
-            Ok(result) => self.fate_of(&result, wait, &since),
+        let fate = match self.give(&message, level).await {
+            Ok(result) => self.fate_of(&result, wait, level, &since),
             Err(e) if e.may_be_stored() => {
                 trace::event(&self.node.name, format_args!("message {id}: unknown, {e}"));
                 Fate::Unknown
@@ -194,12 +213,31 @@ impl Producer {
         let told = house.court().history(|h| h.on_fate(id, fate));
         house.court().check("outcomes", told);
         if let (Phase::Prompt, Fate::Acked { place, .. }) = (phase, fate) {
-            self.node.group.spawn(is_prompt(house, id, topic, place));
+            match level {
+                0 => self.node.group.spawn(is_prompt(house, id, topic, place)),
+                level => self.node.group.spawn(is_prompt_after(house, id, level)),
+            }
         }
         matches!(fate, Fate::Acked { .. })
     }
 
-    fn fate_of(&self, result: &SendResult, wait: bool, since: &[(usize, Since)]) -> Fate {
+    /// A delayed message is sent once: a copy would be delivered as often as itself.
+    async fn give(&mut self, message: &Message, level: u32) -> Result<SendResult, Error> {
+        if level == 0 {
+            return self.node.client.send(message).await;
+        }
+        let queues = self.node.client.publish_queues(&message.topic).await?;
+        let queue = self.dice.pick(&queues).clone();
+        self.node.client.send_to(&queue, message).await
+    }
+
+    fn fate_of(
+        &self,
+        result: &SendResult,
+        wait: bool,
+        level: u32,
+        since: &[(usize, Since)],
+    ) -> Fate {
         if result.status != SendStatus::Ok {
             mark("client: stored with a weaker promise");
             return Fate::Unknown;
@@ -226,7 +264,7 @@ impl Producer {
             grade,
             place: Place {
                 machine,
-                queue: result.queue.queue.0,
+                queue: level.checked_sub(1).unwrap_or(result.queue.queue.0),
                 queue_offset: result.queue_offset.0,
                 physical,
             },
@@ -275,6 +313,25 @@ async fn is_prompt(house: ClusterHouse, id: u64, topic: String, place: Place) {
         }
     }
     progress.prompt += 1;
+    house.court().moved();
+}
+
+/// The same for a delayed message, once its time has come.
+async fn is_prompt_after(house: ClusterHouse, id: u64, level: u32) {
+    let wait_ms = house.0.plan.load.levels_ms[level as usize - 1];
+    madsim::time::sleep(PROMPT + Duration::from_millis(wait_ms as u64)).await;
+    for client in house.machines(crate::plan::Role::Client) {
+        if !house.court().history(|h| h.delivered.contains(&(client, id))) {
+            let what = format!(
+                "message {id} of delay level {level} was acked and did not come to client \
+                 {client} within {wait_ms} + {} ms",
+                PROMPT.as_millis()
+            );
+            house.court().check("liveness", Err(what));
+            return;
+        }
+    }
+    house.0.progress.lock().prompt += 1;
     house.court().moved();
 }
 
@@ -356,7 +413,7 @@ impl Reader {
                 Ok(_) if self.is_late() => {}
                 Ok(result) => {
                     self.on_answer(commit, phase);
-                    match self.follow(at, since, asked, &result) {
+                    match self.follow(at, since, asked, &result).await {
                         Some((next, pause)) => (at, pause_ms) = (next, pause),
                         None => return,
                     }
@@ -379,7 +436,7 @@ impl Reader {
 
     /// Judges an answer: where to go on and after how many milliseconds, or nothing when it is
     /// wrong.
-    fn follow(
+    async fn follow(
         &mut self,
         at: u64,
         since: Since,
@@ -395,7 +452,13 @@ impl Reader {
         let (name, judged) = match status {
             PullStatus::OffsetIllegal => ("reading", Ok(self.not_past_recovery(result.next.0))),
             _ if self.selector.is_some() => ("selected", self.take_selected(at, since, result)),
-            PullStatus::Found => ("reading", self.take(at, since, &result.body)),
+            PullStatus::Found => match self.take(at, since, &result.body) {
+                Ok((next, failed)) => {
+                    self.send_back_all(failed).await;
+                    ("reading", Ok(next))
+                }
+                Err(what) => ("reading", Err(what)),
+            },
             PullStatus::NoMatchedMessage => ("reading", Ok(result.next.0.max(at))),
             PullStatus::NoNewMessage => ("reading", Ok(at)),
         };
@@ -547,7 +610,8 @@ impl Reader {
     }
 
     /// Checks what a pull returned; gives the next offset.
-    fn take(&self, from: u64, since: Since, body: &[u8]) -> Result<u64, String> {
+    fn take(&self, from: u64, since: Since, body: &[u8]) -> Result<(u64, Vec<Failed>), String> {
+        let mut failed = Vec::new();
         let house = &self.node.house;
         let (_, broker, topic, queue) = self.key();
         let sync = house.0.plan.machines[broker].sync_flush;
@@ -573,6 +637,11 @@ impl Reader {
                         record.queue_offset
                     ));
                 }
+                if delay::is_delivery(&record) && !retry::is_retry(&record) {
+                    mark("schedule: a delayed message was read");
+                    history.delivered.insert((self.node.machine, id));
+                }
+                failed.extend(self.failed(&record, id, history));
                 let physical = record.physical;
                 let seen = Seen { id, grade, power_losses, generation, physical };
                 if counts {
@@ -585,6 +654,60 @@ impl Reader {
         let mut progress = house.0.progress.lock();
         let to = progress.read_to.entry(self.key()).or_default();
         *to = (*to).max(at);
-        Ok(at)
+        Ok((at, failed))
     }
+
+    /// What this group cannot consume yet, and has not sent back yet.
+    fn failed(&self, record: &Record, id: Id, history: &mut History) -> Option<Failed> {
+        let (fails, times) = (history.sent[id as usize].fails, record.reconsume_times);
+        if fails == 0 {
+            return None;
+        }
+        if retry::is_last(record, fails) {
+            if times <= RETRIES_MAX {
+                mark("retry: a message was consumed after retries");
+            }
+            history.ended.insert((self.node.machine, id));
+            return None;
+        }
+        let key = (self.node.consumers.to_string(), id, times);
+        let is_done = history.sent_back.get(&key).is_some_and(|done| *done);
+        (!is_done).then_some(Failed { key, physical: record.physical })
+    }
+
+    async fn send_back_all(&mut self, failed: Vec<Failed>) {
+        for one in failed {
+            self.send_back(one).await;
+        }
+    }
+
+    /// Asks until the broker says yes.
+    async fn send_back(&mut self, failed: Failed) {
+        let house = self.node.house.clone();
+        loop {
+            house.court().history(|h| *h.sent_back.entry(failed.key.clone()).or_insert(false));
+            let (group, max) = (&self.node.consumers, RETRIES_MAX as i32);
+            let at = PhysicalOffset(failed.physical);
+            match self.node.client.send_back(group, &self.queue, at, 0, max).await {
+                Ok(()) => {
+                    let told = format_args!("sent back {:?}", failed.key);
+                    trace::event(&self.node.name, told);
+                    house.court().history(|h| h.sent_back.insert(failed.key.clone(), true));
+                    return;
+                }
+                Err(e) => {
+                    mark("retry: a message could not be sent back");
+                    trace::event(&self.node.name, format_args!("not sent back: {e}"));
+                    let pause_ms = self.dice.between(50, 400);
+                    self.node.pause(pause_ms).await;
+                }
+            }
+        }
+    }
+}
+
+/// A message that could not be consumed: group, number and tries, and where it lies.
+struct Failed {
+    key: (String, Id, u32),
+    physical: u64,
 }

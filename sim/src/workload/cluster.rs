@@ -129,18 +129,10 @@ impl ClusterHouse {
     /// Whether this broker's state files can always be written: then offsets must be kept.
     pub fn keeps_offsets(&self, broker: usize) -> bool {
         let plan = &self.0.plan;
-        let disk_trouble = plan.faults.iter().any(|f| {
-            f.target == broker
-                && matches!(
-                    f.kind,
-                    FaultKind::SyncErrors
-                        | FaultKind::WriteErrors
-                        | FaultKind::ReadErrors
-                        | FaultKind::BadSector
-                        | FaultKind::NoSpace
-                        | FaultKind::SlowDisk
-                )
-        });
+        let disk_trouble = plan
+            .faults
+            .iter()
+            .any(|f| f.target == broker && f.kind != FaultKind::Stall && f.kind.is_disk_trouble());
         // Where the log's tail may be lost, so may the end that an offset points to.
         let tail_lost = !plan.machines[broker].sync_flush && self.world().power_losses(broker) > 0;
         plan.oracles.contains(&Oracle::OffsetsKept) && !disk_trouble && !tail_lost
@@ -208,6 +200,7 @@ impl ClusterHouse {
             progress.reread += 1;
             self.0.filters.lock().forget_given();
         }
+        self.court().history(|history| history.delivered.clear());
         self.within(budget, || self.all_read()).await.map_err(|()| {
             format!("brokers without derived files: not all is read{}", self.behind())
         })
@@ -240,6 +233,15 @@ impl ClusterHouse {
             for (id, sent) in history.sent.iter().enumerate() {
                 let Fate::Acked { place, .. } = sent.fate else { continue };
                 for client in &clients {
+                    if sent.fails > 0 && !history.ended.contains(&(*client, id as u64)) {
+                        return Some((*client, id as u64));
+                    }
+                    if sent.level > 0 {
+                        if !history.delivered.contains(&(*client, id as u64)) {
+                            return Some((*client, id as u64));
+                        }
+                        continue;
+                    }
                     let key = (*client, place.machine, sent.topic.clone(), place.queue);
                     if !self.has_read(&progress, &key, id as Id, place) {
                         return Some((*client, id as u64));

@@ -55,6 +55,10 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     let mut store_options = store::Options::swarm(ROOT, &mut rng);
     store_options.flush =
         if machine.sync_flush { store::FlushMode::Sync } else { store::FlushMode::Async };
+    if !house.0.plan.load.levels_ms.is_empty() {
+        store_options.delay_levels_ms = house.0.plan.load.levels_ms.clone();
+    }
+    house.court().on_levels(boot.machine, &store_options.delay_levels_ms);
     let shape = (store_options.index_slots, store_options.index_entries);
     house.court().on_index_shape(boot.machine, shape);
     house.0.progress.lock().save_interval.insert(boot.machine, options.offsets_save_interval);
@@ -96,6 +100,7 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
         }
     }
     broker.shutdown().await;
+    house.court().on_stopped(boot.machine);
     trace::tell(&boot.name, format_args!("broker stopped in order"));
 }
 

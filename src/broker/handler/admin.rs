@@ -1,4 +1,4 @@
-//! What tools and slaves ask: requests 28, 43, 200 to 202, 207, 208 and 300.
+//! What tools and slaves ask: requests 28, 43, 45, 200 to 202, 207, 208 and 300.
 
 use super::super::driver::{Core, Shared};
 use super::super::reply::{Answer, Refusal};
@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 
 /// Source: AdminBrokerProcessor#prepareRuntimeInfo (4.9.3); every value is a text.
 /// Differs: rates and daily totals are not counted yet and read 0.
-pub(super) fn runtime_info(shared: &Shared) -> Answer<Done> {
+pub(super) fn runtime_info(shared: &Shared, core: &Core) -> Answer<Done> {
     let stats = shared.store.stats();
     let used = shared.disk_used().map_or(-1.0, |percent| percent / 100.0);
     let up = shared.clock.mono().since(crate::rt::time::Mono::default()).as_secs();
@@ -46,6 +46,9 @@ pub(super) fn runtime_info(shared: &Shared) -> Answer<Done> {
     put("deletedUnconsumedMessages", shared.deleted_unconsumed.load(Ordering::Relaxed).to_string());
     put("pageCacheLockTimeMills", stats.stall.map_or(0, |stall| stall.waited_ms).to_string());
     put("longestLogWriteMillis", stats.longest_write.as_millis().to_string());
+    for (level, next, end) in core.schedule.rows() {
+        put(&format!("scheduleMessageOffset_{level}"), format!("{next},{end}"));
+    }
     for name in ["putTps", "getFoundTps", "getMissTps", "getTotalTps", "getTransferedTps"] {
         put(name, "0.0 0.0 0.0".to_owned());
     }
@@ -74,6 +77,11 @@ const COUNTERS_AT_ZERO: [&str; 13] = [
 
 pub(super) fn all_offsets(core: &Core) -> Answer<Done> {
     Ok(Done::Body(Bytes::from(core.offsets.to_json())))
+}
+
+/// Source: AdminBrokerProcessor#getAllDelayOffset (4.9.3).
+pub(super) fn all_delay_offsets(core: &Core) -> Answer<Done> {
+    Ok(Done::Body(Bytes::from(core.schedule.to_json())))
 }
 
 pub(super) fn all_groups(core: &Core) -> Answer<Done> {

@@ -9,6 +9,7 @@ pub(super) mod offset;
 pub(super) mod pull;
 pub(super) mod query;
 pub(super) mod send;
+mod send_back;
 pub(super) mod topic;
 
 use super::driver::{Connected, Core, Shared};
@@ -140,6 +141,7 @@ pub(super) fn on_frame(shared: &Arc<Shared>, core: &mut Core, peer: &Peer, frame
         request::SEND_MESSAGE
             | request::SEND_MESSAGE_V2
             | request::SEND_BATCH_MESSAGE
+            | request::CONSUMER_SEND_MSG_BACK
             | request::PULL_MESSAGE
     );
     if core.stopping && is_work {
@@ -160,6 +162,7 @@ pub(super) fn on_frame(shared: &Arc<Shared>, core: &mut Core, peer: &Peer, frame
 fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
     let to = request.reply_to();
     let answer = match request.header.code {
+        request::CONSUMER_SEND_MSG_BACK => send_back::on_send_back(shared, core, request),
         request::QUERY_CONSUMER_OFFSET => offset::query(shared, core, request),
         request::UPDATE_CONSUMER_OFFSET => offset::update(core, request),
         request::SEARCH_OFFSET_BY_TIMESTAMP => offset::search(shared, request),
@@ -179,13 +182,14 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
         request::GET_ALL_TOPIC_CONFIG => topic::all(core),
         request::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => topic::system_list(core),
         request::GET_TOPIC_STATS_INFO => admin::topic_stats(shared, core, request),
-        request::GET_BROKER_RUNTIME_INFO => admin::runtime_info(shared),
+        request::GET_BROKER_RUNTIME_INFO => admin::runtime_info(shared, core),
         request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => admin::update_group(shared, core, request),
         request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => admin::all_groups(core),
         request::DELETE_SUBSCRIPTIONGROUP => admin::delete_group(shared, core, request),
         request::GET_CONSUME_STATS => admin::consume_stats(shared, core, request),
         request::QUERY_TOPIC_CONSUME_BY_WHO => admin::groups_of_topic(core, request),
         request::GET_ALL_CONSUMER_OFFSET => admin::all_offsets(core),
+        request::GET_ALL_DELAY_OFFSET => admin::all_delay_offsets(core),
         request::QUERY_MESSAGE => query::by_key(shared, request),
         request::VIEW_MESSAGE_BY_ID => query::by_id(shared, request),
         request::CLEAN_EXPIRED_CONSUMEQUEUE => Ok(clean_queues(shared)),

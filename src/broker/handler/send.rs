@@ -1,12 +1,13 @@
 //! Sending: requests 10, 310 and 320.
 
-use super::super::driver::{Core, NOBODY, Shared, WaitingSend};
+use super::super::driver::{Core, DELIVERY, NOBODY, Shared, WaitingSend};
 use super::super::reply::{self, Answer, Refusal};
+use super::super::schedule::rewrite;
 use super::super::topics::{
     self, CreateError, DEAD_LETTER_PREFIX, FilterType, FirstSend, RETRY_PREFIX, SCHEDULE_TOPIC,
     Topic, perm,
 };
-use super::{ReplyTo, Request};
+use super::{ReplyTo, Request, send_back};
 use crate::format::{message_batch, message_id, properties};
 use crate::model::{PhysicalOffset, QueueId, TopicName, sys_flag};
 use crate::protocol::code::response_code as code;
@@ -18,7 +19,7 @@ use bytes::BytesMut;
 use std::sync::Arc;
 
 /// From this client version on a retry names its own limit. Source: MQVersion V3_4_9.
-const VERSION_WITH_RETRY_LIMIT: i32 = 121;
+pub(super) const VERSION_WITH_RETRY_LIMIT: i32 = 121;
 /// Members of one batch: each needs 22 bytes, and a batch at most `message_bytes_max`.
 const BATCH_COUNT_MAX: usize = 200_000;
 
@@ -87,6 +88,7 @@ fn accept_header(
         flag |= sys_flag::MULTI_TAGS;
     }
     let mut target = queue;
+    let mut is_dead = false;
     if header.topic.starts_with(RETRY_PREFIX)
         && !header.is_batch
         && let Some(dead) = dead_letter_topic(shared, core, request, header)?
@@ -94,11 +96,12 @@ fn accept_header(
         is_durable = core.topics.get(&dead).is_some_and(|row| core.topics.is_durable(row));
         name = dead;
         target = 0;
+        is_dead = true;
     }
     if !is_durable {
         return wait_for_topic(shared, core);
     }
-    let place = Place { topic: &name, target, asked: queue, sys_flag: flag };
+    let place = Place { topic: &name, target, asked: queue, sys_flag: flag, is_dead };
     if header.is_batch {
         append_batch(shared, core, request, header, &place)
     } else {
@@ -113,6 +116,8 @@ struct Place<'a> {
     /// The queue named in the answer.
     asked: u32,
     sys_flag: i32,
+    /// It has had its chances: it goes to the dead letters at once.
+    is_dead: bool,
 }
 
 fn append_one(
@@ -126,18 +131,23 @@ fn append_one(
     core.scratch.clear();
     let cluster = &shared.options.topics.cluster_name;
     let sent = properties::store_form(raw, cluster, &mut core.scratch);
-    check_kind(shared, &sent)?;
+    let delay = check_kind(shared, &sent)?;
     let tags_code = sent.tags.map_or(0, |tags| i64::from(properties::java_hash(tags)));
+    let waits = sent.waits();
+    let delayed = delayed_form(core, raw, cluster, place, delay);
     let to = request.reply_to();
     let ticket = if to.oneway { NOBODY } else { Ticket(core.sends.next()) };
-    let append = Append {
+    let mut append = Append {
         body: request.body(),
         properties: &core.scratch,
         tags_code: Some(tags_code),
-        wait: sent.waits(),
+        wait: waits,
         ticket,
         ..append_of(shared, request, header, place)
     };
+    if let Some((topic, level)) = &delayed {
+        put_off(shared, &mut append, topic, *level)?;
+    }
     let appended = shared
         .store
         .append(&append)
@@ -149,9 +159,51 @@ fn append_one(
             queue_offset: appended.queue_offset,
             physical: appended.physical,
             batch_ids: None,
+            is_send_back: false,
         });
     }
     Ok(Taken::Done)
+}
+
+/// Makes the property string in `core.scratch` that of a delayed message, if this is one; gives the
+/// schedule topic and the level.
+fn delayed_form(
+    core: &mut Core,
+    raw: &[u8],
+    cluster: &str,
+    place: &Place,
+    delay: i32,
+) -> Option<(TopicName, u32)> {
+    let level = core.schedule.level_of(delay).filter(|_| sys_flag::is_queued(place.sys_flag))?;
+    if place.is_dead {
+        rewrite::set_level(&mut core.scratch, 0);
+        return None;
+    }
+    core.scratch.clear();
+    properties::store_form_with_wait(raw, cluster, &mut core.scratch);
+    rewrite::delay(&mut core.scratch, level, place.topic, place.target);
+    Some((schedule_topic(core), level))
+}
+
+pub(super) fn schedule_topic(core: &Core) -> TopicName {
+    let topic = core.topics.get(SCHEDULE_TOPIC).map(|topic| topic.name.clone());
+    topic.unwrap_or_else(|| TopicName::new(SCHEDULE_TOPIC))
+}
+
+/// Turns an append that may be delivered at once into one of the schedule topic.
+/// Errors: it fits there, but would not fit where it is delivered.
+pub(super) fn put_off<'a>(
+    shared: &Shared,
+    append: &mut Append<'a>,
+    topic: &'a TopicName,
+    level: u32,
+) -> Answer<()> {
+    let fits = shared.store.fits(append);
+    fits.map_err(|error| reply::of_append_error(&error, shared.disk_used()))?;
+    append.topic = topic;
+    append.queue = rewrite::queue_of(level);
+    append.tags_code = None;
+    Ok(())
 }
 
 /// Source: SendMessageProcessor#asyncSendBatchMessage, DefaultMessageStore#checkMessages (4.9.3).
@@ -201,6 +253,7 @@ fn append_batch(
             queue_offset: appended.queue_offset,
             physical: appended.physical,
             batch_ids: Some(joined_ids(shared, &places)),
+            is_send_back: false,
         });
     }
     Ok(Taken::Done)
@@ -264,22 +317,17 @@ fn append_of<'a>(
     }
 }
 
-/// Refuses the kinds of message that this broker does not know yet, rather than delivering them
-/// too early.
-fn check_kind(shared: &Shared, sent: &properties::Sent) -> Answer<()> {
+/// Refuses the kinds of message that this broker does not know yet. Returns the delay level, 0 or
+/// less for none.
+fn check_kind(shared: &Shared, sent: &properties::Sent) -> Answer<i32> {
     if sent.has_nul {
         return Err(Refusal::message_illegal("a property holds a NUL"));
     }
     if sent.is_half() {
         return Err(forbidden(shared, "sending transaction message is forbidden"));
     }
-    match sent.delay_level() {
-        Some(level) if level <= 0 => Ok(()),
-        Some(level) => Err(Refusal::message_illegal(format!(
-            "delay level {level}: this broker does not deliver delayed messages yet"
-        ))),
-        None => Err(Refusal::system_error("the property DELAY is not a number")),
-    }
+    let not_a_number = || Refusal::system_error("the property DELAY is not a number");
+    sent.delay_level().ok_or_else(not_a_number)
 }
 
 fn check_opening(shared: &Shared) -> Answer<()> {
@@ -291,7 +339,7 @@ fn check_opening(shared: &Shared) -> Answer<()> {
     Ok(())
 }
 
-fn forbidden(shared: &Shared, what: &str) -> Refusal {
+pub(super) fn forbidden(shared: &Shared, what: &str) -> Refusal {
     let remark = format!("the broker[{}] {what}", shared.options.advertised_ip);
     Refusal::new(code::NO_PERMISSION, remark)
 }
@@ -390,14 +438,27 @@ fn wait_for_topic(shared: &Shared, core: &Core) -> Answer<Taken> {
 pub(in super::super) fn on_outcomes(shared: &Shared, outcomes: &mut Vec<(Ticket, Outcome)>) {
     let mut core = shared.core.lock();
     let mut ready: Vec<(WaitingSend, Outcome)> = Vec::with_capacity(outcomes.len());
+    let mut is_moved = false;
     for (ticket, outcome) in outcomes.drain(..) {
-        if ticket != NOBODY {
+        if ticket != NOBODY && ticket.0 & DELIVERY != 0 {
+            // What no sync covered in time is in the log all the same.
+            let is_kept = matches!(outcome, Outcome::Durable | Outcome::FlushTimeout);
+            let now = shared.clock.mono();
+            is_moved |= core.schedule.on_outcome(ticket.0 & !DELIVERY, is_kept, now);
+        } else if ticket != NOBODY {
             let waiting = core.sends.take(ticket.0);
             ready.extend(waiting.map(|waiting| (waiting, outcome)));
         }
     }
     drop(core);
+    if is_moved {
+        shared.delivery_moved.notify_one();
+    }
     let mut text = ReplyText { shared, id: String::with_capacity(64) };
+    for (waiting, outcome) in ready.iter().filter(|(waiting, _)| waiting.is_send_back) {
+        send_back::answer(&waiting.to, *outcome);
+    }
+    ready.retain(|(waiting, _)| !waiting.is_send_back);
     for run in ready.chunk_by(|(a, _), (b, _)| a.to.peer.id() == b.to.peer.id()) {
         run[0].0.to.peer.with_outbox(|out| {
             for (waiting, outcome) in run {

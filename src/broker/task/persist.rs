@@ -1,5 +1,5 @@
-//! Keeps the state files as new as the tables: topics and groups at once, offsets and filters every
-//! few seconds, all of them once more at the end.
+//! Keeps the state files as new as the tables: topics and groups at once, filters and offsets of
+//! consumers and of delay levels every few seconds, all of them once more at the end.
 
 use super::super::driver::{Core, Files, Saved, Shared};
 use super::super::error::Error;
@@ -32,10 +32,12 @@ pub fn load<T: DeserializeOwned>(file: &mut StateFile) -> Result<Option<T>, Erro
 pub async fn run(shared: Arc<Shared>, mut files: Files, mut stop: Stop) {
     let mut alarm = Alarm::new(&shared.clock);
     let interval = shared.options.offsets_save_interval;
+    let delays_interval = shared.options.schedule.save_interval;
     let mut offsets_due = shared.clock.mono() + interval;
+    let mut delays_due = shared.clock.mono() + delays_interval;
     shared.unsaved.notify_one();
     loop {
-        alarm.set(Some(offsets_due));
+        alarm.set(Some(offsets_due.min(delays_due)));
         let is_end = crate::rt::select! {
             _ = stop.wait() => true,
             _ = alarm.ring() => false,
@@ -47,6 +49,11 @@ pub async fn run(shared: Arc<Shared>, mut files: Files, mut stop: Stop) {
             save_offsets(&shared, &mut files.offsets).await;
             save_filters(&shared, &mut files.filters).await;
             offsets_due = shared.clock.mono() + interval;
+        }
+        if is_end || shared.clock.mono() >= delays_due {
+            let is_saved = save_delays(&shared, &mut files.delays).await;
+            let pause = if is_saved { delays_interval } else { RETRY_INTERVAL };
+            delays_due = shared.clock.mono() + pause.min(delays_interval);
         }
         if is_end {
             break;
@@ -128,6 +135,25 @@ async fn save_filters(shared: &Shared, file: &mut StateFile) {
         Ok(()) => shared.core.lock().filters.on_saved(changes),
         Err(error) => tracing::error!("failed to {error}; the last good one is kept"),
     }
+}
+
+/// The file says only what the disk has, see `Schedule::to_save`. False: more is to be saved soon.
+async fn save_delays(shared: &Shared, file: &mut StateFile) -> bool {
+    let text = {
+        let mut core = shared.core.lock();
+        let stats = shared.store.stats();
+        match core.schedule.to_save(stats.written.0, stats.synced.0) {
+            Some(text) => Some(text),
+            None if core.schedule.is_held() => return false,
+            None => None,
+        }
+    };
+    let Some((changes, text)) = text else { return true };
+    match file.save(text).await {
+        Ok(()) => shared.core.lock().schedule.on_saved(changes),
+        Err(error) => tracing::error!("failed to {error}; the last good one is kept"),
+    }
+    true
 }
 
 fn snapshot<T>(shared: &Shared, take: impl FnOnce(&Core) -> Option<T>) -> Option<T> {

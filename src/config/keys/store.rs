@@ -114,7 +114,7 @@ pub(super) const STORE: &[Key] = keys! {
     text messageDelayLevel = "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h"
         [used("store")]
         "Space separated, units s m h d.";
-    long flushDelayOffsetInterval = "10000" [unit("ms") later(SCHEDULE)]
+    long flushDelayOffsetInterval = "10000" [unit("ms") at_least(1) used("broker")]
         "Period of writing delayOffset.json.";
     flag cleanFileForciblyEnable = "true" [important live used("store")]
         "Files that are not expired may go above diskSpaceCleanForciblyRatio.";
@@ -150,7 +150,7 @@ pub(super) const STORE: &[Key] = keys! {
         "DLedger.";
     flag enableBatchPush = "false" [ignored(DLEDGER)]
         "DLedger: send entries in batches.";
-    flag enableScheduleMessageStats = "true" [later(SCHEDULE)]
+    flag enableScheduleMessageStats = "true" [later(STATS)]
         "Count delayed deliveries.";
     flag enableLmq = "false" [later(LMQ)]
         "Light message queues (%LMQ% prefix).";
@@ -158,10 +158,10 @@ pub(super) const STORE: &[Key] = keys! {
         "Honour INNER_MULTI_DISPATCH.";
     int maxLmqConsumeQueueNum = "20000" [later(LMQ)]
         "Light message queues at most.";
-    flag enableScheduleAsyncDeliver = "false" [later(SCHEDULE)]
+    flag enableScheduleAsyncDeliver = "false" [ignored(PIPELINED)]
         "Pipelined delayed delivery.";
-    int scheduleAsyncDeliverMaxPendingLimit = "2000" [later(SCHEDULE)]
+    int scheduleAsyncDeliverMaxPendingLimit = "2000" [ignored(PIPELINED)]
         "Pipelined deliveries in flight at most.";
-    int scheduleAsyncDeliverMaxResendNum2Blocked = "3" [later(SCHEDULE)]
+    int scheduleAsyncDeliverMaxResendNum2Blocked = "3" [ignored(PIPELINED)]
         "Resends before a level waits.";
 };

@@ -16,6 +16,7 @@ pub mod query;
 pub mod register;
 pub mod route;
 pub mod send;
+pub mod send_back;
 pub mod topic;
 
 mod ext;

@@ -3,9 +3,10 @@
 use super::cold_read::entries;
 use crate::format::consume_queue_unit::QueueUnit;
 use crate::format::message_unit::{self, Unit};
-use crate::model::{PhysicalOffset, QueueKey, WallMillis};
+use crate::model::{PhysicalOffset, QueueKey, QueueOffset, WallMillis};
 use crate::store::commit_log::LastRecord;
 use crate::store::consume_queue::Slot;
+use crate::store::read::QueueSlice;
 use crate::store::shared::{Shared, bounds_of};
 use bytes::Bytes;
 use std::io;
@@ -64,6 +65,24 @@ pub async fn is_cold(shared: &Shared, key: &QueueKey, offset: u64) -> io::Result
     let visible = shared.state.lock().flush.visible();
     let memory = shared.options.memory_size_bytes;
     Ok(unit.is_some_and(|unit| visible.saturating_sub(unit.physical_offset.0) > memory))
+}
+
+pub async fn slice(
+    shared: &Shared,
+    key: &QueueKey,
+    from: u64,
+    count: usize,
+) -> io::Result<QueueSlice> {
+    let (slot, bounds) = bounds_of(&shared.state.lock(), key);
+    let (min, end) = (QueueOffset(bounds.min), QueueOffset(bounds.end));
+    let left = usize::try_from(bounds.end.saturating_sub(from)).unwrap_or(usize::MAX);
+    let units = match slot {
+        Some(slot) if bounds.min <= from && left > 0 => {
+            entries(shared, key, slot, from, count.min(left)).await?
+        }
+        _ => Vec::new(),
+    };
+    Ok(QueueSlice { min, end, units })
 }
 
 /// The entry of a visible message.

@@ -161,14 +161,14 @@ final class Exchange implements AutoCloseable {
         writer.batch("Wide", 1, 20);
         writer.offsets("Wide", 4);
         consume();
+        writer.delayed("Later", 12);
+        subscribe();
+        writer.retried("Plain");
         if (kind.equals("java")) {
-            writer.delayed("Later", 12);
             topicOfTransactions();
             writer.transactions("Settled");
-            subscribe();
-            writer.retried("Plain");
         } else {
-            System.out.println("note " + name + " " + round + ": delay levels, send-back, transactions: skipped: later issue");
+            System.out.println("note " + name + " " + round + ": transactions: skipped: later issue");
         }
         photograph();
         return ledger.placed.size() + ledger.delivered.size() - before + " messages written";

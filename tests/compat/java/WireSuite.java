@@ -9,7 +9,7 @@ final class WireSuite {
         List<Integer> ports = servers.ports(2);
         String nameServer = servers.nameServer(prefix + "-ns", ports.get(0));
         String name = "broker-" + prefix;
-        servers.broker(servers.conf(prefix + "-broker", name, ports.get(1), nameServer), prefix + "-broker");
+        servers.broker(servers.conf(prefix + "-broker", name, ports.get(1), nameServer, DelayChecks.LEVELS), prefix + "-broker");
         try (Session session = new Session(nameServer)) {
             Map<String, String> brokers = session.brokers(nameServer, 1);
             Report.equal("127.0.0.1:" + ports.get(1), brokers.get(name), "address in the cluster info");
@@ -19,6 +19,7 @@ final class WireSuite {
             QueryChecks.run(cluster, report);
             PushChecks.run(cluster, report);
             FilterChecks.run(cluster, report);
+            DelayChecks.run(cluster, report);
         }
         servers.stop(prefix + "-broker");
         servers.stop(prefix + "-ns");

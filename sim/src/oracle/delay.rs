@@ -1,0 +1,136 @@
+//! Delayed messages, judged from the log alone: to their own topic, not early, in order, and all.
+
+use super::files::{Log, Record};
+use super::judge::Verdict;
+use crate::history::{self, Id};
+use hotfire::rt::sim::mark;
+use std::collections::BTreeMap;
+
+pub const SCHEDULE: &str = "SCHEDULE_TOPIC_XXXX";
+
+/// What the broker of a machine was told, and what befell it.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// By level, from 1. Units: milliseconds.
+    pub levels_ms: Vec<i64>,
+    /// Crashes, and stops that were not in order.
+    pub unclean_ends: usize,
+    /// Its clock stepped, and with it what is early.
+    pub clock_steps: bool,
+    /// Its state files could not always be written.
+    pub disk_trouble: bool,
+}
+
+impl Terms {
+    /// When a record of the schedule topic is due. Units: milliseconds of its machine's clock.
+    pub fn due_ms(&self, record: &Record) -> Option<i64> {
+        let level = usize::try_from(record.queue).ok()?;
+        Some(record.store_timestamp + self.levels_ms.get(level)?)
+    }
+}
+
+/// The value of a property.
+pub fn property<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
+    let text = std::str::from_utf8(&record.properties).ok()?;
+    let value = |item: &'a str| item.strip_prefix(name)?.strip_prefix('\u{1}');
+    text.split('\u{2}').find_map(value)
+}
+
+pub fn level(record: &Record) -> u32 {
+    property(record, "DELAY").and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// The topic that its producer named.
+pub fn origin_topic(record: &Record) -> &str {
+    let first = match record.topic.as_str() {
+        SCHEDULE => property(record, "REAL_TOPIC").unwrap_or_default(),
+        topic => topic,
+    };
+    property(record, "RETRY_TOPIC").unwrap_or(first)
+}
+
+/// It waited in the schedule topic before it came where it is, or should have.
+pub fn is_delivery(record: &Record) -> bool {
+    record.topic != SCHEDULE && level(record) > 0
+}
+
+/// What is known of one level while the log is walked.
+#[derive(Default)]
+struct Walk<'a> {
+    scheduled: Vec<&'a Record>,
+    /// The offset whose delivery comes next.
+    next: u64,
+    /// How often deliveries began again further back.
+    jumps: usize,
+}
+
+/// `is_end`: everything has settled, so everything is delivered.
+pub fn delivered(log: &Log, terms: &Terms, is_end: bool) -> Verdict {
+    let mut levels: BTreeMap<u32, Walk> = BTreeMap::new();
+    for record in &log.records {
+        if record.topic == SCHEDULE {
+            if level(record) != record.queue + 1 {
+                return Err(format!("the record at {} is in a wrong level", record.physical));
+            }
+            levels.entry(record.queue).or_default().scheduled.push(record);
+        } else if is_delivery(record) {
+            let walk = levels.entry(level(record) - 1).or_default();
+            on_delivery(record, walk, terms)?;
+        }
+    }
+    for (queue, walk) in &levels {
+        if is_end && walk.next != walk.scheduled.len() as u64 {
+            let (level, next) = (queue + 1, walk.next);
+            let end = walk.scheduled.len();
+            return Err(format!("level {level}: {next} of {end} messages are delivered"));
+        }
+    }
+    Ok(())
+}
+
+fn on_delivery(record: &Record, walk: &mut Walk, terms: &Terms) -> Verdict {
+    let at = record.physical;
+    let id = history::id_in(&record.properties);
+    let is_it = |from: &&Record| {
+        from.properties == record.properties
+            && from.body == record.body
+            && from.reconsume_times == record.reconsume_times
+            && property(from, "REAL_TOPIC") == Some(record.topic.as_str())
+            && property(from, "REAL_QID") == Some(record.queue.to_string().as_str())
+    };
+    let all = walk.scheduled.iter().enumerate();
+    let froms: Vec<u64> = all.filter(|(_, from)| is_it(from)).map(|(n, _)| n as u64).collect();
+    let told = |id: Option<Id>| format!("message {id:?} at {at} in {}", record.topic);
+    let offset = match froms.iter().rev().find(|n| **n <= walk.next) {
+        _ if froms.is_empty() => return Err(format!("{} was never delayed so", told(id))),
+        Some(n) => *n,
+        None => {
+            let next = walk.next;
+            return Err(format!(
+                "{} is delivered while offset {next} of its level is not, or is late",
+                told(id)
+            ));
+        }
+    };
+    if offset < walk.next {
+        mark("schedule: delivered again after a crash");
+        walk.jumps += 1;
+        let is_more = walk.jumps > terms.unclean_ends + froms.len() - 1;
+        if is_more && !terms.disk_trouble {
+            return Err(format!(
+                "{} is delivered again, {} times in its level something is, after {} crashes",
+                told(id),
+                walk.jumps,
+                terms.unclean_ends
+            ));
+        }
+    }
+    walk.next = offset + 1;
+    let from = walk.scheduled[offset as usize];
+    match terms.due_ms(from) {
+        Some(due) if record.store_timestamp < due && !terms.clock_steps => {
+            Err(format!("{} is {} ms early", told(id), due - record.store_timestamp))
+        }
+        _ => Ok(()),
+    }
+}
