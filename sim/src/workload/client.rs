@@ -194,8 +194,12 @@ impl Producer {
         }
         let brokers = house.machines(crate::plan::Role::Broker);
         let since: Vec<_> = brokers.iter().map(|b| (*b, Since::now(&house, *b))).collect();
+        let mut asked = 0;
         let fate = match self.give(&message, level).await {
-            Ok(result) => self.fate_of(&result, wait, level, &since),
+            Ok(result) => {
+                asked = result.queue.queue.0;
+                self.fate_of(&result, wait, level, &since)
+            }
             Err(e) if e.may_be_stored() => {
                 trace::event(&self.node.name, format_args!("message {id}: unknown, {e}"));
                 Fate::Unknown
@@ -215,7 +219,10 @@ impl Producer {
         if let (Phase::Prompt, Fate::Acked { place, .. }) = (phase, fate) {
             match level {
                 0 => self.node.group.spawn(is_prompt(house, id, topic, place)),
-                level => self.node.group.spawn(is_prompt_after(house, id, level)),
+                level => {
+                    let key = (place.machine, topic, asked);
+                    self.node.group.spawn(is_prompt_after(house, id, key, level));
+                }
             }
         }
         matches!(fate, Fate::Acked { .. })
@@ -316,11 +323,18 @@ async fn is_prompt(house: ClusterHouse, id: u64, topic: String, place: Place) {
     house.court().moved();
 }
 
-/// The same for a delayed message, once its time has come.
-async fn is_prompt_after(house: ClusterHouse, id: u64, level: u32) {
+/// The same for a delayed message, once its time has come: broker, topic and queue are those it
+/// will come to.
+async fn is_prompt_after(house: ClusterHouse, id: u64, key: (usize, String, u32), level: u32) {
+    let (broker, topic, queue) = key;
+    let mut clients = house.machines(crate::plan::Role::Client);
+    clients.retain(|client| {
+        let reading = (*client, broker, topic.clone(), queue);
+        house.0.progress.lock().read_to.contains_key(&reading)
+    });
     let wait_ms = house.0.plan.load.levels_ms[level as usize - 1];
     madsim::time::sleep(PROMPT + Duration::from_millis(wait_ms as u64)).await;
-    for client in house.machines(crate::plan::Role::Client) {
+    for client in clients {
         if !house.court().history(|h| h.delivered.contains(&(client, id))) {
             let what = format!(
                 "message {id} of delay level {level} was acked and did not come to client \
