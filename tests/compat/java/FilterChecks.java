@@ -100,7 +100,14 @@ final class FilterChecks {
         String topic = cluster.topic("FilterPull", 2);
         Map<String, String> sent = send(topic);
         List<MessageExt> got = new ArrayList<>();
-        for (MessageQueue queue : session.queues(topic)) {
+        List<MessageQueue> queues = session.queues(topic);
+        // A client learns the version of a broker from the answer to its heartbeat, and before that pulls by tags alone.
+        var client = session.puller.getDefaultMQPullConsumerImpl().getRebalanceImpl().getmQClientFactory();
+        Report.await("the version of " + cluster.brokerName, 10, () -> {
+            client.sendHeartbeatToAllBrokerWithLock();
+            return client.findBrokerAddressInSubscribe(cluster.brokerName, 0, false).getBrokerVersion() > 0;
+        });
+        for (MessageQueue queue : queues) {
             long end = 50;
             Report.await("50 messages in " + queue, 10, () -> session.puller.maxOffset(queue) == end);
             for (long from = 0; from < end; ) {
