@@ -142,6 +142,7 @@ impl Store {
         let Some((slot, queue)) = queue else {
             return Read::Ready(bounds.empty(super::ReadStatus::NoMessageInQueue, 0));
         };
+        state.cache.on_read();
         if from.0 >= queue.base() {
             let entries = queue.entries(from.0);
             let selected = select(&bounds, &self.shared.options, limits, from.0, entries, filter);

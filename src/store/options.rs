@@ -76,6 +76,9 @@ pub struct Options {
     pub allocate_retry_interval: Duration,
     /// Units: bytes of recent records kept for readers.
     pub tail_cache_size_bytes: usize,
+    /// The same while nobody reads messages. Appends then write to memory that the processor's
+    /// cache still holds. Units: bytes; at most the other one counts.
+    pub tail_cache_idle_size_bytes: usize,
     /// Pending records are encoded into blocks of this size. Units: bytes.
     pub block_size_bytes: usize,
     /// A queue's new entries are written when there are so many. Units: entries.
@@ -170,6 +173,7 @@ impl Options {
             fast_failure: true,
             allocate_retry_interval: Duration::from_secs(1),
             tail_cache_size_bytes: 32 << 20,
+            tail_cache_idle_size_bytes: 1 << 20,
             block_size_bytes: 256 << 10,
             queue_run_entries: 64,
             queue_run_interval: Duration::from_millis(200),
@@ -232,6 +236,7 @@ impl Options {
         options.flush_least_pages = rng.between(0, 4);
         options.writeback_size_bytes = rng.between(4 << 10, 64 << 10);
         options.tail_cache_size_bytes = rng.between(0, 64 << 10) as usize;
+        options.tail_cache_idle_size_bytes = options.tail_cache_size_bytes / 4;
         options.block_size_bytes = rng.between(256, 8192) as usize;
         options.queue_run_entries = rng.between(1, 70) as usize;
         options.floor_size_bytes = rng.between(1 << 10, 64 << 10);

@@ -1,4 +1,7 @@
 //! The newest written records, kept for readers as shared bytes.
+//!
+//! Bytes that wait for no reader are not kept for long: appends then use the same memory again, which
+//! is still in the processor's cache.
 
 use super::commit_log::Piece;
 use bytes::Bytes;
@@ -9,12 +12,27 @@ pub struct TailCache {
     /// Units: bytes.
     size: usize,
     size_max: usize,
+    idle_size_max: usize,
     end: u64,
+    /// Where the log ended when somebody last read messages.
+    read_end: u64,
 }
 
 impl TailCache {
-    pub fn new(size_max: usize, end: u64) -> Self {
-        TailCache { pieces: VecDeque::new(), size: 0, size_max, end }
+    /// `idle_size_max` counts when nobody reads. Units: bytes.
+    pub fn new(size_max: usize, idle_size_max: usize, end: u64) -> Self {
+        let idle_size_max = idle_size_max.min(size_max);
+        TailCache { pieces: VecDeque::new(), size: 0, size_max, idle_size_max, end, read_end: end }
+    }
+
+    /// Somebody reads messages: what follows is kept at full size, until as much went by unread.
+    pub fn on_read(&mut self) {
+        self.read_end = self.end;
+    }
+
+    fn limit(&self) -> usize {
+        let is_read = self.end - self.read_end <= self.size_max as u64;
+        if is_read { self.size_max } else { self.idle_size_max }
     }
 
     /// The log went on with this piece.
@@ -23,7 +41,8 @@ impl TailCache {
         self.end = piece.end;
         self.size += piece.bytes.len();
         self.pieces.push_back(piece);
-        while self.size > self.size_max
+        let limit = self.limit();
+        while self.size > limit
             && let Some(oldest) = self.pieces.pop_front()
         {
             self.size -= oldest.bytes.len();
@@ -111,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_newest_bytes_are_found_and_old_ones_are_not() {
-        let mut cache = TailCache::new(8, 10);
+        let mut cache = TailCache::new(8, 8, 10);
         assert_eq!(cache.base(), 10);
         cache.push(piece(10, b"abcd"));
         cache.push(piece(14, b"efgh"));
@@ -126,8 +145,27 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_reads_is_kept_for_a_short_while_only() {
+        let mut cache = TailCache::new(8, 2, 0);
+        for at in 0..8 {
+            cache.push(piece(at, b"a"));
+        }
+        assert_eq!(cache.base(), 0);
+        cache.push(piece(8, b"b")); // the ninth byte since the start, and no reader yet
+        assert_eq!(cache.base(), 7);
+        cache.on_read();
+        for at in 9..17 {
+            cache.push(piece(at, b"c"));
+        }
+        assert_eq!(cache.base(), 9);
+        cache.on_read();
+        cache.push(piece(17, b"d"));
+        assert_eq!(cache.base(), 10);
+    }
+
+    #[test]
     fn neighbours_in_one_piece_are_joined() {
-        let mut cache = TailCache::new(100, 0);
+        let mut cache = TailCache::new(100, 100, 0);
         cache.push(piece(0, b"aabb"));
         cache.push(piece(4, b"cc"));
         let mut joined = Joined::default();

@@ -2,7 +2,7 @@
 # run.sh: ours, the real Java broker and the limit servers under the same loads, in turns, and the tables of
 # docs/PERFORMANCE.md from it.
 #   run.sh [ROUNDS] [SECONDS]      default 5 rounds of 2 s, about ten minutes
-# Fills the page cache first (`fill_page_cache`): up to all memory is written to a file in BENCH_DIR, and removed at the end.
+# Uses memory before each round of sends (`touch_memory`): a file of about a gigabyte in BENCH_DIR, removed at once.
 # Environment: HOTFIRE (the release binary), COMPAT_KIT (Java, made by compat/java-peer/kit.sh; fetched when
 # it is not set), BENCH_DIR (data, removed at the end), BENCH_ONLY (a list of loads, see `loads`),
 # BENCH_DRY=1 prints the tables and leaves the page alone, BENCH_JUDGE=1 adds a line per bound and fails when one fails,
@@ -24,7 +24,7 @@ end() {
   for home in "$dir"/*/; do
     [ -e "$home/pid" ] && bash "$servers" stop "$home" >/dev/null 2>&1 || true
   done
-  rm -f "$dir/page-cache"
+  rm -f "$dir/holes"
   [ -n "${BENCH_DIR:-}" ] || rm -rf "$dir"
 }
 trap end EXIT
@@ -73,25 +73,19 @@ load() { # LOAD KIND PORT SECONDS WARMUP PID
   "$HOTFIRE" bench "${what[@]}" -b "127.0.0.1:$3" -s 1024 --seconds "$4" --warmup "$5" --pid "$6" --json || true
 }
 
-# On a machine that has run for a day the page cache is full, and whoever writes gets pages that were used before.
-# Memory that a virtual machine never used, or gave back, costs 8 us a page at the first touch, which is charged to the
-# server that happens to write there: more than a whole message. So it is touched before, by reading a file of holes.
-fill_page_cache() {
-  local file="$dir/page-cache" free room
-  free=$(($(awk '/^MemFree/ { print $2 }' /proc/meminfo) / 1024 - 512))
-  case $(stat -f -c %T "$dir") in tmpfs|ramfs) return 0 ;; esac
-  # Brokers refuse sends on a disk that is nearly full.
-  room=$(df --output=used,avail -m "$dir" | awk 'END { printf "%d", 0.7 * ($1 + $2) - $1 }')
-  filled=$((filled + (free < room ? free : room) * (free > 0 && room > 0)))
-  [ "$filled" -gt 0 ] || return 0
-  fallocate -l "${filled}M" "$file" && cat "$file" > /dev/null
+# On a machine that has run for a day, whoever writes gets pages of memory that were used before. Pages that a virtual
+# machine never used, or that were free for two seconds and went back to the host, cost 8 us each at the first touch. It is
+# charged to the server that happens to write there, and is more than a whole message. So before every round as much
+# memory is used as a round can write, by reading a file of holes, and freed just before the round.
+touch_memory() {
+  local file="$dir/holes"
+  fallocate -l "$(awk -v s="$seconds" 'BEGIN { printf "%d", (s + 0.5) * 800 }')M" "$file" && cat "$file" > /dev/null
+  rm -f "$file"
 }
-filled=0
 
 measure() { # FLUSH LOAD KIND:PORT:PID...
   local flush=$1 load=$2 server kind port pid line round; shift 2
   wanted "$load" || return 0
-  case $load in pull-*) ;; *) fill_page_cache ;; esac # pulls read what was just written
   for server in "$@"; do # Java compiles what is hot; nobody is measured cold
     IFS=: read -r kind port pid <<< "$server"
     load "$load" "$kind" "$port" 0.2 "$([ "$kind" = java ] && echo 4 || echo 0.5)" "$pid" >/dev/null
@@ -99,6 +93,7 @@ measure() { # FLUSH LOAD KIND:PORT:PID...
   for round in $(seq "$rounds"); do
     for server in "$@"; do
       IFS=: read -r kind port pid <<< "$server"
+      case $load in pull-*) ;; *) touch_memory ;; esac # pulls read what was just written
       line=$(load "$load" "$kind" "$port" "$seconds" 0.5 "$pid")
       jq -c --arg f "$flush" --arg l "$load" --arg k "$kind" '. + {flush: $f, load: $l, server: $k}' <<< "$line" >> "$json"
       jq -r --arg k "$flush	$load	$kind" \

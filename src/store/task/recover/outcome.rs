@@ -32,7 +32,7 @@ pub fn build(
         CommitLog::new(size, options.block_size_bytes, end),
         Flush::new(options, end, clock.mono()),
         queues,
-        TailCache::new(options.tail_cache_size_bytes, end),
+        TailCache::new(options.tail_cache_size_bytes, options.tail_cache_idle_size_bytes, end),
         segments,
         last,
     )
