@@ -323,8 +323,7 @@ impl Broker {
                 .await
                 .map_err(Error::Store)?;
         let files = Files::new(&deps.disk, &options.root);
-        let opened = open_core(&deps, &options, &levels_ms, files, &store);
-        let (core, files) = match opened {
+        let (core, files) = match open_core(&deps, &options, &levels_ms, files, &store) {
             Ok(opened) => opened,
             Err(error) => {
                 close_store(&store).await;
