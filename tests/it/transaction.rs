@@ -19,6 +19,7 @@ const HALF: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
 const OP: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";
 const DISCARDED: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
 const GROUP: &str = "txg";
+const UNIQUE: &str = "7F000001000000000000000000000001";
 
 const COMMIT: i32 = 8;
 const ROLLBACK: i32 = 12;
@@ -60,7 +61,9 @@ fn half_of(answer: &Command) -> Half {
 }
 
 fn properties(more: &str) -> String {
-    format!("TRAN_MSG\u{1}true\u{2}PGROUP\u{1}{GROUP}\u{2}UNIQ_KEY\u{1}u1\u{2}TAGS\u{1}a{more}")
+    format!(
+        "TRAN_MSG\u{1}true\u{2}PGROUP\u{1}{GROUP}\u{2}UNIQ_KEY\u{1}{UNIQUE}\u{2}TAGS\u{1}a{more}"
+    )
 }
 
 async fn prepare(caller: &Caller, body: &str, more: &str) -> Half {
@@ -74,7 +77,7 @@ fn end_request(half: Half, state: i32) -> Command {
         .with_ext("commitLogOffset", half.physical)
         .with_ext("commitOrRollback", state)
         .with_ext("fromTransactionCheck", false)
-        .with_ext("msgId", "u1")
+        .with_ext("msgId", UNIQUE)
 }
 
 async fn end(caller: &Caller, half: Half, state: i32) -> i32 {
@@ -227,7 +230,8 @@ fn a_half_message_is_seen_only_once_it_is_committed_and_looks_as_java_has_it() {
         assert_eq!(half.queue_offset, 0);
         assert_eq!(max(&caller, "T", 2).await, "0");
         let stored = view(&caller, half.physical).await;
-        let want = "TRAN_MSG\u{1}true\u{2}PGROUP\u{1}txg\u{2}UNIQ_KEY\u{1}u1\u{2}TAGS\u{1}a\u{2}\
+        let want = "TRAN_MSG\u{1}true\u{2}PGROUP\u{1}txg\u{2}UNIQ_KEY\u{1}\
+                    7F000001000000000000000000000001\u{2}TAGS\u{1}a\u{2}\
                     WAIT\u{1}true\u{2}CLUSTER\u{1}DefaultCluster\u{2}REAL_TOPIC\u{1}T\u{2}\
                     REAL_QID\u{1}2";
         assert_eq!(String::from_utf8_lossy(&stored.raw), want, "no delay: it would be lost (W-62)");
@@ -297,6 +301,9 @@ fn an_end_must_name_a_half_message_of_its_group() {
         assert!(text.starts_with("Find prepared transaction message failed"), "{text}");
         let text = remark(end_request(plain, COMMIT)).await;
         assert!(text.ends_with("no half message lies there"), "{text}");
+        let other = end_request(half, COMMIT).with_ext("msgId", "7F0000010000000000000000000000FF");
+        let text = remark(other).await;
+        assert!(text.ends_with("another message lies there"), "{text}");
         let text = remark(end_request(half, 4)).await;
         assert_eq!(text, "commitOrRollback field wrong");
         let unanswered = end_request(half, UNKNOWN);
@@ -346,8 +353,8 @@ fn an_open_transaction_is_asked_for_and_the_answer_ends_it() {
         let send = send_request("T", 2, &properties(""), "money").with_ext("f", 0).with_ext("h", 7);
         let half = half_of(&caller.call(send.with_ext("j", 2)).await);
         let question = producer.next(&world).await;
-        assert_eq!(question.get("msgId"), Some("u1"));
-        assert_eq!(question.get("transactionId"), Some("u1"));
+        assert_eq!(question.get("msgId"), Some(UNIQUE));
+        assert_eq!(question.get("transactionId"), Some(UNIQUE));
         assert_eq!(question.get("tranStateTableOffset"), Some("1"), "the copy's");
         assert_eq!(question.get("offsetMsgId").map(str::len), Some(32));
         let view = message_unit::delivered(&question.body).next().unwrap().unwrap();
@@ -655,6 +662,54 @@ fn an_op_message_that_cannot_be_read_for_a_while_is_waited_for() {
         assert_eq!(end(&caller, half, COMMIT).await, code::SYSTEM_ERROR);
         assert_eq!(end(&caller, open, COMMIT).await, code::SUCCESS);
         assert_eq!(bodies(&caller, "T", 2).await, ["once", "open"]);
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn a_message_stored_while_a_round_waits_is_not_asked_for_early() {
+    block_on(async {
+        let (disk, world) = faulty();
+        let broker = world.start(checking(&world, 800, 1000)).await;
+        let caller = world.caller(&broker);
+        let producer = Producer::new(&world, &broker, "p1").await;
+        assert_eq!(caller.send("T", 2, "", "plain").await.code, code::SUCCESS);
+        pause(&world, 20).await;
+        // The round waits for the half topic to be saved.
+        disk.hold(Call::Sync);
+        pause(&world, 400).await;
+        let sent = properties("");
+        let half = caller.send("T", 2, &sent, "young");
+        let release = async {
+            pause(&world, 100).await;
+            disk.release();
+        };
+        let (answer, ()) = tokio::join!(half, release);
+        assert_eq!(answer.code, code::SUCCESS);
+        pause(&world, 500).await;
+        assert!(producer.asked.all.lock().is_empty());
+        producer.next(&world).await;
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn an_immune_message_whose_first_copy_cannot_be_read_waits() {
+    block_on(async {
+        let (disk, world) = faulty();
+        let mut parts = checking(&world, 50, 1000);
+        parts.store.tail_cache_size_bytes = 0;
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        let producer = Producer::new(&world, &broker, "p1").await;
+        // The sender's clock is far behind.
+        let more = "\u{2}CHECK_IMMUNITY_TIME_IN_SECONDS\u{1}60";
+        let half = prepare(&caller, "slow", more).await;
+        until_max(&world, &caller, HALF, "2").await;
+        let at = half.physical as u64;
+        disk.set_unreadable("commitlog", at..at + 64);
+        pause(&world, 600).await;
+        assert!(producer.asked.all.lock().is_empty());
         broker.shutdown().await;
     });
 }

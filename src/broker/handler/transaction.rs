@@ -7,6 +7,7 @@
 use super::super::driver::{Core, Shared, TRANSACTION};
 use super::super::reply::{self, Answer, Refusal};
 use super::super::transaction::{Aim, DISCARD_TOPIC, HALF_TOPIC, Kept, Standing, rewrite};
+use super::send_back::is_meant;
 use super::{Done, ReplyTo, Request, later};
 use crate::format::message_id;
 use crate::format::message_unit::{self, Unit, View};
@@ -62,7 +63,7 @@ fn not_found(why: &str) -> Refusal {
 }
 
 /// Source: EndTransactionProcessor#checkPrepareMessage (4.9.3). Differs: the record must be a half
-/// message.
+/// message, and the one that the id names: after a power loss another may lie there.
 fn check<'a>(end: &End, record: &'a Bytes) -> Answer<View<'a>> {
     let view = match message_unit::decode(record, end.at, true) {
         Ok(Unit::Record(view)) => view,
@@ -78,6 +79,10 @@ fn check<'a>(end: &End, record: &'a Bytes) -> Answer<View<'a>> {
     let asked = u64::try_from(end.header.tran_state_table_offset);
     if asked != Ok(view.queue_offset().0) {
         return Err(Refusal::system_error("The transaction state table offset wrong"));
+    }
+    if !is_meant(&view, Some(&end.header.msg_id)) {
+        crate::rt::probe!("transaction: an end named another message");
+        return Err(not_found(": another message lies there"));
     }
     Ok(view)
 }

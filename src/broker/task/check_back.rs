@@ -9,7 +9,7 @@ use super::super::transaction::rule::{self, Facts, Verdict};
 use super::super::transaction::{Aim, Copied, DISCARD_TOPIC, HALF_TOPIC, Next, rewrite};
 use super::transactions::{half_key, write_owed};
 use crate::format::message_unit::{self, Record, Unit, View};
-use crate::model::{PhysicalOffset, QueueKey, QueueOffset, WallMillis, property};
+use crate::model::{PhysicalOffset, QueueKey, QueueOffset, property};
 use crate::protocol::Command;
 use crate::protocol::code::request_code;
 use crate::protocol::header::transaction::CheckTransactionStateHeader;
@@ -36,7 +36,7 @@ pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
         if shared.clock.mono() < due {
             continue;
         }
-        let mut round = Round { shared: &shared, key: &key, begun: shared.clock.wall() };
+        let round = Round { shared: &shared, key: &key };
         let is_whole = round.run(&mut stop).await;
         let pause = options.check_interval;
         due = shared.clock.mono() + if is_whole { pause } else { pause.min(options.retry_pause) };
@@ -47,7 +47,6 @@ pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
 struct Round<'a> {
     shared: &'a Arc<Shared>,
     key: &'a QueueKey,
-    begun: WallMillis,
 }
 
 /// What a look at one half message came to.
@@ -68,7 +67,7 @@ enum Found {
 
 impl Round<'_> {
     /// False: not all could be looked at.
-    async fn run(&mut self, stop: &mut Stop) -> bool {
+    async fn run(&self, stop: &mut Stop) -> bool {
         if let Err(refusal) = self.make_topic(HALF_TOPIC).await {
             tracing::warn!("transactions are not checked: {}", refusal.remark);
             return false;
@@ -126,7 +125,7 @@ impl Round<'_> {
         }
     }
 
-    async fn look(&mut self, half: QueueOffset) -> Step {
+    async fn look(&self, half: QueueOffset) -> Step {
         let record = match self.read(half).await {
             Found::Record(record) => record,
             Found::Deleted { min } => {
@@ -155,9 +154,18 @@ impl Round<'_> {
         self.shared.core.lock().transactions.on_read(half, first);
         let mut facts = Facts::of(&view, &self.shared.options.transactions);
         if facts.immunity_ms.is_some() && first < half.0 {
-            facts.began = self.began(first).await.unwrap_or(view.born_timestamp());
+            facts.began = match self.shared.store.store_time_of(self.key, QueueOffset(first)).await
+            {
+                Ok(began) => began.unwrap_or(view.born_timestamp()),
+                Err(error) => {
+                    tracing::warn!("half message {half} waits: {first} cannot be read: {error}");
+                    return Step::GoOn;
+                }
+            };
         }
-        let verdict = rule::judge(&facts, self.begun, &self.shared.options.transactions);
+        // A round may have begun before this message was stored.
+        let now = self.shared.clock.wall();
+        let verdict = rule::judge(&facts, now, &self.shared.options.transactions);
         match verdict {
             Verdict::Wait => Step::Done,
             Verdict::Check => self.renew(&view, first, Some(facts.next_check())).await,
@@ -188,11 +196,6 @@ impl Round<'_> {
             Ok(_) => Found::Not(format!("another record lies at {at}")),
             Err(error) => Found::Not(error.to_string()),
         }
-    }
-
-    /// When the first copy was stored; `None` when it is not there any more.
-    async fn began(&self, first: u64) -> Option<WallMillis> {
-        self.shared.store.store_time_of(self.key, QueueOffset(first)).await.ok().flatten()
     }
 
     /// Appends the half message anew, and its op message. With the number of checks its producers

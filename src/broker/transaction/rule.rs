@@ -67,12 +67,14 @@ pub fn judge(facts: &Facts, now: WallMillis, options: &TransactionOptions) -> Ve
     if now.0.saturating_sub(facts.stored.0) > ms(options.keep_for) {
         return Verdict::DiscardOld;
     }
-    let age = now.0.saturating_sub(facts.began.0);
+    let (age, timeout) = (now.0.saturating_sub(facts.began.0), ms(options.timeout));
+    // A clock that went back further says nothing about ages.
+    let is_younger = |than: i64| age < than && age > timeout.saturating_neg();
     match facts.immunity_ms {
-        Some(immunity) if age < immunity => Verdict::PutBack,
+        Some(immunity) if is_younger(immunity) => Verdict::PutBack,
         Some(_) => Verdict::Check,
         None if facts.check_times.is_some_and(|times| times > 0) => Verdict::Check,
-        None if (0..ms(options.timeout)).contains(&age) => Verdict::Wait,
+        None if is_younger(timeout) => Verdict::Wait,
         None => Verdict::Check,
     }
 }
@@ -100,7 +102,9 @@ mod tests {
         let ago = |ms| now.0 - ms;
         assert_eq!(judge(facts(None, ago(5_999), None)), Verdict::Wait);
         assert_eq!(judge(facts(None, ago(6_000), None)), Verdict::Check);
-        assert_eq!(judge(facts(None, ago(-1), None)), Verdict::Check, "the clock went back");
+        assert_eq!(judge(facts(None, ago(-1), None)), Verdict::Wait);
+        assert_eq!(judge(facts(None, ago(-6_000), None)), Verdict::Check, "the clock went back");
+        assert_eq!(judge(facts(None, ago(-6_000), Some(9_000))), Verdict::Check);
         assert_eq!(judge(facts(Some(1), ago(10), None)), Verdict::Check, "checked before");
         assert_eq!(judge(facts(Some(2), ago(10), None)), Verdict::Check);
         assert_eq!(judge(facts(Some(3), ago(10), None)), Verdict::DiscardChecked);
