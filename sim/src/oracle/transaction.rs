@@ -122,6 +122,13 @@ pub fn resolved(log: &Log, promises: &mut Promises, checks_max: u32, is_end: boo
             return Err(format!("transaction {id} was rolled back, and is in its topic"));
         }
     }
+    for half in walk.halves.values().filter(|half| !half.is_resolved) {
+        let (id, one) = (half.id, promises.transaction(half.id)?);
+        if promises.binds(&one.committed) || promises.binds(&one.rolled_back) {
+            let at = half.record.queue_offset;
+            return Err(format!("transaction {id} has ended, and its half message {at} is open"));
+        }
+    }
     promises.forget_lost(&walk);
     let open = walk.halves.iter().find(|(_, half)| !half.is_resolved);
     if let (true, Some((at, half))) = (is_end, open) {
