@@ -7,15 +7,48 @@ use super::super::transaction::{Aim, Bounds, GROUP, HALF_TOPIC, Next, OP_TOPIC, 
 use crate::format::message_unit::{self, Unit, View};
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, TopicName};
 use crate::rt::time::Duration;
-use crate::store::{QueueSlice, Ticket};
+use crate::store::{QueueSlice, Store, Ticket};
 use bytes::Bytes;
+use std::io;
 use std::sync::Arc;
 
 /// Entries of the queue that are read at a time.
 const STEP: usize = 256;
-/// A disk that does not read is asked so often, with this pause, before an op message is given up.
+/// A disk that does not read is asked so often in a row, with this pause. Then an op message is given
+/// up, and each one behind it after one try, until one can be read.
 const TRIES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// A store whose disk may fail for a while.
+struct Patient<'a> {
+    shared: &'a Arc<Shared>,
+    tries_left: u32,
+}
+
+impl Patient<'_> {
+    async fn ask<T, F: Future<Output = io::Result<T>>>(
+        &mut self,
+        read: impl Fn(&Store) -> F,
+    ) -> Option<T> {
+        loop {
+            match read(&self.shared.store).await {
+                Ok(value) => {
+                    self.tries_left = TRIES;
+                    return Some(value);
+                }
+                Err(error) => {
+                    crate::rt::probe!("transaction: a start reads its op messages again");
+                    tracing::warn!("the op messages of transactions cannot be read: {error}");
+                }
+            }
+            if self.tries_left == 0 {
+                return None;
+            }
+            self.tries_left -= 1;
+            self.shared.clock.sleep_until(self.shared.clock.mono() + PAUSE).await;
+        }
+    }
+}
 
 pub fn half_key() -> QueueKey {
     QueueKey { topic: TopicName::new(HALF_TOPIC), queue: rewrite::QUEUE }
@@ -39,8 +72,9 @@ pub async fn load(shared: &Arc<Shared>) {
         (core.transactions.restore(&half, &op), op.end)
     };
     let from = at;
+    let mut store = Patient { shared, tries_left: TRIES };
     while at < end {
-        at = load_step(shared, &op, at, end).await;
+        at = load_step(&mut store, &op, at, end).await;
         if at.0 / 100_000 != (at.0 - 1) / 100_000 {
             tracing::info!("{} of {} op messages of transactions are read", at.0, end.0);
         }
@@ -48,18 +82,19 @@ pub async fn load(shared: &Arc<Shared>) {
     if at > from {
         tracing::info!("{} op messages of transactions were read", at.0 - from.0);
     }
-    repair(shared).await;
+    repair(&mut store).await;
 }
 
 /// Reads some op messages. Returns where to go on.
 async fn load_step(
-    shared: &Arc<Shared>,
+    store: &mut Patient<'_>,
     key: &QueueKey,
     at: QueueOffset,
     end: QueueOffset,
 ) -> QueueOffset {
     let count = STEP.min((end.0 - at.0) as usize);
-    let slice = tried(shared, || shared.store.slice(key, at, count)).await;
+    let shared = store.shared;
+    let slice = store.ask(|store| entries(store, key, at, count)).await;
     let units = slice.map(|slice: QueueSlice| slice.units).unwrap_or_default();
     if units.is_empty() {
         tracing::error!("op message {at} of transactions has no queue entry: it is left out");
@@ -70,7 +105,7 @@ async fn load_step(
     for unit in units {
         let is_real = !unit.is_blank() && !unit.is_empty();
         let half = match is_real {
-            true => read_op(shared, unit.physical_offset).await,
+            true => read_op(store, unit.physical_offset).await,
             false => None,
         };
         if half.is_none() {
@@ -84,43 +119,42 @@ async fn load_step(
     QueueOffset(next)
 }
 
-async fn read_op(shared: &Arc<Shared>, at: PhysicalOffset) -> Option<QueueOffset> {
-    let record = tried(shared, || shared.store.record_at(at)).await??;
+async fn read_op(store: &mut Patient<'_>, at: PhysicalOffset) -> Option<QueueOffset> {
+    let record = store.ask(|store| record(store, at)).await??;
     match message_unit::decode(&record, at, true) {
         Ok(Unit::Record(view)) if view.topic() == OP_TOPIC => rewrite::op_half(&view),
         _ => None,
     }
 }
 
-/// Asks a disk again that does not read.
-async fn tried<T, F: Future<Output = std::io::Result<T>>>(
-    shared: &Arc<Shared>,
-    read: impl Fn() -> F,
-) -> Option<T> {
-    for _ in 0..TRIES {
-        match read().await {
-            Ok(value) => return Some(value),
-            Err(error) => {
-                crate::rt::probe!("transaction: a start reads its op messages again");
-                tracing::warn!("the op messages of transactions cannot be read: {error}");
-                shared.clock.sleep_until(shared.clock.mono() + PAUSE).await;
-            }
-        }
-    }
-    None
+fn record(
+    store: &Store,
+    at: PhysicalOffset,
+) -> impl Future<Output = io::Result<Option<Bytes>>> + Send + use<> {
+    let store = store.clone();
+    async move { store.record_at(at).await }
+}
+
+fn entries(
+    store: &Store,
+    key: &QueueKey,
+    from: QueueOffset,
+    count: usize,
+) -> impl Future<Output = io::Result<QueueSlice>> + Send + use<> {
+    let (store, key) = (store.clone(), key.clone());
+    async move { store.slice(&key, from, count).await }
 }
 
 /// Writes the op message of the last record, when that is a final message or a copy without one.
-async fn repair(shared: &Arc<Shared>) {
+async fn repair(store: &mut Patient<'_>) {
+    let shared = store.shared;
     let Some(at) = shared.store.last_record() else { return };
-    let Some(Some(record)) = tried(shared, || shared.store.record_at(at)).await else { return };
-    let Ok(Unit::Record(view)) = message_unit::decode(&record, at, true) else { return };
+    let Some(Some(last)) = store.ask(|store| record(store, at)).await else { return };
+    let Ok(Unit::Record(view)) = message_unit::decode(&last, at, true) else { return };
     let (first, below, own) = match rewrite::origin(&view) {
         Some(rewrite::Origin::At(half)) => {
-            let Some(Some(record)) = tried(shared, || shared.store.record_at(half)).await else {
-                return;
-            };
-            let Ok(Unit::Record(half)) = message_unit::decode(&record, half, true) else { return };
+            let Some(Some(from)) = store.ask(|store| record(store, half)).await else { return };
+            let Ok(Unit::Record(half)) = message_unit::decode(&from, half, true) else { return };
             if half.topic() != HALF_TOPIC {
                 return;
             }
@@ -131,7 +165,7 @@ async fn repair(shared: &Arc<Shared>) {
     };
     let half = match own.filter(|half| is_open(shared, *half)) {
         Some(half) => Some(half),
-        None => newest_copy(shared, first, below).await,
+        None => newest_copy(store, first, below).await,
     };
     let Some(half) = half else { return };
     crate::rt::probe!("transaction: an op message was missing at the end of the log");
@@ -147,8 +181,8 @@ fn is_open(shared: &Arc<Shared>, half: QueueOffset) -> bool {
 }
 
 /// The newest open half message below `below` that is a copy of `first`, or `first` itself.
-async fn newest_copy(shared: &Arc<Shared>, first: u64, below: u64) -> Option<QueueOffset> {
-    let key = half_key();
+async fn newest_copy(store: &mut Patient<'_>, first: u64, below: u64) -> Option<QueueOffset> {
+    let (shared, key) = (store.shared, half_key());
     let (mut from, mut found) = (first, None);
     let end = QueueOffset(shared.store.max_offset(&key).0.min(below));
     loop {
@@ -158,14 +192,13 @@ async fn newest_copy(shared: &Arc<Shared>, first: u64, below: u64) -> Option<Que
             Next::Later(at) => from = at,
             Next::Open(half) => {
                 from = half.0 + 1;
-                let slice = tried(shared, || shared.store.slice(&key, half, 1)).await?;
+                let slice = store.ask(|store| entries(store, &key, half, 1)).await?;
                 let Some(unit) = slice.units.first() else { continue };
                 let at = unit.physical_offset;
-                let record: Option<Bytes> = tried(shared, || shared.store.record_at(at)).await?;
-                let Some(record) = record else { continue };
+                let Some(found_at) = store.ask(|store| record(store, at)).await? else { continue };
                 let is_it =
                     |view: &View| view.queue_offset() == half && rewrite::first_of(view) == first;
-                if let Ok(Unit::Record(view)) = message_unit::decode(&record, at, true)
+                if let Ok(Unit::Record(view)) = message_unit::decode(&found_at, at, true)
                     && is_it(&view)
                 {
                     found = Some(half);
