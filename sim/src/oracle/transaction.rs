@@ -65,12 +65,13 @@ impl Promises<'_> {
             })
         };
         for (id, one) in &mut self.history.transactions {
-            let is_ended = |half: &Half| half.id == *id && half.is_resolved;
-            if is_lost(one.committed, walk.finals.contains_key(id)) {
+            let mut mine = walk.halves.values().filter(|half| half.id == *id).peekable();
+            let is_ended = mine.peek().is_some() && mine.all(|half| half.is_resolved);
+            if is_lost(one.committed, is_ended && walk.finals.contains_key(id)) {
                 mark("transaction: a commit was lost with an asynchronous tail");
                 one.committed = None;
             }
-            if is_lost(one.rolled_back, walk.halves.values().any(is_ended)) {
+            if is_lost(one.rolled_back, is_ended) {
                 one.rolled_back = None;
             }
         }
