@@ -85,6 +85,50 @@ pub struct Commits {
     asked_max: u64,
 }
 
+/// How a producer ends a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Commit,
+    Rollback,
+    /// Only when it is asked.
+    CommitAsked,
+    RollbackAsked,
+    /// It never knows.
+    Never,
+    /// Long after it was asked first, by the offsets that it was told.
+    CommitLate,
+    /// It asks for both, and one of them happens.
+    Both,
+}
+
+/// When an end was acknowledged, and how strong the promise is.
+#[derive(Clone, Copy, Debug)]
+pub struct Promise {
+    pub machine: usize,
+    pub grade: Grade,
+    pub power_losses: u64,
+    pub generation: u64,
+}
+
+/// One transaction, as its producers know it.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    pub wish: Wish,
+    /// Which producer group sent it.
+    pub group: u64,
+    /// What whoever is asked answers: commit or not. `None`: unknown yet.
+    pub decision: Option<bool>,
+    pub commit_asked: bool,
+    pub rollback_asked: bool,
+    pub committed: Option<Promise>,
+    pub rolled_back: Option<Promise>,
+    /// When it was sent, and how long nobody is to ask. Units: microseconds.
+    pub sent_us: u64,
+    pub immune_us: u64,
+    /// Sent when nothing was wrong any more.
+    pub is_calm: bool,
+}
+
 /// A topic was deleted, or at least asked to be.
 #[derive(Clone, Debug)]
 pub struct Deletion {
@@ -107,6 +151,9 @@ pub struct History {
     pub sent_back: BTreeMap<(String, Id, u32), bool>,
     /// Failing messages that came back to a client for the last time, alive or dead.
     pub ended: BTreeSet<(usize, Id)>,
+    pub transactions: BTreeMap<Id, Transaction>,
+    /// Half messages that a client found among the discarded ones.
+    pub discarded: BTreeSet<(usize, Id)>,
     pub acked: u64,
     pub reads: u64,
 }

@@ -7,3 +7,4 @@ pub mod index;
 pub mod judge;
 pub mod retention;
 pub mod retry;
+pub mod transaction;

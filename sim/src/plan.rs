@@ -76,6 +76,9 @@ pub struct Load {
     /// Chance that consumers fail at a message.
     #[serde(default)]
     pub failing: f64,
+    /// Chance that a message is sent in a transaction.
+    #[serde(default)]
+    pub transactional: f64,
 }
 
 /// What `messageDelayLevel` may be: short ones, equal ones, few.
@@ -271,6 +274,7 @@ fn draw_load(scenario: &Scenario, rng: &mut Rng) -> Load {
         no_wait: if rng.chance(0.2) { 0.3 } else { 0.0 },
         delayed: wanted.delayed,
         failing: wanted.failing,
+        transactional: wanted.transactional,
         levels_ms: match wanted.delayed + wanted.failing > 0.0 {
             true => rng.pick(&LEVELS_MS).to_vec(),
             false => Vec::new(),

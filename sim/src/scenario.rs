@@ -18,6 +18,7 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/filter.toml"),
     include_str!("../scenarios/delay.toml"),
     include_str!("../scenarios/retry.toml"),
+    include_str!("../scenarios/transaction.toml"),
 ];
 
 #[derive(Clone, Debug, Deserialize)]
@@ -109,6 +110,9 @@ pub struct LoadRange {
     /// Share of the messages that consumers fail at, some of them for ever.
     #[serde(default)]
     pub failing: f64,
+    /// Share of the messages that are sent in a transaction.
+    #[serde(default)]
+    pub transactional: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -136,6 +140,8 @@ pub enum Oracle {
     Delays,
     /// Retries are asked for and counted; dead letters hold what failed too often, and only that.
     Retries,
+    /// Transactions end once, as their producers say, and every one of them ends.
+    Transactions,
     /// Bits that flip at rest in sealed segments are found, exactly those, and cut nothing.
     RotFound,
 }

@@ -45,6 +45,10 @@ const MUST_SEE: &[(&str, f64)] = &[
     ("schedule: delivered again after a crash", 0.01), // W-57, W-58
     ("retry: a message was consumed after retries", 0.02),
     ("retry: a message is dead", 0.02),
+    ("transaction: a committed message was read", 0.02),
+    ("transaction: a half message was put back", 0.02), // W-63, W-66
+    ("transaction: an end came after the end", 0.02),   // W-64
+    ("transaction: a half message was discarded", 0.02), // W-67
 ];
 /// A sweep is long from here on. Units: seeds.
 const LONG: u64 = 500;

@@ -6,3 +6,4 @@ pub mod filters;
 pub mod intruder;
 pub mod nodes;
 pub mod store;
+pub mod transactions;

@@ -17,6 +17,7 @@ use super::task;
 use super::task::state_file::StateFile;
 use super::tickets::Tickets;
 use super::topics::{SCHEDULE_TOPIC, Topics};
+use super::transaction::{Transactions, rewrite::Names};
 use crate::disk::{Disk, LockGuard};
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, TopicName};
 use crate::net::Net;
@@ -56,6 +57,9 @@ pub(super) const NOBODY: Ticket = Ticket(u64::MAX);
 /// Set in the tickets of delayed messages that are sent on.
 pub(super) const DELIVERY: u64 = 1 << 62;
 
+/// Set in the tickets of what resolves half messages.
+pub(super) const TRANSACTION: u64 = 1 << 61;
+
 /// How long the name servers may take to hear that this broker ends.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -89,6 +93,10 @@ pub(super) struct Core {
     pub locks: QueueLocks,
     pub hold: Hold,
     pub schedule: Schedule,
+    pub transactions: Transactions,
+    pub transaction_names: Names,
+    /// Who waits for the end of a transaction, by ticket.
+    pub transaction_replies: BTreeMap<u64, ReplyTo>,
     pub pulls: BTreeMap<PullTicket, pull::ParkedPull>,
     pub next_pull: u64,
     pub sends: Tickets<WaitingSend>,
@@ -149,6 +157,8 @@ pub(super) struct Shared {
     pub deadline_moved: Notify,
     /// A delay level has something to look at.
     pub delivery_moved: Notify,
+    /// The store has said what became of something that the check of transactions wrote.
+    pub check_moved: Notify,
     pub poisoned: watch::Sender<Option<String>>,
     /// To the task that says who lost messages.
     pub deletions: mpsc::Sender<Deleted>,
@@ -313,8 +323,7 @@ impl Broker {
                 .await
                 .map_err(Error::Store)?;
         let files = Files::new(&deps.disk, &options.root);
-        let opened = open_core(&deps, &options, &levels_ms, files, &store);
-        let (core, files) = match opened {
+        let (core, files) = match open_core(&deps, &options, &levels_ms, files, &store) {
             Ok(opened) => opened,
             Err(error) => {
                 close_store(&store).await;
@@ -345,16 +354,17 @@ impl Broker {
             registrations: watch::channel(0).0,
             deadline_moved: Notify::new(),
             delivery_moved: Notify::new(),
+            check_moved: Notify::new(),
             poisoned: watch::channel(None).0,
             deletions,
             deleted_unconsumed: AtomicU64::new(0),
             options,
         });
         *ear.0.lock() = Arc::downgrade(&shared);
-        front.spawn(task::losses::run(shared.clone(), deleted, front.stop_signal()));
+        // Before a producer can end a transaction, and before anything is appended.
+        task::transactions::load(&shared).await;
         back.spawn(task::persist::run(shared.clone(), files, back.stop_signal()));
-        front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
-        front.spawn(task::deliver::run(shared.clone(), front.stop_signal()));
+        spawn_front(&shared, &front, deleted);
         let door = Arc::new(Door::new(shared.clone()));
         let addrs = ports.all();
         let listening = Server::start(&deps.net, &deps.clock, &back, &addrs, door, server).await;
@@ -447,6 +457,13 @@ impl Broker {
         core.hold.on_deadline(Mono(u64::MAX), &mut core.hold_effects);
         pull::run_hold_effects(&self.shared, core);
     }
+}
+
+fn spawn_front(shared: &Arc<Shared>, front: &TaskGroup, deleted: mpsc::Receiver<Deleted>) {
+    front.spawn(task::losses::run(shared.clone(), deleted, front.stop_signal()));
+    front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
+    front.spawn(task::deliver::run(shared.clone(), front.stop_signal()));
+    front.spawn(task::check_back::run(shared.clone(), front.stop_signal()));
 }
 
 async fn stop_group(clock: &Clock, group: &mut TaskGroup) {
@@ -561,6 +578,9 @@ fn open_core(
         locks: QueueLocks::new(options.queue_lock_lifetime, limits.queue_locks_max),
         hold: Hold::default(),
         schedule,
+        transactions: Transactions::new(&options.transactions),
+        transaction_names: Names::default(),
+        transaction_replies: BTreeMap::new(),
         pulls: BTreeMap::new(),
         next_pull: 0,
         sends: Tickets::default(),

@@ -1,8 +1,8 @@
 //! Turns requests into store operations and replies, and owns the consumer-facing state.
 //!
 //! Owns: topics, subscription groups, live clients, filters, consumer offsets, parked pulls, queue
-//! locks, the four state files under `config/`, and the choice of every response code. Must never:
-//! know a byte of a file or a frame, dial a client, or depend on `client`.
+//! locks, transactions, the state files under `config/`, and the choice of every response code.
+//! Must never: know a byte of a file or a frame, dial a client, or depend on `client`.
 //!
 //! The tables and `hold` are pure. `driver` owns them behind one lock that is taken once per batch
 //! of frames, `handler/` turns requests into calls on them, `task/` holds the background loops.
@@ -25,6 +25,7 @@ pub mod subscription_groups;
 mod task;
 mod tickets;
 pub mod topics;
+pub mod transaction;
 
 pub use driver::{Broker, Deps, Parts};
 pub use error::Error;

@@ -119,6 +119,46 @@ impl Default for ScheduleOptions {
     }
 }
 
+/// How open transactions are asked for.
+#[derive(Clone, Debug)]
+pub struct TransactionOptions {
+    /// `transactionTimeOut`: no producer is asked earlier.
+    pub timeout: Duration,
+    /// `transactionCheckMax`. Units: checks.
+    pub check_max: i32,
+    /// `transactionCheckInterval`
+    pub check_interval: Duration,
+    /// `fileReservedTime`: an older half message would be deleted with its file.
+    pub keep_for: Duration,
+    /// Units: half messages from the oldest open one to the newest. Each takes about 9 bytes; one
+    /// more is refused.
+    pub window_max: usize,
+    /// Units: half messages of a check that are with the store at a time.
+    pub turn_count_max: usize,
+    /// A half message that could not be read in so many rounds is given up.
+    pub read_tries_max: u32,
+    /// Such half messages that are counted at a time.
+    pub unreadable_max: usize,
+    /// After the store refused something of a check.
+    pub retry_pause: Duration,
+}
+
+impl Default for TransactionOptions {
+    fn default() -> Self {
+        TransactionOptions {
+            timeout: Duration::from_secs(6),
+            check_max: 15,
+            check_interval: Duration::from_secs(60),
+            keep_for: Duration::from_secs(72 * 3600),
+            window_max: 4 << 20,
+            turn_count_max: 64,
+            read_tries_max: 3,
+            unreadable_max: 1024,
+            retry_pause: Duration::from_secs(1),
+        }
+    }
+}
+
 /// Bounds of what the broker holds for its peers.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -220,6 +260,7 @@ pub struct Options {
     pub groups: GroupOptions,
     pub filters: FilterOptions,
     pub schedule: ScheduleOptions,
+    pub transactions: TransactionOptions,
     pub limits: Limits,
 }
 
@@ -254,6 +295,7 @@ impl Default for Options {
             groups: GroupOptions::default(),
             filters: FilterOptions::default(),
             schedule: ScheduleOptions::default(),
+            transactions: TransactionOptions::default(),
             limits: Limits::default(),
         }
     }

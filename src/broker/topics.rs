@@ -3,6 +3,7 @@
 use super::data_version::DataVersion;
 use super::json_writer::JsonWriter;
 use super::options::TopicOptions;
+use super::transaction::{DISCARD_TOPIC, HALF_TOPIC, OP_TOPIC};
 use crate::model::TopicName;
 use crate::rt::time::WallMillis;
 use serde::{Deserialize, Serialize};
@@ -36,13 +37,21 @@ const RESERVED: [&str; 9] = [
     "BenchmarkTest",
     OFFSET_MOVED_TOPIC,
     "RMQ_SYS_TRACE_TOPIC",
-    "RMQ_SYS_TRANS_HALF_TOPIC",
-    "RMQ_SYS_TRANS_OP_HALF_TOPIC",
+    HALF_TOPIC,
+    OP_TOPIC,
     SCHEDULE_TOPIC,
     "SELF_TEST_TOPIC",
     TEMPLATE_TOPIC,
-    "TRANS_CHECK_MAX_TIME_TOPIC",
+    DISCARD_TOPIC,
 ];
+
+/// Topics that only the broker itself writes to. Source: TopicValidator#NOT_ALLOWED_SEND_TOPIC_SET
+/// (4.9.3), where only the first one is. Differs: a client could end the transactions of others.
+pub fn is_closed_to_sends(topic: &str) -> bool {
+    // All of them are longer than most names.
+    topic.len() >= SCHEDULE_TOPIC.len()
+        && [SCHEDULE_TOPIC, HALF_TOPIC, OP_TOPIC, DISCARD_TOPIC].contains(&topic)
+}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FilterType {

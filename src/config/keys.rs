@@ -149,7 +149,6 @@ const FLUSHES: &[&str] = &["ASYNC_FLUSH", "SYNC_FLUSH"];
 mod reason {
     pub const OWN_INDEX: &str = "the index keeps its own mark and goes on from there";
     pub const HA: &str = "replication";
-    pub const TRANSACTION: &str = "transactions";
     pub const ACL: &str = "access control is not built yet";
     pub const REPLY: &str = "request-reply messages";
     pub const SLOW_READER: &str = "the guard against slow consumers";

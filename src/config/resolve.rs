@@ -235,6 +235,14 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
             save_interval: ms(raw, "flushDelayOffsetInterval"),
             ..Default::default()
         },
+        transactions: broker::options::TransactionOptions {
+            timeout: ms(raw, "transactionTimeOut"),
+            check_max: i32::try_from(raw.number("transactionCheckMax")).unwrap_or(i32::MAX),
+            check_interval: ms(raw, "transactionCheckInterval").max(Duration::from_millis(100)),
+            keep_for: Duration::from_secs(raw.number("fileReservedTime").unsigned_abs() * 3600),
+            window_max: size(raw, "transactionWindowMax"),
+            ..Default::default()
+        },
         region_id: text("regionId"),
         trace_on: raw.flag("traceOn"),
         permission: raw.number("brokerPermission").unsigned_abs() as u32,

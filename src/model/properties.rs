@@ -10,6 +10,9 @@ pub mod names {
     pub const REAL_TOPIC: &str = "REAL_TOPIC";
     pub const REAL_QUEUE_ID: &str = "REAL_QID";
     pub const TRANSACTION_PREPARED: &str = "TRAN_MSG";
+    pub const TRANSACTION_PREPARED_QUEUE_OFFSET: &str = "TRAN_PREPARED_QUEUE_OFFSET";
+    pub const TRANSACTION_CHECK_TIMES: &str = "TRANSACTION_CHECK_TIMES";
+    pub const CHECK_IMMUNITY_TIME: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
     pub const PRODUCER_GROUP: &str = "PGROUP";
     pub const UNIQUE_KEY: &str = "UNIQ_KEY";
     pub const CLUSTER: &str = "CLUSTER";

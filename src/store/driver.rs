@@ -116,7 +116,16 @@ impl Store {
         self.wake(taken)
     }
 
-    fn wake(&self, taken: Result<Appended, AppendError>) -> Result<Appended, AppendError> {
+    /// Takes several messages, of whatever queues, in this order: they lie in a row in one segment,
+    /// and none is taken unless all are. The outcome is one, as wait and ticket of the last say; a
+    /// crash keeps a prefix of them.
+    pub fn append_all(&self, appends: &[Append<'_>]) -> Result<Vec<Appended>, AppendError> {
+        let now = self.shared.clock.wall();
+        let taken = self.shared.state.lock().append_all(&self.shared.options, appends, now);
+        self.wake(taken)
+    }
+
+    fn wake<T>(&self, taken: Result<T, AppendError>) -> Result<T, AppendError> {
         if let Err(AppendError::NoSpace { .. }) = taken {
             self.shared.state.lock().segment_asked = true;
         }
@@ -200,11 +209,23 @@ impl Store {
     }
     /// Whether a record of this append could be taken when there is room.
     pub fn fits(&self, append: &Append<'_>) -> Result<(), AppendError> {
-        self.shared.state.lock().fits(&self.shared.options, append)
+        self.fit(std::slice::from_ref(append))
+    }
+    /// Whether `append_all` could take these when there is room.
+    pub fn fit(&self, appends: &[Append<'_>]) -> Result<(), AppendError> {
+        self.shared.state.lock().fit(&self.shared.options, appends).map(|_| ())
     }
     /// The record at a physical offset; `None` when no visible record begins there.
     pub async fn record_at(&self, at: PhysicalOffset) -> io::Result<Option<Bytes>> {
         search::record_at(&self.shared, at.0).await
+    }
+    /// The same from memory alone; `None` also when it must be read from disk.
+    pub fn record_in_memory(&self, at: PhysicalOffset) -> Option<Bytes> {
+        search::record_in_memory(&self.shared, at.0)
+    }
+    /// Where the newest record lies that was written or found by recovery.
+    pub fn last_record(&self) -> Option<PhysicalOffset> {
+        self.shared.state.lock().last_record().map(PhysicalOffset)
     }
     /// The newest messages that carry a key. What is visible now is indexed first, if that does not
     /// take long.

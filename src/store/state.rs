@@ -191,10 +191,48 @@ impl State {
         })
     }
 
-    /// Whether a record of this append has a size and a form that can be taken.
-    pub fn fits(&self, options: &Options, append: &Append<'_>) -> Result<(), AppendError> {
-        let size = message_unit::check(&record_of(append, WallMillis(0)))?;
-        self.size_fits(options, size)
+    /// Several messages in a row and in one segment, with the outcome of the last one. None is
+    /// taken unless all are.
+    pub fn append_all(
+        &mut self,
+        options: &Options,
+        appends: &[Append<'_>],
+        now: WallMillis,
+    ) -> Result<Vec<Appended>, AppendError> {
+        let last = appends.last().ok_or(AppendError::EmptyBatch)?;
+        self.is_open()?;
+        let total = self.fit(options, appends)?;
+        self.has_room(options, total)?;
+        let mut slots = Vec::with_capacity(appends.len());
+        for append in appends {
+            slots.push(self.slot_for(options, append)?);
+        }
+        self.log.roll_for(total);
+        let mut all = Vec::with_capacity(appends.len());
+        for (append, slot) in appends.iter().zip(slots) {
+            let mut record = record_of(append, now);
+            let (raw, levels) = (record.properties, &options.delay_levels_ms);
+            let tags_code = dispatch::tags_code(append.topic, append.tags_code, raw, now, levels);
+            let size = message_unit::encoded_size(&record);
+            let physical = PhysicalOffset(self.log.end());
+            let queue_offset = QueueOffset(self.push(&mut record, size, slot, tags_code));
+            all.push(Appended { physical, queue_offset, store_timestamp: now, size });
+        }
+        self.flush.on_accepted(self.log.end(), last.ticket, last.wait);
+        Ok(all)
+    }
+
+    /// Whether records of these appends, in a row, have sizes and forms that can be taken, and how
+    /// many bytes they have.
+    pub fn fit(&self, options: &Options, appends: &[Append<'_>]) -> Result<usize, AppendError> {
+        let mut total = 0;
+        for append in appends {
+            let size = message_unit::check(&record_of(append, WallMillis(0)))?;
+            self.size_fits(options, size)?;
+            total += size;
+        }
+        let max = self.log.record_size_max();
+        if total > max { Err(AppendError::Size { size: total, max }) } else { Ok(total) }
     }
 
     fn size_fits(&self, options: &Options, size: usize) -> Result<(), AppendError> {
@@ -204,13 +242,20 @@ impl State {
 
     /// Whether `size` more bytes may be taken, and where they will lie.
     fn admit(&self, options: &Options, size: usize) -> Result<u64, AppendError> {
-        if let Some(reason) = &self.poison {
-            return Err(AppendError::Poisoned(reason.clone()));
-        }
-        if self.stopping {
-            return Err(AppendError::Stopped);
-        }
+        self.is_open()?;
         self.size_fits(options, size)?;
+        self.has_room(options, size)
+    }
+
+    fn is_open(&self) -> Result<(), AppendError> {
+        match &self.poison {
+            Some(reason) => Err(AppendError::Poisoned(reason.clone())),
+            None if self.stopping => Err(AppendError::Stopped),
+            None => Ok(()),
+        }
+    }
+
+    fn has_room(&self, options: &Options, size: usize) -> Result<u64, AppendError> {
         if let Some(why) = &self.full {
             return Err(AppendError::DiskFull(why.clone()));
         }
@@ -347,6 +392,10 @@ impl State {
     /// When the newest record that is written was stored.
     pub fn newest(&self) -> Option<WallMillis> {
         self.records.back().map(|(_, last)| last.store_timestamp)
+    }
+
+    pub fn last_record(&self) -> Option<u64> {
+        self.records.back().map(|(_, last)| last.at)
     }
 
     /// The snapshot with these rows is on disk.

@@ -19,4 +19,5 @@ mod remoting;
 mod retry;
 mod scrub;
 mod store;
+mod transaction;
 mod under_load;

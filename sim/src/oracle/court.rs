@@ -1,7 +1,7 @@
 //! Where a run is judged: the clients' history, the machines' files, and the promises between.
 
 use super::retention::Terms;
-use super::{delay, files, index, judge, retry};
+use super::{delay, files, index, judge, retry, transaction};
 use crate::history::History;
 use crate::plan::Plan;
 use crate::scenario::{FaultKind, Oracle};
@@ -26,6 +26,8 @@ struct Shared {
     terms: Mutex<BTreeMap<usize, Terms>>,
     /// What is known of each machine's delayed messages.
     delays: Mutex<BTreeMap<usize, delay::Terms>>,
+    /// How often the broker of each machine asks for a transaction.
+    checks_max: Mutex<BTreeMap<usize, u32>>,
     /// Slots and entries of each machine's index files.
     index_shapes: Mutex<BTreeMap<usize, (u32, u32)>>,
     world: OnceLock<World>,
@@ -46,6 +48,7 @@ impl Court {
             opened: Mutex::default(),
             terms: Mutex::default(),
             delays: Mutex::default(),
+            checks_max: Mutex::default(),
             index_shapes: Mutex::default(),
             world: OnceLock::new(),
             moved: Notify::new(),
@@ -123,6 +126,11 @@ impl Court {
         }
     }
 
+    /// The broker of a machine is about to start, and asks for a transaction at most so often.
+    pub fn on_checks_max(&self, machine: usize, checks_max: u32) {
+        self.0.checks_max.lock().insert(machine, checks_max);
+    }
+
     /// It stopped as it was asked to, and perhaps not in order.
     pub fn on_stopped(&self, machine: usize) {
         let disk = &self.world().machines()[machine].disk;
@@ -178,6 +186,13 @@ impl Court {
         }
         if self.wants(Oracle::Retries) {
             self.check("retries", retry::retried(log, &history));
+        }
+        if self.wants(Oracle::Transactions) {
+            let checks_max = self.0.checks_max.lock().get(&machine).copied().unwrap_or(0);
+            let history = &mut *history;
+            let mut promises = transaction::Promises { history, now, opened: &opened };
+            let verdict = transaction::resolved(log, &mut promises, checks_max, is_end);
+            self.check("transactions", verdict);
         }
         drop(history);
         if self.wants(Oracle::Delays) {

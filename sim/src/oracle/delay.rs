@@ -2,6 +2,7 @@
 
 use super::files::{Log, Record};
 use super::judge::Verdict;
+use super::transaction;
 use crate::history::{self, Id};
 use hotfire::rt::sim::mark;
 use std::collections::BTreeMap;
@@ -43,7 +44,9 @@ pub fn level(record: &Record) -> u32 {
 /// The topic that its producer named.
 pub fn origin_topic(record: &Record) -> &str {
     let first = match record.topic.as_str() {
-        SCHEDULE => property(record, "REAL_TOPIC").unwrap_or_default(),
+        SCHEDULE | transaction::HALF | transaction::DISCARDED => {
+            property(record, "REAL_TOPIC").unwrap_or_default()
+        }
         topic => topic,
     };
     property(record, "RETRY_TOPIC").unwrap_or(first)

@@ -13,8 +13,11 @@ pub struct Record {
     pub topic: String,
     pub queue: u32,
     pub queue_offset: u64,
+    pub sys_flag: u32,
     pub store_timestamp: i64,
     pub reconsume_times: u32,
+    /// Where the half message of a committed one lies.
+    pub prepared: u64,
     pub body: Vec<u8>,
     pub properties: Vec<u8>,
 }
@@ -159,7 +162,7 @@ fn record(physical: u64, bytes: &[u8]) -> Result<Record, String> {
     let store_timestamp = b.u64().ok_or_else(short)? as i64;
     b.take(stored).ok_or_else(short)?;
     let reconsume_times = b.u32().ok_or_else(short)?;
-    b.take(8).ok_or_else(short)?;
+    let prepared = b.u64().ok_or_else(short)?;
     let n = b.u32().ok_or_else(short)? as usize;
     let body = b.take(n).ok_or_else(short)?.to_vec();
     if crc32fast::hash(&body) & 0x7fff_ffff != crc {
@@ -179,8 +182,10 @@ fn record(physical: u64, bytes: &[u8]) -> Result<Record, String> {
         topic,
         queue,
         queue_offset,
+        sys_flag,
         store_timestamp,
         reconsume_times,
+        prepared,
         body,
         properties,
     })

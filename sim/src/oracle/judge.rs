@@ -1,7 +1,7 @@
 //! The promises, one function each. Every function says what broke, or nothing.
 
 use super::files::{self, Log, Record};
-use super::{delay, retry};
+use super::{delay, retry, transaction};
 use crate::disk::SimDisk;
 use crate::history::{self, Fate, Grade, History, Id, Seen};
 use hotfire::rt::sim::mark;
@@ -18,7 +18,7 @@ pub struct Moment {
 
 impl Moment {
     /// Whether a promise of this grade, made then, still binds now.
-    fn binds(&self, grade: Grade, power_losses: u64, generation: u64, opened: &[u64]) -> bool {
+    pub fn binds(&self, grade: Grade, power_losses: u64, generation: u64, opened: &[u64]) -> bool {
         // A later successful open made everything durable that it found.
         let reopened = opened.iter().any(|g| *g > generation);
         grade == Grade::Synced || power_losses == self.power_losses || reopened
@@ -36,16 +36,19 @@ fn id_of(record: &Record) -> Result<Id, String> {
     })
 }
 
-/// What the broker itself writes: MessageConst.OFFSET_MOVED_EVENT of 4.9.3.
+/// What the broker itself writes besides op messages: MessageConst.OFFSET_MOVED_EVENT of 4.9.3.
 const OWN_TOPIC: &str = "OFFSET_MOVED_EVENT";
 
 /// Every stored byte was sent, and no more often than its resends explain.
 pub fn no_phantom(log: &Log, history: &History) -> Verdict {
     let mut copies: BTreeMap<Id, u32> = BTreeMap::new();
-    for record in log.records.iter().filter(|r| r.topic != OWN_TOPIC) {
+    let own = [OWN_TOPIC, transaction::OP];
+    for record in log.records.iter().filter(|r| !own.contains(&r.topic.as_str())) {
         let id = id_of(record)?;
         is_what_was_sent(record, id, history)?;
-        if delay::is_delivery(record) || retry::is_retry(record) {
+        // What the broker makes of a message is judged elsewhere.
+        let is_made = delay::is_delivery(record) || transaction::is_made(record);
+        if is_made || retry::is_retry(record) {
             continue;
         }
         let n = copies.entry(id).or_default();

@@ -2,10 +2,11 @@
 
 use super::cluster::{ClusterHouse, PROMPT, PROMPT_SENDS, Phase, SETTLE_SENDS, ip, topic_name};
 use super::filters::{self, Selector};
+use super::transactions::{self, Members};
 use crate::history::{self, Fate, Grade, History, Id, Place, Seen};
 use crate::oracle::files::{self, Record};
 use crate::oracle::retry::{self, RETRIES_MAX};
-use crate::oracle::{delay, judge};
+use crate::oracle::{delay, judge, transaction};
 use crate::trace;
 use crate::world::Boot;
 use hotfire::client::{
@@ -21,13 +22,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 #[derive(Clone)]
-struct Node {
-    house: ClusterHouse,
-    machine: usize,
-    name: String,
+pub struct Node {
+    pub house: ClusterHouse,
+    pub machine: usize,
+    pub name: String,
     client: Client,
-    clock: Clock,
-    group: TaskGroup,
+    pub clock: Clock,
+    pub group: TaskGroup,
     consumers: GroupName,
 }
 
@@ -54,14 +55,20 @@ pub async fn run(house: ClusterHouse, mut boot: Boot) {
     };
     // The readers of the process before are gone, and with them what they waited for.
     house.0.progress.lock().answered.retain(|reading, _| reading.0 != boot.machine);
+    let is_transactional = house.0.plan.load.transactional > 0.0;
+    let members = is_transactional.then(|| Members::start(&node, &boot.net));
     for _ in 0..house.0.plan.load.producers {
-        let producer = Producer { node: node.clone(), dice: Rng::from_seed(rng.next_u64()), tries };
+        let dice = Rng::from_seed(rng.next_u64());
+        let producer = Producer { node: node.clone(), dice, tries, members: members.clone() };
         group.spawn(producer.run());
     }
     let mut topics: Vec<String> = (0..house.0.plan.load.topics).map(topic_name).collect();
     if house.0.plan.load.failing > 0.0 {
         topics.push(retry::retry_topic(&node.consumers));
         topics.push(retry::dead_topic(&node.consumers));
+    }
+    if is_transactional {
+        topics.push(transaction::DISCARDED.to_owned());
     }
     for topic in topics {
         let dice = Rng::from_seed(rng.next_u64());
@@ -104,7 +111,7 @@ impl Node {
         (selector, subscription)
     }
 
-    async fn pause(&self, ms: u64) {
+    pub async fn pause(&self, ms: u64) {
         self.clock.sleep_until(self.clock.mono() + Duration::from_millis(ms)).await;
     }
 }
@@ -113,6 +120,8 @@ struct Producer {
     node: Node,
     dice: Rng,
     tries: u32,
+    /// Of producer groups, when there are transactions.
+    members: Option<Members>,
 }
 
 impl Producer {
@@ -192,13 +201,23 @@ impl Producer {
             message = message.with_delay_level(level);
             house.court().history(|h| h.sent[id as usize].level = level);
         }
+        let in_transaction = self.begin_transaction(phase, id);
+        if let Some(properties) = &in_transaction {
+            for (name, value) in properties {
+                message = message.with_property(name, value);
+            }
+        }
         let brokers = house.machines(crate::plan::Role::Broker);
         let since: Vec<_> = brokers.iter().map(|b| (*b, Since::now(&house, *b))).collect();
-        let mut asked = 0;
-        let fate = match self.give(&message, level).await {
+        let (mut asked, mut unique) = (0, String::new());
+        let is_once = level > 0 || in_transaction.is_some();
+        let fate = match self.give(&message, is_once).await {
             Ok(result) => {
                 asked = result.queue.queue.0;
-                self.fate_of(&result, wait, level, &since)
+                unique.clone_from(&result.message_id);
+                // It lies in the first queue of its level, or of half messages.
+                let place = if in_transaction.is_some() { Some(0) } else { level.checked_sub(1) };
+                self.fate_of(&result, wait, place, &since)
             }
             Err(e) if e.may_be_stored() => {
                 trace::event(&self.node.name, format_args!("message {id}: unknown, {e}"));
@@ -216,6 +235,10 @@ impl Producer {
         }
         let told = house.court().history(|h| h.on_fate(id, fate));
         house.court().check("outcomes", told);
+        if let (Some(_), Some(members)) = (&in_transaction, &self.members) {
+            members.on_fate(id, fate, (asked, unique), &mut self.dice);
+            return matches!(fate, Fate::Acked { .. });
+        }
         if let (Phase::Prompt, Fate::Acked { place, .. }) = (phase, fate) {
             match level {
                 0 => self.node.group.spawn(is_prompt(house, id, topic, place)),
@@ -228,9 +251,19 @@ impl Producer {
         matches!(fate, Fate::Acked { .. })
     }
 
-    /// A delayed message is sent once: a copy would be delivered as often as itself.
-    async fn give(&mut self, message: &Message, level: u32) -> Result<SendResult, Error> {
-        if level == 0 {
+    /// The properties of a half message, when this is to be one.
+    fn begin_transaction(&mut self, phase: Phase, id: Id) -> Option<Vec<(&'static str, String)>> {
+        let share = self.node.house.0.plan.load.transactional;
+        let is_half = self.members.is_some() && phase != Phase::Prompt && self.dice.chance(share);
+        is_half.then(|| {
+            let is_calm = phase != Phase::Disturb;
+            transactions::begin(&self.node.house, id, is_calm, &mut self.dice)
+        })
+    }
+
+    /// A delayed or half message is sent once: a copy would be delivered as often as itself.
+    async fn give(&mut self, message: &Message, is_once: bool) -> Result<SendResult, Error> {
+        if !is_once {
             return self.node.client.send(message).await;
         }
         let queues = self.node.client.publish_queues(&message.topic).await?;
@@ -242,7 +275,7 @@ impl Producer {
         &self,
         result: &SendResult,
         wait: bool,
-        level: u32,
+        place: Option<u32>,
         since: &[(usize, Since)],
     ) -> Fate {
         if result.status != SendStatus::Ok {
@@ -271,7 +304,7 @@ impl Producer {
             grade,
             place: Place {
                 machine,
-                queue: level.checked_sub(1).unwrap_or(result.queue.queue.0),
+                queue: place.unwrap_or(result.queue.queue.0),
                 queue_offset: result.queue_offset.0,
                 physical,
             },
@@ -283,13 +316,13 @@ impl Producer {
 
 /// What a broker's machine has gone through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Since {
-    power_losses: u64,
-    generation: u64,
+pub struct Since {
+    pub power_losses: u64,
+    pub generation: u64,
 }
 
 impl Since {
-    fn now(house: &ClusterHouse, machine: usize) -> Since {
+    pub fn now(house: &ClusterHouse, machine: usize) -> Since {
         let world = house.world();
         Since { power_losses: world.power_losses(machine), generation: world.generation(machine) }
     }
@@ -654,6 +687,9 @@ impl Reader {
                 if delay::is_delivery(&record) && !retry::is_retry(&record) {
                     mark("schedule: a delayed message was read");
                     history.delivered.insert((self.node.machine, id));
+                }
+                if history.transactions.contains_key(&id) {
+                    transactions::on_read(self.node.machine, &record, id, history)?;
                 }
                 failed.extend(self.failed(&record, id, history));
                 let physical = record.physical;

@@ -1,11 +1,13 @@
 //! Name servers, brokers and clients: what they share, and how a run settles.
 
 use super::filters::{self, Filters};
+use super::transactions;
 use crate::history::{Fate, Id, Place, Reading};
 use crate::oracle::court::Court;
 use crate::plan::{MachinePlan, Plan, Role};
 use crate::scenario::{FaultKind, Oracle};
 use crate::world::{Program, World};
+use hotfire::broker::options::TransactionOptions;
 use hotfire::rt::sync::Mutex;
 use hotfire::rt::time::{Clock, Duration};
 use std::collections::BTreeMap;
@@ -59,6 +61,8 @@ pub struct Progress {
     pub recovered_end: BTreeMap<(usize, String, u32), u64>,
     /// Per broker: how often it recovered.
     pub recoveries: BTreeMap<usize, u64>,
+    /// Per broker: how it asks for transactions.
+    pub check_terms: BTreeMap<usize, TransactionOptions>,
     /// Per broker: how often it writes consumer offsets.
     pub save_interval: BTreeMap<usize, Duration>,
 }
@@ -189,6 +193,10 @@ impl ClusterHouse {
             format!("settled, and then {prompt} of {sends} sends are delivered{}", self.behind())
         })?;
         self.enter_phase(Phase::Quiet);
+        if self.0.plan.load.transactional > 0.0 {
+            // Of what nobody knows to be stored, all is asked for until then.
+            madsim::time::sleep(transactions::ENDED).await;
+        }
         Ok(())
     }
 
@@ -200,7 +208,10 @@ impl ClusterHouse {
             progress.reread += 1;
             self.0.filters.lock().forget_given();
         }
-        self.court().history(|history| history.delivered.clear());
+        self.court().history(|history| {
+            history.delivered.clear();
+            history.discarded.clear();
+        });
         self.within(budget, || self.all_read()).await.map_err(|()| {
             format!("brokers without derived files: not all is read{}", self.behind())
         })
@@ -233,6 +244,12 @@ impl ClusterHouse {
             for (id, sent) in history.sent.iter().enumerate() {
                 let Fate::Acked { place, .. } = sent.fate else { continue };
                 for client in &clients {
+                    if let Some(transaction) = history.transactions.get(&(id as u64)) {
+                        if !transactions::has_ended(transaction, history, *client, id as u64) {
+                            return Some((*client, id as u64));
+                        }
+                        continue;
+                    }
                     if sent.fails > 0 && !history.ended.contains(&(*client, id as u64)) {
                         return Some((*client, id as u64));
                     }

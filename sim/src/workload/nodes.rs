@@ -58,6 +58,13 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     if !house.0.plan.load.levels_ms.is_empty() {
         store_options.delay_levels_ms = house.0.plan.load.levels_ms.clone();
     }
+    if house.0.plan.load.transactional > 0.0 {
+        options.transactions = super::transactions::options(machine.swarm);
+        let checks_max = options.transactions.check_max.unsigned_abs();
+        house.court().on_checks_max(boot.machine, checks_max);
+        let terms = options.transactions.clone();
+        house.0.progress.lock().check_terms.insert(boot.machine, terms);
+    }
     house.court().on_levels(boot.machine, &store_options.delay_levels_ms);
     let shape = (store_options.index_slots, store_options.index_entries);
     house.court().on_index_shape(boot.machine, shape);

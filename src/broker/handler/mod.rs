@@ -11,6 +11,7 @@ pub(super) mod query;
 pub(super) mod send;
 mod send_back;
 pub(super) mod topic;
+pub(super) mod transaction;
 
 use super::driver::{Connected, Core, Shared};
 use super::reply::{Answer, Refusal};
@@ -163,6 +164,8 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
     let to = request.reply_to();
     let answer = match request.header.code {
         request::CONSUMER_SEND_MSG_BACK => send_back::on_send_back(shared, core, request),
+        request::END_TRANSACTION => transaction::on_end(shared, core, request),
+        request::RESUME_CHECK_HALF_MESSAGE => transaction::on_resume(shared, request),
         request::QUERY_CONSUMER_OFFSET => offset::query(shared, core, request),
         request::UPDATE_CONSUMER_OFFSET => offset::update(core, request),
         request::SEARCH_OFFSET_BY_TIMESTAMP => offset::search(shared, request),

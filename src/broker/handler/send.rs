@@ -1,12 +1,13 @@
 //! Sending: requests 10, 310 and 320.
 
-use super::super::driver::{Core, DELIVERY, NOBODY, Shared, WaitingSend};
+use super::super::driver::{Core, DELIVERY, NOBODY, Shared, TRANSACTION, WaitingSend};
 use super::super::reply::{self, Answer, Refusal};
 use super::super::schedule::rewrite;
 use super::super::topics::{
     self, CreateError, DEAD_LETTER_PREFIX, FilterType, FirstSend, RETRY_PREFIX, SCHEDULE_TOPIC,
     Topic, perm,
 };
+use super::super::transaction::rewrite as transaction;
 use super::{ReplyTo, Request, send_back};
 use crate::format::{message_batch, message_id, properties};
 use crate::model::{PhysicalOffset, QueueId, TopicName, sys_flag};
@@ -70,7 +71,7 @@ fn accept_header(
         check_opening(shared)?;
     }
     let topic = match core.topics.get(&header.topic) {
-        Some(topic) if &*topic.name != SCHEDULE_TOPIC => topic,
+        Some(topic) if !topics::is_closed_to_sends(&topic.name) => topic,
         _ => {
             check_name(&header.topic)?;
             create_topic(shared, core, header)?;
@@ -131,10 +132,14 @@ fn append_one(
     core.scratch.clear();
     let cluster = &shared.options.topics.cluster_name;
     let sent = properties::store_form(raw, cluster, &mut core.scratch);
-    let delay = check_kind(shared, &sent)?;
+    let delay = check_kind(&sent)?;
     let tags_code = sent.tags.map_or(0, |tags| i64::from(properties::java_hash(tags)));
     let waits = sent.waits();
-    let delayed = delayed_form(core, raw, cluster, place, delay);
+    let is_half = sent.is_half() && !is_old_retry(header, delay);
+    let delayed = if is_half { None } else { delayed_form(core, raw, cluster, place, delay) };
+    if is_half {
+        half_form(shared, core, raw, cluster, place)?;
+    }
     let to = request.reply_to();
     let ticket = if to.oneway { NOBODY } else { Ticket(core.sends.next()) };
     let mut append = Append {
@@ -148,10 +153,16 @@ fn append_one(
     if let Some((topic, level)) = &delayed {
         put_off(shared, &mut append, topic, *level)?;
     }
+    if is_half {
+        hold_back(shared, &core.transaction_names, &mut append)?;
+    }
     let appended = shared
         .store
         .append(&append)
         .map_err(|error| reply::of_append_error(&error, shared.disk_used()))?;
+    if is_half {
+        core.transactions.on_half(appended.queue_offset);
+    }
     if ticket != NOBODY {
         core.sends.insert(WaitingSend {
             to,
@@ -164,6 +175,56 @@ fn append_one(
     }
     Ok(Taken::Done)
 }
+
+/// A consumer older than 4.6.1 sends what it could not consume with all its properties.
+/// Source: SendMessageProcessor#sendMessage (4.9.3); its other path forgets them (W-62).
+fn is_old_retry(header: &SendMessageHeader, delay: i32) -> bool {
+    header.reconsume_times.unwrap_or(0) > 0 && delay > 0
+}
+
+/// Makes the property string in `core.scratch` that of a half message.
+/// Source: TransactionalMessageBridge#parseHalfMessageInner (4.9.3).
+/// Differs: DELAY goes, as Java's own client has it (W-62).
+fn half_form(
+    shared: &Shared,
+    core: &mut Core,
+    raw: &[u8],
+    cluster: &str,
+    place: &Place,
+) -> Answer<()> {
+    if shared.options.reject_transactions {
+        return Err(forbidden(shared, "sending transaction message is forbidden"));
+    }
+    if !core.transactions.has_room() {
+        return Err(Refusal::overload("too many half messages since the oldest open transaction"));
+    }
+    core.scratch.clear();
+    properties::store_form_with_wait(raw, cluster, &mut core.scratch);
+    transaction::half(&mut core.scratch, place.topic, place.target);
+    Ok(())
+}
+
+/// Turns an append that may be delivered at once into a half message.
+/// Errors: it fits there, but neither its copies nor what it becomes would.
+fn hold_back<'a>(
+    shared: &Shared,
+    names: &'a transaction::Names,
+    append: &mut Append<'a>,
+) -> Answer<()> {
+    let op = transaction::op(names, OP_BODY_MAX, append.store_host, append.born_timestamp, NOBODY);
+    let fits = shared.store.fit(&[*append, op]);
+    fits.map_err(|error| reply::of_append_error(&error, shared.disk_used()))?;
+    if append.properties.len() + transaction::COPY_ROOM > properties::SIZE_MAX {
+        return Err(Refusal::message_illegal("the properties leave no room for checks"));
+    }
+    append.topic = &names.half;
+    append.queue = transaction::QUEUE;
+    append.sys_flag &= !sys_flag::TRANSACTION_MASK;
+    Ok(())
+}
+
+/// As long as the body of an op message can be.
+const OP_BODY_MAX: &str = "18446744073709551615";
 
 /// Makes the property string in `core.scratch` that of a delayed message, if this is one; gives the
 /// schedule topic and the level.
@@ -317,14 +378,10 @@ fn append_of<'a>(
     }
 }
 
-/// Refuses the kinds of message that this broker does not know yet. Returns the delay level, 0 or
-/// less for none.
-fn check_kind(shared: &Shared, sent: &properties::Sent) -> Answer<i32> {
+/// Returns the delay level, 0 or less for none.
+fn check_kind(sent: &properties::Sent) -> Answer<i32> {
     if sent.has_nul {
         return Err(Refusal::message_illegal("a property holds a NUL"));
-    }
-    if sent.is_half() {
-        return Err(forbidden(shared, "sending transaction message is forbidden"));
     }
     let not_a_number = || Refusal::system_error("the property DELAY is not a number");
     sent.delay_level().ok_or_else(not_a_number)
@@ -348,7 +405,7 @@ fn check_name(topic: &str) -> Answer<()> {
     if let Some(fault) = topics::name_fault(topic) {
         return Err(Refusal::system_error(fault));
     }
-    if topic == SCHEDULE_TOPIC {
+    if topics::is_closed_to_sends(topic) {
         let remark = format!("Sending message to topic[{topic}] is forbidden.");
         return Err(Refusal::new(code::NO_PERMISSION, remark));
     }
@@ -438,21 +495,27 @@ fn wait_for_topic(shared: &Shared, core: &Core) -> Answer<Taken> {
 pub(in super::super) fn on_outcomes(shared: &Shared, outcomes: &mut Vec<(Ticket, Outcome)>) {
     let mut core = shared.core.lock();
     let mut ready: Vec<(WaitingSend, Outcome)> = Vec::with_capacity(outcomes.len());
-    let mut is_moved = false;
+    let (mut is_moved, mut is_checked) = (false, false);
     for (ticket, outcome) in outcomes.drain(..) {
-        if ticket != NOBODY && ticket.0 & DELIVERY != 0 {
+        if ticket.0 & (DELIVERY | TRANSACTION) == 0 {
+            let waiting = core.sends.take(ticket.0);
+            ready.extend(waiting.map(|waiting| (waiting, outcome)));
+        } else if ticket == NOBODY {
+        } else if ticket.0 & DELIVERY != 0 {
             // What no sync covered in time is in the log all the same.
             let is_kept = matches!(outcome, Outcome::Durable | Outcome::FlushTimeout);
             let now = shared.clock.mono();
             is_moved |= core.schedule.on_outcome(ticket.0 & !DELIVERY, is_kept, now);
-        } else if ticket != NOBODY {
-            let waiting = core.sends.take(ticket.0);
-            ready.extend(waiting.map(|waiting| (waiting, outcome)));
+        } else {
+            is_checked |= super::transaction::on_outcome(&mut core, ticket, outcome);
         }
     }
     drop(core);
     if is_moved {
         shared.delivery_moved.notify_one();
+    }
+    if is_checked {
+        shared.check_moved.notify_one();
     }
     let mut text = ReplyText { shared, id: String::with_capacity(64) };
     for (waiting, outcome) in ready.iter().filter(|(waiting, _)| waiting.is_send_back) {

@@ -112,10 +112,10 @@ async fn take_back(shared: &Arc<Shared>, to: ReplyTo, plan: &Plan) -> Answer<()>
     append(shared, &mut shared.core.lock(), to, &target, &view)
 }
 
-/// A consumer names the message by its unique id, or by its offset id. An offset may belong to
+/// A client names the message by its unique id, or by its offset id. An offset may belong to
 /// another message after a power loss or on another broker. What is no id of either kind says
 /// nothing.
-fn is_meant(view: &View, named: Option<&str>) -> bool {
+pub(super) fn is_meant(view: &View, named: Option<&str>) -> bool {
     let Some(named) = named else { return true };
     let is_id = matches!(named.len(), 32 | 56) && named.bytes().all(|b| b.is_ascii_hexdigit());
     let Some(unique) = view.unique_key().filter(|_| is_id) else { return true };

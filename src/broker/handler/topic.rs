@@ -2,7 +2,8 @@
 
 use super::super::driver::{Core, Shared};
 use super::super::reply::{Answer, Refusal};
-use super::super::topics::{FilterType, TopicConfig, TopicFile, name_fault};
+use super::super::topics::{FilterType, SCHEDULE_TOPIC, TopicConfig, TopicFile, name_fault};
+use super::super::transaction::{HALF_TOPIC, OP_TOPIC};
 use super::{Done, Request, later};
 use crate::model::TopicName;
 use crate::protocol::header::topic::{CreateTopicHeader, DeleteTopicHeader};
@@ -71,8 +72,7 @@ pub(super) fn delete(shared: &Arc<Shared>, core: &mut Core, request: &Request) -
 
 /// Topics that keep their queues without standing in the table.
 /// Source: DefaultMessageStore#cleanUnusedTopic (4.9.3).
-const KEPT_TOPICS: [&str; 3] =
-    ["SCHEDULE_TOPIC_XXXX", "RMQ_SYS_TRANS_HALF_TOPIC", "RMQ_SYS_TRANS_OP_HALF_TOPIC"];
+const KEPT_TOPICS: [&str; 3] = [SCHEDULE_TOPIC, HALF_TOPIC, OP_TOPIC];
 
 /// Deletes the queues of every topic that has no configuration.
 /// Source: AdminBrokerProcessor#cleanUnusedTopic (4.9.3).

@@ -3,13 +3,11 @@
 //! Source: CommitLog#asyncPutMessage, ScheduleMessageService#messageTimeup (4.9.3).
 //! Differs: items keep the sender's order, REAL_TOPIC and REAL_QID are appended.
 
+use crate::broker::transaction::HALF_TOPIC;
 use crate::format::message_unit::View;
 use crate::format::properties;
 use crate::model::{QueueId, property};
 use crate::store::SCHEDULE_TOPIC;
-
-/// Where half messages lie: none of them is delayed.
-const HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
 
 /// The level that a message is kept at: one above the table counts as its last. `None` for a
 /// message that is not delayed.

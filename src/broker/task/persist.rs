@@ -4,6 +4,7 @@
 use super::super::driver::{Core, Files, Saved, Shared};
 use super::super::error::Error;
 use super::super::handler::{self, send};
+use super::super::transaction::{GROUP, HALF_TOPIC, OP_TOPIC, Progress, rewrite};
 use super::state_file::{Origin, StateFile};
 use crate::protocol::body;
 use crate::rt::task::Stop;
@@ -113,7 +114,23 @@ fn not_saved(shared: &Shared, error: &Error) {
     shared.saved.send(Saved { failures, fault: format!("failed to {error}"), ..before });
 }
 
+/// The progress of transactions stands among the offsets, as far as the disk has it.
+fn note_transactions(shared: &Shared) {
+    let stats = shared.store.stats();
+    let mut core = shared.core.lock();
+    let core = &mut *core;
+    let progress = core.transactions.to_save(stats.written.0, stats.synced.0);
+    let Some(Progress { half, op }) = progress else { return };
+    for (topic, at) in [(HALF_TOPIC, half), (OP_TOPIC, op)] {
+        let at = i64::try_from(at).unwrap_or(i64::MAX);
+        if !core.offsets.commit(GROUP, topic, rewrite::QUEUE, at) {
+            tracing::error!("the table of consumer offsets has no room for {topic}");
+        }
+    }
+}
+
 async fn save_offsets(shared: &Shared, file: &mut StateFile) {
+    note_transactions(shared);
     let offsets = snapshot(shared, |core| {
         core.offsets.unsaved().map(|changes| (changes, core.offsets.to_json()))
     });

@@ -150,11 +150,11 @@ pub(super) const BROKER: &[Key] = keys! {
         "False = query data version first and register only if changed.";
     int registerNameServerPeriod = "30000" [unit("ms") used("broker")]
         "Clamped to 10000..60000.";
-    long transactionTimeOut = "6000" [unit("ms") important live later(TRANSACTION)]
+    long transactionTimeOut = "6000" [unit("ms") important live used("broker")]
         "Minimum half-message age before check-back.";
-    int transactionCheckMax = "15" [important live later(TRANSACTION)]
+    int transactionCheckMax = "15" [important live used("broker")]
         "Check-backs before discard.";
-    long transactionCheckInterval = "60000" [unit("ms") important later(TRANSACTION)]
+    long transactionCheckInterval = "60000" [unit("ms") important used("broker")]
         "Check loop period (read once at thread start).";
     flag aclEnable = "false" [important refused(ACL)]
         "Load ACL validator.";

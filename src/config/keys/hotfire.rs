@@ -24,6 +24,8 @@ pub(super) const HOTFIRE: &[Key] = keys! {
         "Sends are refused with less free; the oldest files go with less than twice as much.";
     long commitLogMaxBytes = "0" [unit("B") used("store")]
         "The oldest files go, whatever their age, while the log's files have more; 0 is off.";
+    int transactionWindowMax = "4194304" [at_least(1024) used("broker")]
+        "Half messages from the oldest open one on; each costs 9 bytes, more are refused.";
     choice onStoreFailure = "exit" [one_of(&["exit", "readonly"]) used("broker")]
         "What follows a failed write or sync of the log: the process ends, or serves reads only.";
     choice readMode = "map" [one_of(&["map", "pread"]) used("store")]

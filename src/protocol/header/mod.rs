@@ -18,6 +18,7 @@ pub mod route;
 pub mod send;
 pub mod send_back;
 pub mod topic;
+pub mod transaction;
 
 mod ext;
 mod scanned;

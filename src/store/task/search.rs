@@ -123,6 +123,21 @@ pub async fn record_at(shared: &Shared, at: u64) -> io::Result<Option<Bytes>> {
     record_below(shared, at, visible).await
 }
 
+/// The same without a disk; `None` also when memory does not hold it.
+pub fn record_in_memory(shared: &Shared, at: u64) -> Option<Bytes> {
+    let state = shared.state.lock();
+    let head = state.cache.find(at, 4, &mut 0)?;
+    let size = head.first_chunk::<4>().map_or(0, |size| u32::from_be_bytes(*size));
+    if at.saturating_add(u64::from(size)) > state.visible() {
+        return None;
+    }
+    let bytes = state.cache.find(at, size as usize, &mut 0)?;
+    drop(state);
+    let found = message_unit::decode(&bytes, PhysicalOffset(at), false);
+    let is_record = matches!(found, Ok(Unit::Record(record)) if record.size() == bytes.len());
+    is_record.then_some(bytes)
+}
+
 /// When the visible record that begins at `at` was stored; `None` when none begins there.
 pub async fn stored_at_offset(shared: &Shared, at: u64) -> io::Result<Option<WallMillis>> {
     let found = record_at(shared, at).await?;

@@ -40,6 +40,8 @@ final class Ledger {
     final Map<String, Sent> placed = new LinkedHashMap<>();
     /** Delivered later by Java itself (delay, retry, commit): unique id to topic and content; at least once. */
     final Map<String, String> delivered = new LinkedHashMap<>();
+    /** Half messages whose transactions are open: unique id to topic and content. */
+    final Map<String, String> open = new LinkedHashMap<>();
     /** Every unique id that anyone sent. */
     final TreeSet<String> ids = new TreeSet<>();
     /** Unique ids by `topic#key`, of placed messages. */

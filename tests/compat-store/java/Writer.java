@@ -149,8 +149,8 @@ final class Writer {
         arrived(RETRY_TOPIC, 1, RETRIED);
     }
 
-    /** Four transactions committed, three rolled back, two left open. */
-    void transactions(String topic) throws Exception {
+    /** A producer that answers so when it is asked. */
+    private TransactionMQProducer transactional(LocalTransactionState answer) throws Exception {
         TransactionMQProducer producer = new TransactionMQProducer("xtransactions");
         producer.setNamesrvAddr(session.nameServers);
         producer.setInstanceName(Session.instance());
@@ -163,10 +163,43 @@ final class Writer {
 
             @Override
             public LocalTransactionState checkLocalTransaction(MessageExt message) {
-                return LocalTransactionState.UNKNOW;
+                return answer;
             }
         });
         producer.start();
+        return producer;
+    }
+
+    /** Commits what the transactions before left open: each message is then there once. */
+    String settle(String topic) throws Exception {
+        TransactionMQProducer producer = transactional(LocalTransactionState.COMMIT_MESSAGE);
+        producer.fetchPublishMessageQueues(topic);
+        producer.getDefaultMQProducerImpl().getmQClientFactory().updateTopicRouteInfoFromNameServer(topic);
+        producer.getDefaultMQProducerImpl().getmQClientFactory().sendHeartbeatToAllBrokerWithLock();
+        ledger.open.forEach((id, text) -> ledger.delivered.put(id, text));
+        arrived(topic, 2, ledger.open.size());
+        Thread.sleep(6000); // two more rounds
+        producer.shutdown();
+        TreeSet<String> once = new TreeSet<>();
+        int found = 0;
+        for (int queue = 0; queue < 2; queue++) {
+            long max = Photo.max(session, address, topic, queue);
+            for (MessageExt message : session.pullQueue(queue(topic, queue), "*", 0, max)) {
+                once.add(Photo.unique(message));
+                found++;
+            }
+        }
+        long wanted = ledger.delivered.values().stream().filter(text -> text.startsWith(topic + " ")).count();
+        Report.equal(wanted, (long) once.size(), "messages committed in " + topic);
+        Report.equal(once.size(), found, "messages in " + topic);
+        int settled = ledger.open.size();
+        ledger.open.clear();
+        return settled + " open ones committed when asked, " + found + " in all, each once";
+    }
+
+    /** Four transactions committed, three rolled back, two left open. */
+    void transactions(String topic) throws Exception {
+        TransactionMQProducer producer = transactional(LocalTransactionState.UNKNOW);
         LocalTransactionState[] ends = {LocalTransactionState.COMMIT_MESSAGE, LocalTransactionState.ROLLBACK_MESSAGE, LocalTransactionState.UNKNOW};
         int committed = 0;
         for (int at = 0; at < 9; at++) {
@@ -177,6 +210,8 @@ final class Writer {
             if (end == LocalTransactionState.COMMIT_MESSAGE) {
                 ledger.delivered.put(result.getMsgId(), topic + " " + Ledger.content(message));
                 committed++;
+            } else if (end == LocalTransactionState.UNKNOW) {
+                ledger.open.put(result.getMsgId(), topic + " " + Ledger.content(message));
             }
         }
         arrived(topic, 2, committed);

@@ -9,7 +9,8 @@ final class WireSuite {
         List<Integer> ports = servers.ports(2);
         String nameServer = servers.nameServer(prefix + "-ns", ports.get(0));
         String name = "broker-" + prefix;
-        servers.broker(servers.conf(prefix + "-broker", name, ports.get(1), nameServer, DelayChecks.LEVELS), prefix + "-broker");
+        servers.broker(servers.conf(prefix + "-broker", name, ports.get(1), nameServer, DelayChecks.LEVELS,
+            TransactionChecks.TIMEOUT, TransactionChecks.INTERVAL), prefix + "-broker");
         try (Session session = new Session(nameServer)) {
             Map<String, String> brokers = session.brokers(nameServer, 1);
             Report.equal("127.0.0.1:" + ports.get(1), brokers.get(name), "address in the cluster info");
@@ -20,6 +21,7 @@ final class WireSuite {
             PushChecks.run(cluster, report);
             FilterChecks.run(cluster, report);
             DelayChecks.run(cluster, report);
+            TransactionChecks.run(cluster, report);
         }
         servers.stop(prefix + "-broker");
         servers.stop(prefix + "-ns");
