@@ -1,5 +1,6 @@
 //! The running broker: its state behind one lock, its start, its end, and what the store tells it.
 
+use super::calls::Calls;
 use super::clients::{self, Clients};
 use super::error::Error;
 use super::filter::bloom::Bloom;
@@ -137,6 +138,7 @@ pub(super) struct Shared {
     pub commit_log_dir: String,
     pub store: Store,
     pub client: remoting::Client,
+    pub calls: Calls,
     pub started_ms: i64,
     pub core: Mutex<Core>,
     /// Topics or groups changed: save them.
@@ -334,6 +336,7 @@ impl Broker {
                 client,
                 Some(ended_connections.clone()),
             ),
+            calls: Calls::new(&front, options.limits.client_calls_max),
             clock: deps.clock.clone(),
             disk: deps.disk.clone(),
             commit_log_dir,

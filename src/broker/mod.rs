@@ -7,6 +7,7 @@
 //! The tables and `hold` are pure. `driver` owns them behind one lock that is taken once per batch
 //! of frames, `handler/` turns requests into calls on them, `task/` holds the background loops.
 
+mod calls;
 pub mod clients;
 pub mod data_version;
 pub mod driver;

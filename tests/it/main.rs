@@ -8,6 +8,7 @@ mod bad_sector;
 mod boot;
 mod broker;
 mod broker_faults;
+mod call;
 mod client;
 mod delay;
 mod disk;

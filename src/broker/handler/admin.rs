@@ -139,7 +139,7 @@ impl Queues {
 }
 
 /// A queue in key position, as fastjson prints it: an object, which no standard allows.
-fn push_queue_key(out: &mut String, broker: &str, key: &QueueKey) {
+pub(super) fn push_queue_key(out: &mut String, broker: &str, key: &QueueKey) {
     if !out.ends_with('{') {
         out.push(',');
     }

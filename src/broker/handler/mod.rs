@@ -4,6 +4,7 @@
 //! later through their `ReplyTo`; requests that must wait for files run as tasks of their peer.
 
 pub(super) mod admin;
+mod call;
 pub(super) mod client;
 pub(super) mod offset;
 pub(super) mod pull;
@@ -190,6 +191,12 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
         request::QUERY_TOPIC_CONSUME_BY_WHO => admin::groups_of_topic(core, request),
         request::GET_ALL_CONSUMER_OFFSET => admin::all_offsets(core),
         request::GET_ALL_DELAY_OFFSET => admin::all_delay_offsets(core),
+        request::GET_CONSUMER_RUNNING_INFO => call::running_info(shared, core, request),
+        request::CONSUME_MESSAGE_DIRECTLY => call::consume_directly(shared, core, request),
+        request::INVOKE_BROKER_TO_RESET_OFFSET => call::reset_offsets(shared, core, request),
+        request::INVOKE_BROKER_TO_GET_CONSUMER_STATUS => {
+            call::consumer_status(shared, core, request)
+        }
         request::QUERY_MESSAGE => query::by_key(shared, request),
         request::VIEW_MESSAGE_BY_ID => query::by_id(shared, request),
         request::CLEAN_EXPIRED_CONSUMEQUEUE => Ok(clean_queues(shared)),
