@@ -1,5 +1,6 @@
 //! Which producers and consumers are alive, on which connection, subscribed to what.
 
+use super::stats::RowCell;
 use crate::protocol::body::client::{
     ConsumeFromWhere, ConsumeType, MessageModel, SubscriptionData,
 };
@@ -22,6 +23,8 @@ pub struct Subscription {
     /// `TAG` when empty.
     pub expression_type: String,
     pub class_filter: bool,
+    /// Where what the group gets of it is counted.
+    pub counted_at: RowCell,
 }
 
 impl Subscription {
@@ -42,6 +45,7 @@ impl Subscription {
             version: 0,
             expression_type: String::new(),
             class_filter: false,
+            counted_at: RowCell::default(),
         }
     }
 
@@ -88,6 +92,7 @@ impl From<SubscriptionData> for Subscription {
             version: data.sub_version,
             expression_type: data.expression_type,
             class_filter: data.class_filter_mode,
+            counted_at: RowCell::default(),
         }
     }
 }

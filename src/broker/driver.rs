@@ -2,6 +2,7 @@
 
 use super::calls::Calls;
 use super::clients::{self, Clients};
+use super::configuration::{Configuration, Live};
 use super::error::Error;
 use super::filter::bloom::Bloom;
 use super::filter::compiled::Compiled;
@@ -13,6 +14,7 @@ use super::options::{OnStoreFailure, Options};
 use super::queue_locks::QueueLocks;
 use super::reply::{Answer, Refusal};
 use super::schedule::Schedule;
+use super::stats::Stats;
 use super::subscription_groups::SubscriptionGroups;
 use super::task;
 use super::task::state_file::StateFile;
@@ -24,7 +26,7 @@ use crate::net::Net;
 use crate::protocol::frame::Frame;
 use crate::remoting::{self, Peer, Server};
 use crate::rt::rng::Rng;
-use crate::rt::sync::{Mutex, Notify, mpsc, watch};
+use crate::rt::sync::{Mutex, Notify, Semaphore, mpsc, watch};
 use crate::rt::task::TaskGroup;
 use crate::rt::time::{Clock, Duration, Mono};
 use crate::store::{Arrival, Deleted, Outcome, RecoveryReport, Store, StoreEvents, Ticket};
@@ -49,6 +51,8 @@ pub struct Parts {
     pub store: crate::store::Options,
     pub server: remoting::ServerOptions,
     pub client: remoting::ClientOptions,
+    /// What tools read and change; without it they are told that there is none.
+    pub configuration: Option<Arc<dyn Configuration>>,
 }
 
 /// A ticket for sends that nobody waits for.
@@ -81,9 +85,11 @@ pub(super) struct WaitingSend {
 
 /// Everything that changes, owned by whoever holds the lock.
 pub(super) struct Core {
+    pub live: Live,
     pub topics: Topics,
     pub groups: SubscriptionGroups,
     pub clients: Clients,
+    pub stats: Stats,
     pub offsets: Offsets,
     pub filters: ConsumerFilters,
     pub compiled: Compiled,
@@ -129,6 +135,9 @@ impl Saved {
 
 pub(super) struct Shared {
     pub options: Options,
+    pub configuration: Option<Arc<dyn Configuration>>,
+    /// Held by the one that changes the configuration.
+    pub configuring: Semaphore,
     /// The main port, once it is known.
     pub port: AtomicU16,
     /// The port without pulls; 0 when there is none.
@@ -303,7 +312,7 @@ impl Broker {
     /// Loads the state, opens the store, listens, and registers once at every name server.
     /// Errors: see `Error`; nothing of the broker runs then.
     pub async fn start(deps: Deps, parts: Parts) -> Result<Broker, Error> {
-        let Parts { broker: options, store: store_options, server, client } = parts;
+        let Parts { broker: options, store: store_options, server, client, configuration } = parts;
         let ports = Ports::of(&options)?;
         let mut back = TaskGroup::new();
         let ear = Arc::new(Ear::default());
@@ -327,6 +336,8 @@ impl Broker {
         let (deletions, deleted) = mpsc::channel(task::losses::ROUNDS_MAX);
         let ended_connections = Arc::new(task::register::Lost::default());
         let shared = Arc::new(Shared {
+            configuration,
+            configuring: Semaphore::new(1),
             port: AtomicU16::new(options.listen_port),
             fast_port: ports.fast.map_or(0, |addr| addr.port()),
             client: remoting::Client::new(
@@ -357,6 +368,7 @@ impl Broker {
         front.spawn(task::losses::run(shared.clone(), deleted, front.stop_signal()));
         back.spawn(task::persist::run(shared.clone(), files, back.stop_signal()));
         front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
+        front.spawn(task::sample::run(shared.clone(), front.stop_signal()));
         front.spawn(task::deliver::run(shared.clone(), front.stop_signal()));
         let door = Arc::new(Door::new(shared.clone()));
         let addrs = ports.all();
@@ -555,8 +567,10 @@ fn open_core(
     }
     let schedule = open_schedule(options, levels_ms, &mut files, store)?;
     let core = Core {
+        live: Live::of(options),
         topics,
         groups,
+        stats: Stats::new(limits.stats_rows_max, now, deps.clock.local_offset_ms(now)),
         offsets,
         filters,
         compiled,

@@ -9,6 +9,7 @@
 
 mod calls;
 pub mod clients;
+pub mod configuration;
 pub mod data_version;
 pub mod driver;
 pub mod error;
@@ -22,6 +23,7 @@ pub mod options;
 pub mod queue_locks;
 pub mod reply;
 pub mod schedule;
+pub mod stats;
 pub mod subscription_groups;
 mod task;
 mod tickets;

@@ -138,6 +138,8 @@ pub struct Limits {
     pub queue_locks_max: usize,
     /// Requests to clients that wait for an answer, over all clients; 4.9.3 has as many replies.
     pub client_calls_max: usize,
+    /// Statistics of what groups got: topic and group. More are not counted.
+    pub stats_rows_max: usize,
     /// Units: bytes of one whole stored record. `maxMessageSize`
     pub message_bytes_max: usize,
     /// A longer wait is cut to this. Units: time a pull may stay parked.
@@ -155,6 +157,7 @@ impl Default for Limits {
             memberships_max: 200_000,
             queue_locks_max: 500_000,
             client_calls_max: 10_000,
+            stats_rows_max: 200_000,
             message_bytes_max: 4 * 1024 * 1024,
             pull_suspend_max: Duration::from_secs(600),
         }

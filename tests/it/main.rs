@@ -16,6 +16,7 @@ mod doctor;
 mod filter;
 mod namesrv;
 mod net;
+mod progress;
 mod remoting;
 mod retry;
 mod scrub;

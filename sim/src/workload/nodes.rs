@@ -67,6 +67,7 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
         store: store_options,
         server: remoting::ServerOptions::swarm(&mut rng),
         client: remoting::ClientOptions::swarm(&mut rng),
+        configuration: None,
     };
     let net = Arc::new(JudgedNet {
         inner: boot.net.clone(),

@@ -6,7 +6,9 @@
 pub(super) mod admin;
 mod call;
 pub(super) mod client;
+mod config;
 pub(super) mod offset;
+mod progress;
 pub(super) mod pull;
 pub(super) mod query;
 pub(super) mod send;
@@ -22,6 +24,7 @@ use crate::protocol::header::{self, Header};
 use crate::protocol::reply::encode_reply;
 use crate::remoting::{Peer, Service};
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -183,14 +186,22 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
         request::GET_ALL_TOPIC_CONFIG => topic::all(core),
         request::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => topic::system_list(core),
         request::GET_TOPIC_STATS_INFO => admin::topic_stats(shared, core, request),
-        request::GET_BROKER_RUNTIME_INFO => admin::runtime_info(shared, core),
+        request::GET_BROKER_RUNTIME_INFO => admin::runtime_info(shared, core, request),
         request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => admin::update_group(shared, core, request),
         request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => admin::all_groups(core),
         request::DELETE_SUBSCRIPTIONGROUP => admin::delete_group(shared, core, request),
-        request::GET_CONSUME_STATS => admin::consume_stats(shared, core, request),
+        request::GET_CONSUME_STATS => progress::of_group(shared, core, request),
+        request::GET_BROKER_CONSUME_STATS => progress::of_broker(shared, core, request),
+        request::QUERY_CONSUME_TIME_SPAN => progress::time_span(shared, core, request),
+        request::QUERY_CORRECTION_OFFSET => progress::correction(shared, core, request),
+        request::CLONE_GROUP_OFFSET => progress::clone_offsets(core, request),
+        request::VIEW_BROKER_STATS_DATA => progress::view_stats(shared, core, request),
+        request::QUERY_CONSUME_QUEUE => progress::queue_entries(shared, core, request),
         request::QUERY_TOPIC_CONSUME_BY_WHO => admin::groups_of_topic(core, request),
         request::GET_ALL_CONSUMER_OFFSET => admin::all_offsets(core),
         request::GET_ALL_DELAY_OFFSET => admin::all_delay_offsets(core),
+        request::UPDATE_BROKER_CONFIG => config::change(shared, request),
+        request::GET_BROKER_CONFIG => config::print(shared),
         request::GET_CONSUMER_RUNNING_INFO => call::running_info(shared, core, request),
         request::CONSUME_MESSAGE_DIRECTLY => call::consume_directly(shared, core, request),
         request::INVOKE_BROKER_TO_RESET_OFFSET => call::reset_offsets(shared, core, request),
@@ -227,7 +238,7 @@ pub(super) enum Done {
     /// Everything; an empty remark is none.
     Full {
         code: i32,
-        remark: &'static str,
+        remark: Cow<'static, str>,
         ext: Vec<(&'static str, String)>,
         body: Bytes,
     },
@@ -243,7 +254,8 @@ fn give(to: &ReplyTo, answer: Answer<Done>) {
         Ok(Done::Body(body)) => to.done(&[], body),
         Ok(Done::Full { code, remark, ext, body }) => {
             let ext: Vec<_> = ext.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            to.answer(code, Some(remark).filter(|remark| !remark.is_empty()), &ext, body);
+            let remark = Some(&*remark).filter(|remark| !remark.is_empty());
+            to.answer(code, remark, &ext, body);
         }
         Ok(Done::Number(name, value)) => to.done(&[(name, &value.to_string())], Bytes::new()),
         Ok(Done::Later) => {}

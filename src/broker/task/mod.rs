@@ -5,4 +5,5 @@ pub(super) mod expire;
 pub(super) mod losses;
 pub(super) mod persist;
 pub(super) mod register;
+pub(super) mod sample;
 pub(super) mod state_file;

@@ -20,6 +20,7 @@ final class WireSuite {
             PushChecks.run(cluster, report);
             FilterChecks.run(cluster, report);
             DelayChecks.run(cluster, report);
+            AdminChecks.run(cluster, report);
         }
         servers.stop(prefix + "-broker");
         servers.stop(prefix + "-ns");
