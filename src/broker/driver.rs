@@ -1,6 +1,5 @@
 //! The running broker: its state behind one lock, its start, its end, and what the store tells it.
 
-use super::calls::Calls;
 use super::clients::{self, Clients};
 use super::configuration::{Configuration, Live};
 use super::error::Error;
@@ -17,6 +16,7 @@ use super::schedule::Schedule;
 use super::stats::Stats;
 use super::subscription_groups::SubscriptionGroups;
 use super::task;
+use super::task::calls::Calls;
 use super::task::state_file::StateFile;
 use super::tickets::Tickets;
 use super::topics::{SCHEDULE_TOPIC, Topics};
@@ -340,13 +340,7 @@ impl Broker {
             configuring: Semaphore::new(1),
             port: AtomicU16::new(options.listen_port),
             fast_port: ports.fast.map_or(0, |addr| addr.port()),
-            client: remoting::Client::new(
-                &deps.net,
-                &deps.clock,
-                &back,
-                client,
-                Some(ended_connections.clone()),
-            ),
+            client: client_of(&deps, &back, client, &ended_connections),
             calls: Calls::new(&front, options.limits.client_calls_max),
             clock: deps.clock.clone(),
             disk: deps.disk.clone(),
@@ -367,9 +361,7 @@ impl Broker {
         *ear.0.lock() = Arc::downgrade(&shared);
         front.spawn(task::losses::run(shared.clone(), deleted, front.stop_signal()));
         back.spawn(task::persist::run(shared.clone(), files, back.stop_signal()));
-        front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
-        front.spawn(task::sample::run(shared.clone(), front.stop_signal()));
-        front.spawn(task::deliver::run(shared.clone(), front.stop_signal()));
+        start_loops(&shared, &front);
         let door = Arc::new(Door::new(shared.clone()));
         let addrs = ports.all();
         let listening = Server::start(&deps.net, &deps.clock, &back, &addrs, door, server).await;
@@ -462,6 +454,23 @@ impl Broker {
         core.hold.on_deadline(Mono(u64::MAX), &mut core.hold_effects);
         pull::run_hold_effects(&self.shared, core);
     }
+}
+
+fn client_of(
+    deps: &Deps,
+    group: &TaskGroup,
+    options: remoting::ClientOptions,
+    ended_connections: &Arc<task::register::Lost>,
+) -> remoting::Client {
+    let requests = Some(ended_connections.clone() as Arc<dyn remoting::ClientRequests>);
+    remoting::Client::new(&deps.net, &deps.clock, group, options, requests)
+}
+
+/// The loops that end before the connections do.
+fn start_loops(shared: &Arc<Shared>, front: &TaskGroup) {
+    front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
+    front.spawn(task::sample::run(shared.clone(), front.stop_signal()));
+    front.spawn(task::deliver::run(shared.clone(), front.stop_signal()));
 }
 
 async fn stop_group(clock: &Clock, group: &mut TaskGroup) {

@@ -7,7 +7,6 @@
 //! The tables and `hold` are pure. `driver` owns them behind one lock that is taken once per batch
 //! of frames, `handler/` turns requests into calls on them, `task/` holds the background loops.
 
-mod calls;
 pub mod clients;
 pub mod configuration;
 pub mod data_version;

@@ -109,8 +109,8 @@ Files are Java properties in UTF-8: `key=value`, `#` begins a comment, blanks ro
 * Paths are paths of this machine; a Windows path is an error that says so.
 
 *live* says whether the key may change while the program runs, by `mqadmin updateBrokerConfig` or
-`updateNamesrvConfig`: the change is written into the file that was read at the start. A request that names
-another key, or a bad value, is refused as a whole. *effect* names the room of the code
+`updateNamesrvConfig`: the change is written into the file that was read at the start. A request
+that names another key, or a bad value, is refused as a whole. *effect* names the room of the code
 that uses the key, or says that it has no effect and why. Units: ms, s, h (hours), B (bytes), %.
 ";
 

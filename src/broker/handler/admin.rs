@@ -85,7 +85,8 @@ fn put_totals(shared: &Shared, core: &Core, put: &mut impl FnMut(&str, String)) 
     let now = shared.clock.wall();
     let totals = core.stats.totals;
     let (yesterday, today) = core.stats.mornings();
-    let rates: [(&str, fn(&Totals) -> u64); 5] = [
+    type Of = fn(&Totals) -> u64;
+    let rates: [(&str, Of); 5] = [
         ("putTps", |totals| totals.put),
         ("getFoundTps", |totals| totals.found),
         ("getMissTps", |totals| totals.missed),

@@ -2,10 +2,10 @@
 //!
 //! Source: AdminBrokerProcessor#callConsumer, Broker2Client (4.9.3).
 
-use super::super::calls::Failure;
 use super::super::clients::ClientInfo;
 use super::super::driver::{Core, Shared};
 use super::super::reply::{Answer, Refusal};
+use super::super::task::calls::Failure;
 use super::admin::push_queue_key;
 use super::{Done, ReplyTo, Request, give, later};
 use crate::format::message_id;
@@ -30,7 +30,8 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Source: Broker2Client#getConsumeStatus (4.9.3).
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Clients before these do not know the requests. Source: MQVersion V3_1_8_SNAPSHOT, V3_0_7_SNAPSHOT.
+/// Clients before these do not know the requests.
+/// Source: MQVersion V3_1_8_SNAPSHOT, V3_0_7_SNAPSHOT (4.9.3).
 const VERSION_WITH_CALLS: i32 = 62;
 const VERSION_WITH_RESET: i32 = 28;
 

@@ -1,5 +1,6 @@
 //! One background loop per file: registration, saving state, deadlines.
 
+pub(super) mod calls;
 pub(super) mod deliver;
 pub(super) mod expire;
 pub(super) mod losses;

@@ -16,7 +16,8 @@ headers! {
 
     /// Of GET_CONSUMER_RUNNING_INFO (307) and CONSUME_MESSAGE_DIRECTLY (309), as far as the broker
     /// reads them: every field goes on to the client.
-    /// Source: GetConsumerRunningInfoRequestHeader, ConsumeMessageDirectlyResultRequestHeader (4.9.3).
+    /// Source: GetConsumerRunningInfoRequestHeader, ConsumeMessageDirectlyResultRequestHeader
+    /// (4.9.3).
     ConsumerCallHeader {
         consumer_group: String = "consumerGroup",
         client_id: Option<String> = "clientId",

@@ -1,7 +1,7 @@
 //! Requests to clients that somebody waits for: how many there may be, and how they end.
 
-use super::driver::Shared;
-use super::reply::Refusal;
+use super::super::driver::Shared;
+use super::super::reply::Refusal;
 use crate::protocol::Command;
 use crate::remoting::{Error, Peer};
 use crate::rt::task::{Spawner, Stop, TaskGroup};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The calls under way. They run beside the rare requests of their callers: a caller may be the
 /// called client itself, and its answer must be read while it waits.
-pub(super) struct Calls {
+pub struct Calls {
     running_count: AtomicUsize,
     count_max: usize,
     spawner: Spawner,
@@ -20,7 +20,7 @@ pub(super) struct Calls {
 
 /// Why a client gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub enum Failure {
     /// It was asked, and its connection ended before it answered.
     Died(String),
     /// It could not be asked.
