@@ -194,6 +194,8 @@ pub struct Clients {
     memberships_max: usize,
     consumers: BTreeMap<String, ConsumerGroup>,
     producers: BTreeMap<String, BTreeMap<ChannelId, Member>>,
+    /// The channels of each producing client, and in how many groups they are.
+    producer_ids: BTreeMap<String, BTreeMap<ChannelId, usize>>,
     deadlines: BTreeSet<(Mono, Role, String, ChannelId)>,
 }
 
@@ -204,6 +206,7 @@ impl Clients {
             memberships_max,
             consumers: BTreeMap::new(),
             producers: BTreeMap::new(),
+            producer_ids: BTreeMap::new(),
             deadlines: BTreeSet::new(),
         }
     }
@@ -218,6 +221,34 @@ impl Clients {
     ) -> Option<impl Iterator<Item = (ChannelId, &ClientInfo)>> {
         let members = self.producers.get(group)?;
         Some(members.iter().map(|(channel, member)| (*channel, &member.client)))
+    }
+
+    /// The newest channel of a client that produces.
+    /// Source: ProducerManager#findChannel (4.9.3), which forgets a client when it leaves one of
+    /// its groups.
+    pub fn producer(&self, client: &str) -> Option<ChannelId> {
+        self.producer_ids.get(client)?.keys().next_back().copied()
+    }
+
+    fn count_producer(&mut self, client: &str, channel: ChannelId) {
+        if let Some(channels) = self.producer_ids.get_mut(client) {
+            *channels.entry(channel).or_default() += 1;
+        } else {
+            self.producer_ids.insert(client.to_owned(), BTreeMap::from([(channel, 1)]));
+        }
+    }
+
+    fn discount_producer(&mut self, client: &str, channel: ChannelId) {
+        let Some(channels) = self.producer_ids.get_mut(client) else { return };
+        if let Some(count) = channels.get_mut(&channel) {
+            *count -= 1;
+            if *count == 0 {
+                channels.remove(&channel);
+            }
+        }
+        if channels.is_empty() {
+            self.producer_ids.remove(client);
+        }
     }
 
     /// Groups with a live member subscribed to `topic`.
@@ -286,7 +317,9 @@ impl Clients {
         let members = self.producers.entry(group.to_owned()).or_default();
         if let Some(old) = members.insert(channel, Member { client: client.clone(), expires }) {
             self.deadlines.remove(&(old.expires, Role::Producer, group.to_owned(), channel));
+            self.discount_producer(&old.client.id, channel);
         }
+        self.count_producer(&client.id, channel);
         self.deadlines.insert((expires, Role::Producer, group.to_owned(), channel));
         true
     }
@@ -303,11 +336,13 @@ impl Clients {
 
     pub fn on_unregister_producer(&mut self, channel: ChannelId, group: &str) {
         let Some(members) = self.producers.get_mut(group) else { return };
-        if let Some(old) = members.remove(&channel) {
-            self.deadlines.remove(&(old.expires, Role::Producer, group.to_owned(), channel));
-        }
+        let removed = members.remove(&channel);
         if members.is_empty() {
             self.producers.remove(group);
+        }
+        if let Some(old) = removed {
+            self.deadlines.remove(&(old.expires, Role::Producer, group.to_owned(), channel));
+            self.discount_producer(&old.client.id, channel);
         }
     }
 
@@ -443,6 +478,25 @@ mod tests {
         assert!(!clients.on_consumer_beat(at(0), 2, &client("b"), beat(&[]), out));
         assert!(!clients.on_producer_beat(at(0), 1, &client("a"), "p"));
         assert!(clients.on_consumer_beat(at(1), 1, &client("a"), beat(&[]), out));
+    }
+
+    #[test]
+    fn a_producer_is_found_by_its_newest_connection_until_it_has_left_every_group() {
+        let mut clients = clients();
+        let out = &mut Vec::new();
+        for group in ["p", "q"] {
+            assert!(clients.on_producer_beat(at(0), 1, &client("a"), group));
+            assert!(clients.on_producer_beat(at(1), 1, &client("a"), group));
+        }
+        assert_eq!(clients.producer("a"), Some(1));
+        assert!(clients.on_producer_beat(at(0), 2, &client("a"), "p"));
+        assert_eq!(clients.producer("a"), Some(2));
+        clients.on_close(2, out);
+        clients.on_unregister_producer(1, "p");
+        assert_eq!(clients.producer("a"), Some(1), "it is still in the other group");
+        clients.on_deadline(at(121), out);
+        assert_eq!(clients.producer("a"), None);
+        assert!(clients.producer_ids.is_empty());
     }
 
     #[test]

@@ -213,6 +213,8 @@ pub struct Options {
     pub pull_read_timeout: Duration,
     /// `rejectTransactionMessage`
     pub reject_transactions: bool,
+    /// `storeReplyMessageEnable`: answers to messages are stored, besides being pushed.
+    pub store_replies: bool,
     /// `startAcceptSendRequestTimeStamp`. Units: epoch milliseconds.
     pub accept_sends_from_ms: i64,
     /// `maxMsgsNumBatch`. Units: messages that one query by key returns.
@@ -251,6 +253,7 @@ impl Default for Options {
             short_polling: Duration::from_secs(1),
             pull_read_timeout: Duration::from_secs(5),
             reject_transactions: false,
+            store_replies: true,
             accept_sends_from_ms: 0,
             query_count_max: 64,
             unique_query_count_max: 32,

@@ -245,6 +245,7 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
         },
         pull_read_timeout: ms(raw, "waitTimeMillsInPullQueue"),
         reject_transactions: raw.flag("rejectTransactionMessage"),
+        store_replies: raw.flag("storeReplyMessageEnable"),
         accept_sends_from_ms: raw.number("startAcceptSendRequestTimeStamp"),
         query_count_max: size(raw, "maxMsgsNumBatch"),
         unique_query_count_max: size(raw, "defaultQueryMaxNum"),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// How a consumer behaves when the broker asks it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Manner {
+pub(super) enum Manner {
     Answers,
     Dies,
     Silent,
@@ -60,19 +60,37 @@ impl ClientRequests for Ear {
 }
 
 impl Consumer {
-    async fn join(
+    pub(super) fn new(world: &World, broker: &Broker, manner: Manner) -> Consumer {
+        let (body, asked) = (Mutex::new(Bytes::new()), Mutex::new(Vec::new()));
+        let ear = Arc::new(Ear { manner, body, asked, came: Notify::new() });
+        let requests = Some(ear.clone() as Arc<dyn ClientRequests>);
+        let client =
+            Client::new(&world.net, &world.clock, &world.group, ClientOptions::default(), requests);
+        Consumer { client, addr: broker.local_addr().to_string(), ear }
+    }
+
+    /// The same process once more.
+    pub(super) fn handle(&self) -> Consumer {
+        let (client, addr, ear) = (self.client.clone(), self.addr.clone(), self.ear.clone());
+        Consumer { client, addr, ear }
+    }
+
+    /// As a client that sends, and may wait for answers.
+    pub(super) async fn produces(&self, id: &str) {
+        let body =
+            format!("{{\"clientID\":\"{id}\",\"producerDataSet\":[{{\"groupName\":\"p\"}}]}}");
+        let beat = Command::request(request::HEART_BEAT).with_body(body);
+        assert_eq!(self.call(beat).await.code, code::SUCCESS);
+    }
+
+    pub(super) async fn join(
         world: &World,
         broker: &Broker,
         manner: Manner,
         id: &str,
         version: i32,
     ) -> Consumer {
-        let (body, asked) = (Mutex::new(Bytes::new()), Mutex::new(Vec::new()));
-        let ear = Arc::new(Ear { manner, body, asked, came: Notify::new() });
-        let requests = Some(ear.clone() as Arc<dyn ClientRequests>);
-        let client =
-            Client::new(&world.net, &world.clock, &world.group, ClientOptions::default(), requests);
-        let consumer = Consumer { client, addr: broker.local_addr().to_string(), ear };
+        let consumer = Consumer::new(world, broker, manner);
         let body = format!(
             r#"{{"clientID":"{id}","consumerDataSet":[{{"groupName":"g","consumeType":
             "CONSUME_PASSIVELY","messageModel":"CLUSTERING","subscriptionDataSet":[{{"topic":"T",
@@ -84,7 +102,7 @@ impl Consumer {
         consumer
     }
 
-    async fn call(&self, request: Command) -> Command {
+    pub(super) async fn call(&self, request: Command) -> Command {
         self.client.invoke(&self.addr, request, super::broker::TIMEOUT).await.unwrap()
     }
 
@@ -93,7 +111,7 @@ impl Consumer {
     }
 
     /// What it was asked, once that is there.
-    async fn asked(&self) -> Command {
+    pub(super) async fn asked(&self) -> Command {
         loop {
             let came = self.ear.came.notified();
             if let Some(command) = self.ear.asked.lock().pop() {
@@ -177,7 +195,7 @@ fn calls_are_bounded_and_a_stop_answers_those_who_wait() {
 }
 
 /// Both to their end, side by side.
-async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
+pub(super) async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
     let (mut a, mut b) = (Box::pin(a), Box::pin(b));
     let (mut left, mut right) = (None, None);
     std::future::poll_fn(move |context| {

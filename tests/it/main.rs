@@ -18,6 +18,7 @@ mod namesrv;
 mod net;
 mod progress;
 mod remoting;
+mod reply;
 mod retry;
 mod scrub;
 mod store;

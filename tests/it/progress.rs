@@ -132,8 +132,8 @@ fn the_times_of_a_queue_and_of_a_group_in_it_are_told() {
         let spans = spans["consumeTimeSpanSet"].as_array().unwrap();
         assert_eq!(spans.len(), 2);
         let number = |queue: usize, name: &str| spans[queue][name].as_i64().unwrap();
-        for queue in 0..2 {
-            assert_eq!(spans[queue]["messageQueue"]["queueId"], queue);
+        for (queue, span) in spans.iter().enumerate() {
+            assert_eq!(span["messageQueue"]["queueId"], queue);
             let times = ["minTimeStamp", "consumeTimeStamp", "maxTimeStamp"];
             let times = times.map(|name| number(queue, name));
             assert!(times.is_sorted() && times[0] > 0, "{times:?}");

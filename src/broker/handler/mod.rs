@@ -11,6 +11,7 @@ pub(super) mod offset;
 mod progress;
 pub(super) mod pull;
 pub(super) mod query;
+mod reply_message;
 pub(super) mod send;
 mod send_back;
 pub(super) mod topic;
@@ -145,6 +146,8 @@ pub(super) fn on_frame(shared: &Arc<Shared>, core: &mut Core, peer: &Peer, frame
         request::SEND_MESSAGE
             | request::SEND_MESSAGE_V2
             | request::SEND_BATCH_MESSAGE
+            | request::SEND_REPLY_MESSAGE
+            | request::SEND_REPLY_MESSAGE_V2
             | request::CONSUMER_SEND_MSG_BACK
             | request::PULL_MESSAGE
     );
@@ -159,6 +162,11 @@ pub(super) fn on_frame(shared: &Arc<Shared>, core: &mut Core, peer: &Peer, frame
             }
         }
         request::PULL_MESSAGE => pull::on_pull(shared, core, &request),
+        request::SEND_REPLY_MESSAGE | request::SEND_REPLY_MESSAGE_V2 => {
+            if reply_message::on_reply(shared, core, &request) == send::Taken::MustWait {
+                core.waiting_for_topic.push((peer.clone(), frame.clone()));
+            }
+        }
         _ => on_rare(shared, core, &request),
     }
 }

@@ -47,7 +47,7 @@ pub(in super::super) fn on_send(shared: &Arc<Shared>, core: &mut Core, request: 
     }
 }
 
-fn trace_text(core: &Core) -> &'static str {
+pub(super) fn trace_text(core: &Core) -> &'static str {
     if core.live.trace_on { "true" } else { "false" }
 }
 
@@ -173,7 +173,7 @@ fn append_one(
 
 /// Source: SendMessageProcessor#handlePutMessageResult (4.9.3).
 /// Differs: counted when the log takes it, also when it is refused later: the disk is full then.
-fn count(core: &mut Core, slot: u32, count: u64, size: usize) {
+pub(super) fn count(core: &mut Core, slot: u32, count: u64, size: usize) {
     core.stats.on_put(count, size as u64);
     core.stats.broker_put.add(count);
     core.topics.count_puts(slot, count, size as u64);
@@ -345,7 +345,7 @@ fn check_kind(shared: &Shared, sent: &properties::Sent) -> Answer<i32> {
     sent.delay_level().ok_or_else(not_a_number)
 }
 
-fn check_opening(shared: &Shared, core: &Core) -> Answer<()> {
+pub(super) fn check_opening(shared: &Shared, core: &Core) -> Answer<()> {
     let from = core.live.accept_sends_from_ms;
     if shared.clock.wall().0 < from {
         let remark = format!("broker unable to service, until {from}");
@@ -359,7 +359,7 @@ pub(super) fn forbidden(shared: &Shared, what: &str) -> Refusal {
     Refusal::new(code::NO_PERMISSION, remark)
 }
 
-fn check_name(topic: &str) -> Answer<()> {
+pub(super) fn check_name(topic: &str) -> Answer<()> {
     if let Some(fault) = topics::name_fault(topic) {
         return Err(Refusal::system_error(fault));
     }
@@ -370,7 +370,11 @@ fn check_name(topic: &str) -> Answer<()> {
     Ok(())
 }
 
-fn create_topic(shared: &Shared, core: &mut Core, header: &SendMessageHeader) -> Answer<()> {
+pub(super) fn create_topic(
+    shared: &Shared,
+    core: &mut Core,
+    header: &SendMessageHeader,
+) -> Answer<()> {
     let first = FirstSend {
         topic: &header.topic,
         template: &header.default_topic,
@@ -389,7 +393,7 @@ fn create_topic(shared: &Shared, core: &mut Core, header: &SendMessageHeader) ->
 }
 
 /// A negative queue id means any queue.
-fn choose_queue(
+pub(super) fn choose_queue(
     rng: &mut crate::rt::rng::Rng,
     topic: &Topic,
     asked: i32,
@@ -441,7 +445,7 @@ fn dead_letter_topic(
 }
 
 /// A message must not outlive its topic: topics.json is durable before the first message.
-fn wait_for_topic(shared: &Shared, core: &Core) -> Answer<Taken> {
+pub(super) fn wait_for_topic(shared: &Shared, core: &Core) -> Answer<Taken> {
     if core.waiting_for_topic.len() >= shared.options.limits.sends_waiting_for_topic_max {
         return Err(Refusal::overload("too many sends wait for their topics to be saved"));
     }

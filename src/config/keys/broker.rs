@@ -158,11 +158,11 @@ pub(super) const BROKER: &[Key] = keys! {
         "Check loop period (read once at thread start).";
     flag aclEnable = "false" [important refused(ACL)]
         "Load ACL validator.";
-    flag storeReplyMessageEnable = "true" [later(REPLY)]
+    flag storeReplyMessageEnable = "true" [used("broker")]
         "Also persist request-reply answers.";
-    flag enableDetailStat = "true" [later(STATS)]
+    flag enableDetailStat = "true" [ignored(NO_QUEUE_STATS)]
         "Per-queue statistics.";
-    flag autoDeleteUnusedStats = "false" [later(STATS)]
+    flag autoDeleteUnusedStats = "false" [ignored(STATS_GO)]
         "Drop stats with the topic/group.";
     flag isolateLogEnable = "false" [ignored(STDOUT)]
         "Per-broker log sub-directory.";

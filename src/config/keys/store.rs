@@ -150,7 +150,7 @@ pub(super) const STORE: &[Key] = keys! {
         "DLedger.";
     flag enableBatchPush = "false" [ignored(DLEDGER)]
         "DLedger: send entries in batches.";
-    flag enableScheduleMessageStats = "true" [later(STATS)]
+    flag enableScheduleMessageStats = "true" [ignored(DELAYS_COUNTED)]
         "Count delayed deliveries.";
     flag enableLmq = "false" [later(LMQ)]
         "Light message queues (%LMQ% prefix).";
