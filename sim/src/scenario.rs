@@ -8,6 +8,7 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/store.toml"),
     include_str!("../scenarios/retention.toml"),
     include_str!("../scenarios/cluster.toml"),
+    include_str!("../scenarios/calls.toml"),
     include_str!("../scenarios/queue-damage.toml"),
     include_str!("../scenarios/torn-tail.toml"),
     include_str!("../scenarios/file-creation.toml"),
@@ -103,6 +104,9 @@ pub struct LoadRange {
     /// Readers subscribe by SQL92, and messages carry properties for them.
     #[serde(default)]
     pub filters: bool,
+    /// Clients ask the broker for something of other clients.
+    #[serde(default)]
+    pub calls: bool,
     /// Share of the messages that are delayed.
     #[serde(default)]
     pub delayed: f64,
@@ -136,6 +140,8 @@ pub enum Oracle {
     Delays,
     /// Retries are asked for and counted; dead letters hold what failed too often, and only that.
     Retries,
+    /// Replies, resets and locks that the broker passes between its clients.
+    Calls,
     /// Bits that flip at rest in sealed segments are found, exactly those, and cut nothing.
     RotFound,
 }

@@ -2,6 +2,7 @@
 
 use super::filters::{self, Filters};
 use crate::history::{Fate, Id, Place, Reading};
+use crate::oracle::calls::Calls;
 use crate::oracle::court::Court;
 use crate::plan::{MachinePlan, Plan, Role};
 use crate::scenario::{FaultKind, Oracle};
@@ -61,6 +62,8 @@ pub struct Progress {
     pub recoveries: BTreeMap<usize, u64>,
     /// Per broker: how often it writes consumer offsets.
     pub save_interval: BTreeMap<usize, Duration>,
+    /// Per broker: how long a lock lasts.
+    pub lock_lifetime: BTreeMap<usize, Duration>,
 }
 
 pub struct Shared {
@@ -70,6 +73,7 @@ pub struct Shared {
     pub progress: Mutex<Progress>,
     /// Taken after `progress` when both are.
     pub filters: Mutex<Filters>,
+    pub calls: Mutex<Calls>,
 }
 
 #[derive(Clone)]
@@ -93,6 +97,7 @@ impl ClusterHouse {
             phase: Mutex::new(Phase::Disturb),
             progress: Mutex::new(progress),
             filters: Mutex::default(),
+            calls: Mutex::default(),
         }))
     }
 

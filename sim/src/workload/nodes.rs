@@ -52,6 +52,14 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
         options.filters.scan_max = dice.between(1, 64) as usize;
         options.filters.compiled_max = dice.between(1, 4) as usize;
     }
+    if house.0.plan.load.calls {
+        let mut dice = Rng::from_seed(machine.swarm ^ 0x0ca1_15);
+        options.queue_lock_lifetime = Duration::from_millis(dice.between(1_500, 6_000));
+        // What is not one of the numbered messages must not lie in the log.
+        options.store_replies = false;
+    }
+    let lifetime = options.queue_lock_lifetime;
+    house.0.progress.lock().lock_lifetime.insert(boot.machine, lifetime);
     let mut store_options = store::Options::swarm(ROOT, &mut rng);
     store_options.flush =
         if machine.sync_flush { store::FlushMode::Sync } else { store::FlushMode::Async };
