@@ -403,3 +403,43 @@ fn every_member_is_asked_where_it_is_and_one_that_dies_is_left_out() {
         broker.shutdown().await;
     });
 }
+
+#[test]
+fn a_queue_is_locked_by_client_id_for_its_lease_and_free_again_after_it() {
+    block_on(async {
+        let world = World::new();
+        let mut parts = world.parts();
+        parts.broker.queue_lock_lifetime = Duration::from_millis(400);
+        let broker = world.start(parts).await;
+        let (one, other) = (world.caller(&broker), world.caller(&broker));
+        let ask = |code: i32, client: &str, queues: &str| {
+            let body = format!(
+                "{{\"consumerGroup\":\"g\",\"clientId\":\"{client}\",\"mqSet\":[{queues}]}}"
+            );
+            Command::request(code).with_body(body)
+        };
+        let queue =
+            |id: u32| format!("{{\"brokerName\":\"broker-a\",\"queueId\":{id},\"topic\":\"T\"}}");
+        let both = format!("{},{}", queue(0), queue(1));
+        let (lock, unlock) = (request::LOCK_BATCH_MQ, request::UNLOCK_BATCH_MQ);
+        let held = |queues: &str| format!("{{\"lockOKMQSet\":[{queues}]}}");
+        assert_eq!(&*one.call(ask(lock, "a", &both)).await.body, held(&both).as_bytes());
+        // The same client on another connection has them, another client has none.
+        assert_eq!(&*other.call(ask(lock, "a", &both)).await.body, held(&both).as_bytes());
+        assert_eq!(&*other.call(ask(lock, "b", &both)).await.body, held("").as_bytes());
+        assert_eq!(other.call(ask(unlock, "b", &both)).await.code, code::SUCCESS);
+        assert_eq!(&*other.call(ask(lock, "b", &both)).await.body, held("").as_bytes());
+        assert_eq!(one.call(ask(unlock, "a", &queue(1))).await.code, code::SUCCESS);
+        assert_eq!(&*other.call(ask(lock, "b", &both)).await.body, held(&queue(1)).as_bytes());
+        let begun = world.clock.mono();
+        while world.clock.mono().since(begun) < Duration::from_millis(600) {
+            // Whoever renews keeps it past its lease.
+            let renewed = one.call(ask(lock, "a", &queue(0))).await;
+            assert_eq!(&*renewed.body, held(&queue(0)).as_bytes());
+            let pause = world.clock.mono() + Duration::from_millis(50);
+            world.clock.sleep_until(pause).await;
+        }
+        assert_eq!(&*one.call(ask(lock, "a", &both)).await.body, held(&both).as_bytes());
+        broker.shutdown().await;
+    });
+}
