@@ -45,6 +45,10 @@ const MUST_SEE: &[(&str, f64)] = &[
     ("schedule: delivered again after a crash", 0.01), // W-57, W-58
     ("retry: a message was consumed after retries", 0.02),
     ("retry: a message is dead", 0.02),
+    ("calls: a reply came to who asked", 0.02),
+    ("calls: a reset was told to a member", 0.01),
+    ("calls: a queue was locked", 0.02),
+    ("calls: a lock was refused, another has it", 0.02),
 ];
 /// A sweep is long from here on. Units: seeds.
 const LONG: u64 = 500;

@@ -19,10 +19,11 @@ use super::task;
 use super::task::calls::Calls;
 use super::task::state_file::StateFile;
 use super::tickets::Tickets;
-use super::topics::{SCHEDULE_TOPIC, Topics};
+use super::topics::{RETRY_PREFIX, SCHEDULE_TOPIC, Topics};
 use crate::disk::{Disk, LockGuard};
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, TopicName};
 use crate::net::Net;
+use crate::protocol::body::client::MessageModel;
 use crate::protocol::frame::Frame;
 use crate::remoting::{self, Peer, Server};
 use crate::rt::rng::Rng;
@@ -219,11 +220,19 @@ impl Shared {
         for effect in core.client_effects.drain(..) {
             match effect {
                 clients::Effect::Notify { group, channels } => {
+                    note_idle(&mut core.clients, &core.topics, &group);
                     for channel in channels {
                         if let Some(connected) = core.peers.get(&channel) {
                             super::handler::client::notify_ids_changed(&connected.peer, &group);
                         }
                     }
+                }
+                clients::Effect::Mixed { group, is_mixed: true } => tracing::warn!(
+                    "the members of {group} subscribe to different topics or by different \
+                     expressions: they get each other's messages, or none"
+                ),
+                clients::Effect::Mixed { group, is_mixed: false } => {
+                    tracing::info!("the members of {group} subscribe to the same again");
                 }
                 clients::Effect::Gone { group } => {
                     core.filters.on_group_gone(self.clock.wall(), &group);
@@ -235,6 +244,22 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+/// Says once per change how many members of a group have no queue here.
+fn note_idle(clients: &mut Clients, topics: &Topics, name: &str) {
+    let Some(group) = clients.consumer_group(name) else { return };
+    let queues = group.subscriptions().filter(|sub| !sub.topic.starts_with(RETRY_PREFIX));
+    let queues = queues.filter_map(|sub| topics.get(&sub.topic));
+    let queues = queues.map(|topic| topic.config.read_queue_nums as usize).max();
+    let members = group.members().count();
+    let idle = match (group.model, queues) {
+        (Some(MessageModel::Clustering), Some(queues)) => members.saturating_sub(queues),
+        _ => 0,
+    };
+    if clients.set_idle(name, idle) != idle {
+        tracing::info!("{idle} of {members} members of {name} have no queue at this broker");
     }
 }
 

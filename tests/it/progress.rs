@@ -345,3 +345,26 @@ fn a_broker_without_a_configuration_says_so() {
         broker.shutdown().await;
     });
 }
+
+#[test]
+fn groups_whose_members_disagree_and_members_without_a_queue_are_counted() {
+    block_on(async {
+        let world = World::new();
+        let (broker, caller) = two_queues(&world).await;
+        let members = [(); 3].map(|()| world.caller(&broker));
+        for member in &members {
+            member.heartbeat("g", "T", 1).await;
+        }
+        let count = async |name: &str| {
+            let said = caller.call(Command::request(request::GET_BROKER_RUNTIME_INFO)).await;
+            value(&said)["table"][name].as_str().unwrap().to_owned()
+        };
+        assert_eq!(count("consumersWithoutQueue").await, "1", "two queues, three members");
+        assert_eq!(count("groupsWithMixedSubscriptions").await, "0");
+        members[0].heartbeat("g", "U", 2).await;
+        assert_eq!(count("groupsWithMixedSubscriptions").await, "1");
+        members[0].heartbeat("g", "T", 3).await;
+        assert_eq!(count("groupsWithMixedSubscriptions").await, "0");
+        broker.shutdown().await;
+    });
+}

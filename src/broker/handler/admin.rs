@@ -72,6 +72,10 @@ fn runtime_table(shared: &Shared, core: &Core) -> Map<String, Value> {
     for (level, next, end) in core.schedule.rows() {
         put(&format!("scheduleMessageOffset_{level}"), format!("{next},{end}"));
     }
+    let (mixed, idle) = core.clients.troubles();
+    put("groupsWithMixedSubscriptions", mixed.to_string());
+    put("consumersWithoutQueue", idle.to_string());
+    put("clientCallsWaiting", shared.calls.running_count().to_string());
     put_totals(shared, core, &mut put);
     for name in COUNTERS_AT_ZERO {
         put(name, "0".to_owned());

@@ -8,7 +8,9 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
+import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
 import org.apache.rocketmq.client.exception.RequestTimeoutException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.RequestCallback;
@@ -17,11 +19,12 @@ import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
 
-/** Requests that wait for an answer of whoever consumes them. */
+/** What the broker does between its clients: answers that it passes on, queues that it locks. */
 final class ReplyChecks {
     static void run(WireSuite.Cluster cluster, Report report) throws Exception {
         ReplyChecks checks = new ReplyChecks(cluster);
         report.check("reply", checks::reply);
+        report.check("orderly-two-members", checks::orderly);
     }
 
     private final WireSuite.Cluster cluster;
@@ -107,6 +110,52 @@ final class ReplyChecks {
             consumer.shutdown();
             asker.shutdown();
             replier.shutdown();
+        }
+    }
+
+    /** An orderly member: what each queue gave it, in order. */
+    private DefaultMQPushConsumer orderlyMember(String topic, ConcurrentLinkedQueue<MessageExt> got) throws Exception {
+        DefaultMQPushConsumer consumer = session.pusher("compat_orderly");
+        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        consumer.subscribe(topic, "*");
+        consumer.registerMessageListener((MessageListenerOrderly) (messages, context) -> {
+            got.addAll(messages);
+            return ConsumeOrderlyStatus.SUCCESS;
+        });
+        consumer.start();
+        return consumer;
+    }
+
+    private static long queuesOf(DefaultMQPushConsumer consumer, String topic) {
+        return consumer.getDefaultMQPushConsumerImpl().getRebalanceImpl().getProcessQueueTable().entrySet().stream()
+            .filter(entry -> entry.getKey().getTopic().equals(topic) && entry.getValue().isLocked()).count();
+    }
+
+    private String orderly() throws Exception {
+        String topic = cluster.topic("Orderly", 4);
+        ConcurrentLinkedQueue<MessageExt> got = new ConcurrentLinkedQueue<>();
+        DefaultMQPushConsumer one = orderlyMember(topic, got);
+        DefaultMQPushConsumer two = null;
+        try {
+            session.send(topic, "T", 80);
+            Report.await("80 messages", 60, () -> got.size() >= 80);
+            two = orderlyMember(topic, got);
+            DefaultMQPushConsumer second = two;
+            Report.await("two locked queues each", 60, () -> queuesOf(one, topic) == 2 && queuesOf(second, topic) == 2);
+            session.send(topic, "T", 80);
+            Report.await("160 messages", 60, () -> got.size() >= 160);
+            Thread.sleep(200);
+            Report.equal(160, got.size(), "messages, each once");
+            long[] next = new long[4];
+            for (MessageExt message : got) {
+                Report.equal(next[message.getQueueId()]++, message.getQueueOffset(), "next offset of queue " + message.getQueueId());
+            }
+            return "160 messages in the order of their queues, 2 locked queues at each of two members";
+        } finally {
+            one.shutdown();
+            if (two != null) {
+                two.shutdown();
+            }
         }
     }
 }
