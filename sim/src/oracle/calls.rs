@@ -15,6 +15,7 @@ struct Reply {
 }
 
 /// Who may have a lock. Units: microseconds since the run began.
+#[derive(Default)]
 struct Holding {
     /// It certainly has it from here until there, unless its broker dies.
     from: u64,
@@ -23,6 +24,8 @@ struct Holding {
     lives: (u64, u64),
     /// It may have it until then.
     maybe_until: u64,
+    /// It has asked and has no answer yet.
+    is_asking: bool,
 }
 
 /// A lock request and its answer. Units: microseconds since the run began.
@@ -102,10 +105,17 @@ impl Calls {
         Ok(())
     }
 
+    /// A client asks for a lock: it may have it before it knows.
+    pub fn on_lock_asked(&mut self, broker: usize, client: &str) {
+        let all = self.locks.entry(broker).or_default();
+        all.entry(client.to_owned()).or_default().is_asking = true;
+    }
+
     /// A client got a lock, or was refused one.
     pub fn on_lock(&mut self, broker: usize, client: &str, is_given: bool, at: &Asked) -> Verdict {
         let all = self.locks.entry(broker).or_default();
         let is_one_life = at.lives.0 == at.lives.1;
+        all.entry(client.to_owned()).or_default().is_asking = false;
         let others = all.iter().filter(|(name, _)| *name != client);
         if is_given {
             for (name, held) in others {
@@ -123,11 +133,13 @@ impl Calls {
                 until: if is_one_life { at.asked_us + at.lifetime_us } else { 0 },
                 lives: at.lives.0,
                 maybe_until: at.answered_us + at.lifetime_us,
+                is_asking: false,
             };
             all.insert(client.to_owned(), held);
             return Ok(());
         }
-        if others.clone().all(|(_, held)| held.maybe_until < at.asked_us) {
+        let is_free = |held: &Holding| !held.is_asking && held.maybe_until < at.asked_us;
+        if others.clone().all(|(_, held)| is_free(held)) {
             return Err(format!(
                 "{client} was refused a lock at {} us, nobody has it",
                 at.asked_us
@@ -140,22 +152,18 @@ impl Calls {
     /// A request for a lock has no answer: it may have been given.
     pub fn on_lock_unknown(&mut self, broker: usize, client: &str, maybe_until: u64) {
         let all = self.locks.entry(broker).or_default();
-        let held = all.entry(client.to_owned()).or_insert(Holding {
-            from: 0,
-            until: 0,
-            lives: (0, 0),
-            maybe_until,
-        });
+        let held = all.entry(client.to_owned()).or_default();
+        held.is_asking = false;
         held.maybe_until = held.maybe_until.max(maybe_until);
     }
 
-    /// A client is about to give its lock back, or did.
-    pub fn on_unlock(&mut self, broker: usize, client: &str, is_done: bool) {
+    /// A client is about to give its lock back, or did by then.
+    pub fn on_unlock(&mut self, broker: usize, client: &str, done_us: Option<u64>) {
         let all = self.locks.entry(broker).or_default();
         let Some(held) = all.get_mut(client) else { return };
         held.until = 0;
-        if is_done {
-            held.maybe_until = 0;
+        if let Some(done_us) = done_us {
+            held.maybe_until = done_us;
         }
     }
 }

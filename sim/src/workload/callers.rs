@@ -282,8 +282,11 @@ impl Party {
 
     /// Locks one queue against everybody else, keeps it for a while, gives it back or goes silent.
     async fn lock(self, mut dice: Rng, id: String) {
-        let lifetime_us = self.house.0.progress.lock().lock_lifetime.get(&self.broker).copied();
-        let lifetime_us = lifetime_us.unwrap_or_default().as_micros() as u64;
+        let lifetime = || self.house.0.progress.lock().lock_lifetime.get(&self.broker).copied();
+        while lifetime().is_none() {
+            self.pause(100).await;
+        }
+        let lifetime_us = lifetime().unwrap_or_default().as_micros() as u64;
         let queue = "[{\"topic\":\"locked\",\"brokerName\":\"b\",\"queueId\":0}]";
         let body =
             format!("{{\"consumerGroup\":\"lockers\",\"clientId\":\"{id}\",\"mqSet\":{queue}}}");
@@ -291,12 +294,12 @@ impl Party {
         loop {
             self.pause(dice.between(100, lifetime_us / 1_500)).await;
             let (asked_us, before) = (trace::now_us(), self.lives());
+            self.house.0.calls.lock().on_lock_asked(self.broker, &id);
             let answer = ask(request::LOCK_BATCH_MQ).await;
             let answered_us = trace::now_us();
-            let mut calls = self.house.0.calls.lock();
             let Ok(answer) = answer else {
-                let late_us = LATE_MS * 1_000;
-                calls.on_lock_unknown(self.broker, &id, answered_us + lifetime_us + late_us);
+                let until_us = answered_us + lifetime_us + LATE_MS * 1_000;
+                self.house.0.calls.lock().on_lock_unknown(self.broker, &id, until_us);
                 continue;
             };
             let held: Value = body::decode(&answer.body).unwrap_or_default();
@@ -304,15 +307,18 @@ impl Party {
             let lives = (before, self.lives());
             let asked = Asked { asked_us, answered_us, lives, lifetime_us };
             let judged = match answer.code {
-                code::SUCCESS => calls.on_lock(self.broker, &id, is_given, &asked),
+                code::SUCCESS => {
+                    let mut calls = self.house.0.calls.lock();
+                    calls.on_lock(self.broker, &id, is_given, &asked)
+                }
                 _ => Ok(()),
             };
-            drop(calls);
             self.check(judged);
             if is_given && dice.chance(0.3) {
-                self.house.0.calls.lock().on_unlock(self.broker, &id, false);
+                self.house.0.calls.lock().on_unlock(self.broker, &id, None);
                 let is_done = ask(request::UNLOCK_BATCH_MQ).await.is_ok();
-                self.house.0.calls.lock().on_unlock(self.broker, &id, is_done);
+                let done_us = is_done.then(trace::now_us);
+                self.house.0.calls.lock().on_unlock(self.broker, &id, done_us);
                 if !is_done {
                     self.pause(LATE_MS).await;
                 }
