@@ -1,5 +1,6 @@
 //! What must hold, judged from the clients' history and the files alone.
 
+pub mod calls;
 pub mod court;
 pub mod delay;
 pub mod files;

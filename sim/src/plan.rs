@@ -63,6 +63,9 @@ pub struct Load {
     pub deletions: u64,
     /// Readers subscribe by SQL92.
     pub filters: bool,
+    /// Clients ask the broker for something of other clients.
+    #[serde(default)]
+    pub calls: bool,
     /// How many sends of one producer may be unanswered.
     pub window: u64,
     /// Chance that a send does not wait for the flush.
@@ -270,6 +273,7 @@ fn draw_load(scenario: &Scenario, rng: &mut Rng) -> Load {
         padding_max: range(rng, wanted.padding_bytes),
         deletions: range(rng, wanted.deletions),
         filters: wanted.filters,
+        calls: wanted.calls,
         window: *rng.pick(&[1, 1, 4, 16]),
         no_wait: if rng.chance(0.2) { 0.3 } else { 0.0 },
         delayed: wanted.delayed,

@@ -8,6 +8,7 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/store.toml"),
     include_str!("../scenarios/retention.toml"),
     include_str!("../scenarios/cluster.toml"),
+    include_str!("../scenarios/calls.toml"),
     include_str!("../scenarios/queue-damage.toml"),
     include_str!("../scenarios/torn-tail.toml"),
     include_str!("../scenarios/file-creation.toml"),
@@ -104,6 +105,9 @@ pub struct LoadRange {
     /// Readers subscribe by SQL92, and messages carry properties for them.
     #[serde(default)]
     pub filters: bool,
+    /// Clients ask the broker for something of other clients.
+    #[serde(default)]
+    pub calls: bool,
     /// Share of the messages that are delayed.
     #[serde(default)]
     pub delayed: f64,
@@ -142,6 +146,8 @@ pub enum Oracle {
     Retries,
     /// Transactions end once, as their producers say, and every one of them ends.
     Transactions,
+    /// Replies, resets and locks that the broker passes between its clients.
+    Calls,
     /// Bits that flip at rest in sealed segments are found, exactly those, and cut nothing.
     RotFound,
 }

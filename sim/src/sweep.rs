@@ -49,6 +49,10 @@ const MUST_SEE: &[(&str, f64)] = &[
     ("transaction: a half message was put back", 0.02), // W-63, W-66
     ("transaction: an end came after the end", 0.02),   // W-64
     ("transaction: a half message was discarded", 0.02), // W-67
+    ("calls: a reply came to who asked", 0.02),
+    ("calls: a reset was told to a member", 0.01),
+    ("calls: a queue was locked", 0.02),
+    ("calls: a lock was refused, another has it", 0.02),
 ];
 /// A sweep is long from here on. Units: seeds.
 const LONG: u64 = 500;

@@ -1,5 +1,6 @@
 //! What the machines run, and who sends and reads.
 
+pub mod callers;
 pub mod client;
 pub mod cluster;
 pub mod filters;

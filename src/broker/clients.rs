@@ -1,5 +1,6 @@
 //! Which producers and consumers are alive, on which connection, subscribed to what.
 
+use super::stats::RowCell;
 use crate::protocol::body::client::{
     ConsumeFromWhere, ConsumeType, MessageModel, SubscriptionData,
 };
@@ -22,6 +23,8 @@ pub struct Subscription {
     /// `TAG` when empty.
     pub expression_type: String,
     pub class_filter: bool,
+    /// Where what the group gets of it is counted.
+    pub counted_at: RowCell,
 }
 
 impl Subscription {
@@ -42,6 +45,7 @@ impl Subscription {
             version: 0,
             expression_type: String::new(),
             class_filter: false,
+            counted_at: RowCell::default(),
         }
     }
 
@@ -88,8 +92,22 @@ impl From<SubscriptionData> for Subscription {
             version: data.sub_version,
             expression_type: data.expression_type,
             class_filter: data.class_filter_mode,
+            counted_at: RowCell::default(),
         }
     }
+}
+
+/// The same for the same topics and expressions, in whatever order and version.
+fn fingerprint(subscriptions: &[Subscription]) -> u64 {
+    let of = |sub: &Subscription| {
+        let parts = [sub.topic.as_str(), &sub.sub_string, &sub.expression_type];
+        let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
+        // FNV-1a.
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    };
+    subscriptions.iter().map(of).fold(0, u64::wrapping_add)
 }
 
 /// What a heartbeat says of one consumer group.
@@ -118,6 +136,9 @@ pub enum Effect {
     Notify { group: String, channels: Vec<ChannelId> },
     /// The last member of the group left.
     Gone { group: String },
+    /// Its members want different things, or agree again: 4.9 clients then get each other's
+    /// messages, or none.
+    Mixed { group: String, is_mixed: bool },
     /// The client went silent: close its connection.
     Close(ChannelId),
 }
@@ -126,6 +147,8 @@ pub enum Effect {
 struct Member {
     client: ClientInfo,
     expires: Mono,
+    /// Stands for all that it subscribes to.
+    wants: u64,
 }
 
 /// The live members of one consumer group.
@@ -137,6 +160,9 @@ pub struct ConsumerGroup {
     subscriptions: BTreeMap<String, Arc<Subscription>>,
     members: BTreeMap<ChannelId, Member>,
     notify: bool,
+    is_mixed: bool,
+    /// Members for which this broker has no queue.
+    idle: usize,
 }
 
 impl ConsumerGroup {
@@ -150,6 +176,17 @@ impl ConsumerGroup {
 
     pub fn members(&self) -> impl Iterator<Item = (ChannelId, &ClientInfo)> {
         self.members.iter().map(|(channel, member)| (*channel, &member.client))
+    }
+
+    /// Says so when members begin or cease to want different things.
+    fn note_mixed(&mut self, name: &str, out: &mut Vec<Effect>) {
+        let mut wants = self.members.values().map(|member| member.wants);
+        let first = wants.next();
+        let is_mixed = wants.any(|wants| Some(wants) != first);
+        if is_mixed != self.is_mixed {
+            self.is_mixed = is_mixed;
+            out.push(Effect::Mixed { group: name.to_owned(), is_mixed });
+        }
     }
 
     fn channels(&self) -> Vec<ChannelId> {
@@ -189,6 +226,8 @@ pub struct Clients {
     memberships_max: usize,
     consumers: BTreeMap<String, ConsumerGroup>,
     producers: BTreeMap<String, BTreeMap<ChannelId, Member>>,
+    /// The channels of each producing client, and in how many groups they are.
+    producer_ids: BTreeMap<String, BTreeMap<ChannelId, usize>>,
     deadlines: BTreeSet<(Mono, Role, String, ChannelId)>,
 }
 
@@ -199,6 +238,7 @@ impl Clients {
             memberships_max,
             consumers: BTreeMap::new(),
             producers: BTreeMap::new(),
+            producer_ids: BTreeMap::new(),
             deadlines: BTreeSet::new(),
         }
     }
@@ -213,6 +253,49 @@ impl Clients {
     ) -> Option<impl Iterator<Item = (ChannelId, &ClientInfo)>> {
         let members = self.producers.get(group)?;
         Some(members.iter().map(|(channel, member)| (*channel, &member.client)))
+    }
+
+    /// The newest channel of a client that produces.
+    /// Source: ProducerManager#findChannel (4.9.3), which forgets a client when it leaves one of
+    /// its groups.
+    pub fn producer(&self, client: &str) -> Option<ChannelId> {
+        self.producer_ids.get(client)?.keys().next_back().copied()
+    }
+
+    fn count_producer(&mut self, client: &str, channel: ChannelId) {
+        if let Some(channels) = self.producer_ids.get_mut(client) {
+            *channels.entry(channel).or_default() += 1;
+        } else {
+            self.producer_ids.insert(client.to_owned(), BTreeMap::from([(channel, 1)]));
+        }
+    }
+
+    fn discount_producer(&mut self, client: &str, channel: ChannelId) {
+        let Some(channels) = self.producer_ids.get_mut(client) else { return };
+        if let Some(count) = channels.get_mut(&channel) {
+            *count -= 1;
+            if *count == 0 {
+                channels.remove(&channel);
+            }
+        }
+        if channels.is_empty() {
+            self.producer_ids.remove(client);
+        }
+    }
+
+    /// Members of the group for which there is no queue here. Returns how many it had before.
+    pub fn set_idle(&mut self, group: &str, idle: usize) -> usize {
+        let group = self.consumers.get_mut(group);
+        group.map_or(idle, |group| std::mem::replace(&mut group.idle, idle))
+    }
+
+    /// Groups whose members want different things, and members without a queue here.
+    pub fn troubles(&self) -> (usize, usize) {
+        let groups = self.consumers.values();
+        (
+            groups.clone().filter(|group| group.is_mixed).count(),
+            groups.map(|group| group.idle).sum(),
+        )
     }
 
     /// Groups with a live member subscribed to `topic`.
@@ -245,13 +328,18 @@ impl Clients {
             subscriptions: BTreeMap::new(),
             members: BTreeMap::new(),
             notify: true,
+            is_mixed: false,
+            idle: 0,
         });
         group.consume_type = beat.consume_type;
         group.model = beat.model;
         group.consume_from = beat.consume_from;
         group.notify = beat.notify;
-        let old = group.members.insert(channel, Member { client: client.clone(), expires });
+        let wants = fingerprint(&beat.subscriptions);
+        let member = Member { client: client.clone(), expires, wants };
+        let old = group.members.insert(channel, member);
         let is_new = old.is_none();
+        group.note_mixed(&beat.group, out);
         if let Some(old) = old {
             self.deadlines.remove(&(old.expires, Role::Consumer, beat.group.clone(), channel));
         }
@@ -279,9 +367,12 @@ impl Clients {
             return false;
         }
         let members = self.producers.entry(group.to_owned()).or_default();
-        if let Some(old) = members.insert(channel, Member { client: client.clone(), expires }) {
+        let member = Member { client: client.clone(), expires, wants: 0 };
+        if let Some(old) = members.insert(channel, member) {
             self.deadlines.remove(&(old.expires, Role::Producer, group.to_owned(), channel));
+            self.discount_producer(&old.client.id, channel);
         }
+        self.count_producer(&client.id, channel);
         self.deadlines.insert((expires, Role::Producer, group.to_owned(), channel));
         true
     }
@@ -298,11 +389,13 @@ impl Clients {
 
     pub fn on_unregister_producer(&mut self, channel: ChannelId, group: &str) {
         let Some(members) = self.producers.get_mut(group) else { return };
-        if let Some(old) = members.remove(&channel) {
-            self.deadlines.remove(&(old.expires, Role::Producer, group.to_owned(), channel));
-        }
+        let removed = members.remove(&channel);
         if members.is_empty() {
             self.producers.remove(group);
+        }
+        if let Some(old) = removed {
+            self.deadlines.remove(&(old.expires, Role::Producer, group.to_owned(), channel));
+            self.discount_producer(&old.client.id, channel);
         }
     }
 
@@ -313,7 +406,10 @@ impl Clients {
         if group.members.is_empty() {
             self.consumers.remove(name);
             out.push(Effect::Gone { group: name.to_owned() });
-        } else if group.notify {
+            return;
+        }
+        group.note_mixed(name, out);
+        if group.notify {
             out.push(Effect::Notify { channels: group.channels(), group: name.to_owned() });
         }
     }
@@ -405,9 +501,10 @@ mod tests {
         assert_eq!(clients.consumer_group("g").unwrap().subscription("T").unwrap().version, 9);
         let two = beat(&[("T", 9), ("U", 1)]);
         assert!(clients.on_consumer_beat(at(3), 2, &client("b"), two, &mut out));
-        assert_eq!(std::mem::take(&mut out), [notify(&[1, 2])]);
+        let mixed = |is_mixed| Effect::Mixed { group: "g".to_owned(), is_mixed };
+        assert_eq!(std::mem::take(&mut out), [mixed(true), notify(&[1, 2])]);
         clients.on_close(1, &mut out);
-        assert_eq!(std::mem::take(&mut out), [notify(&[2])]);
+        assert_eq!(std::mem::take(&mut out), [mixed(false), notify(&[2])]);
         clients.on_unregister_consumer(2, "g", &mut out);
         assert_eq!(out, [Effect::Gone { group: "g".to_owned() }]);
         assert!(clients.consumer_group("g").is_none());
@@ -438,6 +535,53 @@ mod tests {
         assert!(!clients.on_consumer_beat(at(0), 2, &client("b"), beat(&[]), out));
         assert!(!clients.on_producer_beat(at(0), 1, &client("a"), "p"));
         assert!(clients.on_consumer_beat(at(1), 1, &client("a"), beat(&[]), out));
+    }
+
+    #[test]
+    fn members_that_want_different_things_are_told_once_and_once_more_when_they_agree() {
+        let (mut clients, mut out) = (clients(), Vec::new());
+        let mixed = |out: &mut Vec<Effect>| {
+            let all = std::mem::take(out).into_iter();
+            all.filter(|effect| matches!(effect, Effect::Mixed { .. })).collect::<Vec<_>>()
+        };
+        let told = |is_mixed| vec![Effect::Mixed { group: "g".to_owned(), is_mixed }];
+        let two = || beat(&[("U", 1), ("T", 1)]);
+        assert!(clients.on_consumer_beat(at(0), 1, &client("a"), two(), &mut out));
+        let same = beat(&[("T", 9), ("U", 8)]);
+        assert!(clients.on_consumer_beat(at(0), 2, &client("b"), same, &mut out));
+        assert_eq!((mixed(&mut out), clients.troubles()), (vec![], (0, 0)));
+        for _ in 0..2 {
+            let other = beat(&[("T", 9)]);
+            assert!(clients.on_consumer_beat(at(1), 3, &client("c"), other, &mut out));
+            assert!(clients.on_consumer_beat(at(1), 1, &client("a"), two(), &mut out));
+        }
+        assert_eq!((mixed(&mut out), clients.troubles()), (told(true), (1, 0)));
+        assert_eq!((clients.set_idle("g", 2), clients.set_idle("g", 1)), (0, 2));
+        assert_eq!(clients.troubles(), (1, 1));
+        clients.on_close(3, &mut out);
+        assert_eq!((mixed(&mut out), clients.troubles()), (told(false), (0, 1)));
+        clients.on_close(2, &mut out);
+        clients.on_close(1, &mut out);
+        assert_eq!((mixed(&mut out), clients.troubles()), (vec![], (0, 0)));
+    }
+
+    #[test]
+    fn a_producer_is_found_by_its_newest_connection_until_it_has_left_every_group() {
+        let mut clients = clients();
+        let out = &mut Vec::new();
+        for group in ["p", "q"] {
+            assert!(clients.on_producer_beat(at(0), 1, &client("a"), group));
+            assert!(clients.on_producer_beat(at(1), 1, &client("a"), group));
+        }
+        assert_eq!(clients.producer("a"), Some(1));
+        assert!(clients.on_producer_beat(at(0), 2, &client("a"), "p"));
+        assert_eq!(clients.producer("a"), Some(2));
+        clients.on_close(2, out);
+        clients.on_unregister_producer(1, "p");
+        assert_eq!(clients.producer("a"), Some(1), "it is still in the other group");
+        clients.on_deadline(at(121), out);
+        assert_eq!(clients.producer("a"), None);
+        assert!(clients.producer_ids.is_empty());
     }
 
     #[test]

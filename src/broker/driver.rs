@@ -1,6 +1,7 @@
 //! The running broker: its state behind one lock, its start, its end, and what the store tells it.
 
 use super::clients::{self, Clients};
+use super::configuration::{Configuration, Live};
 use super::error::Error;
 use super::filter::bloom::Bloom;
 use super::filter::compiled::Compiled;
@@ -12,19 +13,22 @@ use super::options::{OnStoreFailure, Options};
 use super::queue_locks::QueueLocks;
 use super::reply::{Answer, Refusal};
 use super::schedule::Schedule;
+use super::stats::Stats;
 use super::subscription_groups::SubscriptionGroups;
 use super::task;
+use super::task::calls::Calls;
 use super::task::state_file::StateFile;
 use super::tickets::Tickets;
-use super::topics::{SCHEDULE_TOPIC, Topics};
+use super::topics::{RETRY_PREFIX, SCHEDULE_TOPIC, Topics};
 use super::transaction::{Transactions, rewrite::Names};
 use crate::disk::{Disk, LockGuard};
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, TopicName};
 use crate::net::Net;
+use crate::protocol::body::client::MessageModel;
 use crate::protocol::frame::Frame;
 use crate::remoting::{self, Peer, Server};
 use crate::rt::rng::Rng;
-use crate::rt::sync::{Mutex, Notify, mpsc, watch};
+use crate::rt::sync::{Mutex, Notify, Semaphore, mpsc, watch};
 use crate::rt::task::TaskGroup;
 use crate::rt::time::{Clock, Duration, Mono};
 use crate::store::{Arrival, Deleted, Outcome, RecoveryReport, Store, StoreEvents, Ticket};
@@ -49,6 +53,8 @@ pub struct Parts {
     pub store: crate::store::Options,
     pub server: remoting::ServerOptions,
     pub client: remoting::ClientOptions,
+    /// What tools read and change; without it they are told that there is none.
+    pub configuration: Option<Arc<dyn Configuration>>,
 }
 
 /// A ticket for sends that nobody waits for.
@@ -84,9 +90,11 @@ pub(super) struct WaitingSend {
 
 /// Everything that changes, owned by whoever holds the lock.
 pub(super) struct Core {
+    pub live: Live,
     pub topics: Topics,
     pub groups: SubscriptionGroups,
     pub clients: Clients,
+    pub stats: Stats,
     pub offsets: Offsets,
     pub filters: ConsumerFilters,
     pub compiled: Compiled,
@@ -136,6 +144,9 @@ impl Saved {
 
 pub(super) struct Shared {
     pub options: Options,
+    pub configuration: Option<Arc<dyn Configuration>>,
+    /// Held by the one that changes the configuration.
+    pub configuring: Semaphore,
     /// The main port, once it is known.
     pub port: AtomicU16,
     /// The port without pulls; 0 when there is none.
@@ -145,6 +156,7 @@ pub(super) struct Shared {
     pub commit_log_dir: String,
     pub store: Store,
     pub client: remoting::Client,
+    pub calls: Calls,
     pub started_ms: i64,
     pub core: Mutex<Core>,
     /// Topics or groups changed: save them.
@@ -218,11 +230,19 @@ impl Shared {
         for effect in core.client_effects.drain(..) {
             match effect {
                 clients::Effect::Notify { group, channels } => {
+                    note_idle(&mut core.clients, &core.topics, &group);
                     for channel in channels {
                         if let Some(connected) = core.peers.get(&channel) {
                             super::handler::client::notify_ids_changed(&connected.peer, &group);
                         }
                     }
+                }
+                clients::Effect::Mixed { group, is_mixed: true } => tracing::warn!(
+                    "the members of {group} subscribe to different topics or by different \
+                     expressions: they get each other's messages, or none"
+                ),
+                clients::Effect::Mixed { group, is_mixed: false } => {
+                    tracing::info!("the members of {group} subscribe to the same again");
                 }
                 clients::Effect::Gone { group } => {
                     core.filters.on_group_gone(self.clock.wall(), &group);
@@ -234,6 +254,22 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+/// Says once per change how many members of a group have no queue here.
+fn note_idle(clients: &mut Clients, topics: &Topics, name: &str) {
+    let Some(group) = clients.consumer_group(name) else { return };
+    let queues = group.subscriptions().filter(|sub| !sub.topic.starts_with(RETRY_PREFIX));
+    let queues = queues.filter_map(|sub| topics.get(&sub.topic));
+    let queues = queues.map(|topic| topic.config.read_queue_nums as usize).max();
+    let members = group.members().count();
+    let idle = match (group.model, queues) {
+        (Some(MessageModel::Clustering), Some(queues)) => members.saturating_sub(queues),
+        _ => 0,
+    };
+    if clients.set_idle(name, idle) != idle {
+        tracing::info!("{idle} of {members} members of {name} have no queue at this broker");
     }
 }
 
@@ -311,7 +347,7 @@ impl Broker {
     /// Loads the state, opens the store, listens, and registers once at every name server.
     /// Errors: see `Error`; nothing of the broker runs then.
     pub async fn start(deps: Deps, parts: Parts) -> Result<Broker, Error> {
-        let Parts { broker: options, store: store_options, server, client } = parts;
+        let Parts { broker: options, store: store_options, server, client, configuration } = parts;
         let ports = Ports::of(&options)?;
         let mut back = TaskGroup::new();
         let ear = Arc::new(Ear::default());
@@ -334,15 +370,12 @@ impl Broker {
         let (deletions, deleted) = mpsc::channel(task::losses::ROUNDS_MAX);
         let ended_connections = Arc::new(task::register::Lost::default());
         let shared = Arc::new(Shared {
+            configuration,
+            configuring: Semaphore::new(1),
             port: AtomicU16::new(options.listen_port),
             fast_port: ports.fast.map_or(0, |addr| addr.port()),
-            client: remoting::Client::new(
-                &deps.net,
-                &deps.clock,
-                &back,
-                client,
-                Some(ended_connections.clone()),
-            ),
+            client: client_of(&deps, &back, client, &ended_connections),
+            calls: Calls::new(&front, options.limits.client_calls_max),
             clock: deps.clock.clone(),
             disk: deps.disk.clone(),
             commit_log_dir,
@@ -459,8 +492,20 @@ impl Broker {
     }
 }
 
+fn client_of(
+    deps: &Deps,
+    group: &TaskGroup,
+    options: remoting::ClientOptions,
+    ended_connections: &Arc<task::register::Lost>,
+) -> remoting::Client {
+    let requests = Some(ended_connections.clone() as Arc<dyn remoting::ClientRequests>);
+    remoting::Client::new(&deps.net, &deps.clock, group, options, requests)
+}
+
+/// The loops that end before the connections do.
 fn spawn_front(shared: &Arc<Shared>, front: &TaskGroup, deleted: mpsc::Receiver<Deleted>) {
     front.spawn(task::losses::run(shared.clone(), deleted, front.stop_signal()));
+    front.spawn(task::sample::run(shared.clone(), front.stop_signal()));
     front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
     front.spawn(task::deliver::run(shared.clone(), front.stop_signal()));
     front.spawn(task::check_back::run(shared.clone(), front.stop_signal()));
@@ -569,8 +614,10 @@ fn open_core(
     }
     let schedule = open_schedule(options, levels_ms, &mut files, store)?;
     let core = Core {
+        live: Live::of(options),
         topics,
         groups,
+        stats: Stats::new(limits.stats_rows_max, now, deps.clock.local_offset_ms(now)),
         offsets,
         filters,
         compiled,

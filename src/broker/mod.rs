@@ -8,6 +8,7 @@
 //! of frames, `handler/` turns requests into calls on them, `task/` holds the background loops.
 
 pub mod clients;
+pub mod configuration;
 pub mod data_version;
 pub mod driver;
 pub mod error;
@@ -21,6 +22,7 @@ pub mod options;
 pub mod queue_locks;
 pub mod reply;
 pub mod schedule;
+pub mod stats;
 pub mod subscription_groups;
 mod task;
 mod tickets;

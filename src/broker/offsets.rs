@@ -106,6 +106,32 @@ impl Offsets {
         rows.map_while(move |(key, queues)| Some((key.strip_prefix(&*from)?, queues)))
     }
 
+    /// The topics of every group with a stored offset.
+    pub fn topics_by_group(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut table: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (topic, group) in self.split() {
+            table.entry(group).or_default().push(topic);
+        }
+        table
+    }
+
+    /// Gives a group the offsets that another has of a topic, in place of its own. False when the
+    /// table would have too many rows.
+    /// Source: ConsumerOffsetManager#cloneOffset (4.9.3).
+    pub fn copy(&mut self, topic: &str, from: &str, to: &str) -> bool {
+        let Some(queues) = self.table.get(&format!("{topic}@{from}")).cloned() else { return true };
+        let key = format!("{topic}@{to}");
+        let before = self.table.get(&key).map_or(0, BTreeMap::len);
+        let rows = self.rows - before + queues.len();
+        if rows > self.rows_max {
+            return false;
+        }
+        self.rows = rows;
+        self.changes += 1;
+        self.table.insert(key, queues);
+        true
+    }
+
     /// Topics on which `group` has a stored offset.
     pub fn topics_of_group(&self, group: &str) -> Vec<&str> {
         self.split().filter(|(_, g)| *g == group).map(|(topic, _)| topic).collect()

@@ -176,6 +176,10 @@ pub struct Limits {
     pub memberships_max: usize,
     /// Locks of orderly consumers.
     pub queue_locks_max: usize,
+    /// Requests to clients that wait for an answer, over all clients; 4.9.3 has as many replies.
+    pub client_calls_max: usize,
+    /// Statistics of what groups got: topic and group. More are not counted.
+    pub stats_rows_max: usize,
     /// Units: bytes of one whole stored record. `maxMessageSize`
     pub message_bytes_max: usize,
     /// A longer wait is cut to this. Units: time a pull may stay parked.
@@ -192,6 +196,8 @@ impl Default for Limits {
             offset_rows_max: 5_000_000,
             memberships_max: 200_000,
             queue_locks_max: 500_000,
+            client_calls_max: 10_000,
+            stats_rows_max: 200_000,
             message_bytes_max: 4 * 1024 * 1024,
             pull_suspend_max: Duration::from_secs(600),
         }
@@ -247,6 +253,8 @@ pub struct Options {
     pub pull_read_timeout: Duration,
     /// `rejectTransactionMessage`
     pub reject_transactions: bool,
+    /// `storeReplyMessageEnable`: answers to messages are stored, besides being pushed.
+    pub store_replies: bool,
     /// `startAcceptSendRequestTimeStamp`. Units: epoch milliseconds.
     pub accept_sends_from_ms: i64,
     /// `maxMsgsNumBatch`. Units: messages that one query by key returns.
@@ -286,6 +294,7 @@ impl Default for Options {
             short_polling: Duration::from_secs(1),
             pull_read_timeout: Duration::from_secs(5),
             reject_transactions: false,
+            store_replies: true,
             accept_sends_from_ms: 0,
             query_count_max: 64,
             unique_query_count_max: 32,

@@ -21,7 +21,8 @@ struct Holder {
 }
 
 /// Locks by group and queue, in memory only.
-/// Source: RebalanceLockManager (4.9.3), 60 s without renewal end a lock.
+/// Source: RebalanceLockManager (4.9.3): more than 60 s without renewal end a lock. A client owns
+/// it by its id, so one that connects again keeps what it has.
 #[derive(Debug)]
 pub struct QueueLocks {
     lifetime: Duration,
@@ -50,7 +51,7 @@ impl QueueLocks {
         for queue in wanted {
             let holder = Holder { client: client.to_owned(), expires };
             match locks.get_mut(&queue) {
-                Some(old) if old.client == client || old.expires <= now => *old = holder,
+                Some(old) if old.client == client || old.expires < now => *old = holder,
                 Some(_) => continue,
                 None if self.count >= self.locks_max => continue,
                 None => {
@@ -97,9 +98,10 @@ mod tests {
         assert_eq!(locks.lock(at(0), "g", "a", both.clone()), both);
         assert_eq!(locks.lock(at(30), "g", "a", vec![queue(0)]), [queue(0)]);
         assert_eq!(locks.lock(at(59), "g", "b", both.clone()), []);
-        assert_eq!(locks.lock(at(60), "g", "b", both.clone()), [queue(1)]);
+        assert_eq!(locks.lock(at(60), "g", "b", both.clone()), [], "60 s are not over");
+        assert_eq!(locks.lock(at(61), "g", "b", both.clone()), [queue(1)]);
         locks.unlock("g", "b", &both);
-        assert_eq!(locks.lock(at(61), "g", "a", both.clone()), both);
+        assert_eq!(locks.lock(at(62), "g", "a", both.clone()), both);
         assert_eq!(locks.lock(at(61), "other", "b", both.clone()), both);
     }
 

@@ -97,6 +97,15 @@ impl SubscriptionGroups {
         self.saved = self.changes;
     }
 
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.table.keys().map(|name| &**name)
+    }
+
+    /// `autoCreateSubscriptionGroup`, from now on.
+    pub fn set_auto_create(&mut self, is_on: bool) {
+        self.options.auto_create = is_on;
+    }
+
     pub fn get(&self, name: &str) -> Option<&GroupConfig> {
         self.table.get(name)
     }

@@ -3,6 +3,7 @@
 use super::data_version::DataVersion;
 use super::json_writer::JsonWriter;
 use super::options::TopicOptions;
+use super::stats::TopicPuts;
 use super::transaction::{DISCARD_TOPIC, HALF_TOPIC, OP_TOPIC};
 use crate::model::TopicName;
 use crate::rt::time::WallMillis;
@@ -143,6 +144,8 @@ impl fmt::Display for TopicConfig {
 pub struct Topic {
     pub name: TopicName,
     pub config: TopicConfig,
+    /// Where its puts are counted.
+    pub slot: u32,
     /// The change of the table that last touched this row.
     change: u64,
 }
@@ -182,6 +185,7 @@ pub struct Topics {
     options: TopicOptions,
     table: BTreeMap<TopicName, Topic>,
     reserved: BTreeSet<String>,
+    puts: Puts,
     version: DataVersion,
     changes: u64,
     saved: u64,
@@ -191,21 +195,44 @@ pub struct Topics {
     durable: BTreeMap<TopicName, Option<TopicConfig>>,
 }
 
+/// One row per topic; those of topics that are gone are used again.
+#[derive(Debug, Default)]
+struct Puts {
+    rows: Vec<TopicPuts>,
+    free: Vec<u32>,
+}
+
+impl Puts {
+    fn take(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.rows.push(TopicPuts::default());
+            (self.rows.len() - 1) as u32
+        })
+    }
+
+    fn give_back(&mut self, slot: u32) {
+        self.rows[slot as usize] = TopicPuts::default();
+        self.free.push(slot);
+    }
+}
+
 impl Topics {
     /// The topics every broker has at boot. Source: TopicConfigManager (4.9.3).
     pub fn new(options: &TopicOptions, now: WallMillis) -> Self {
         let mut reserved: BTreeSet<String> = RESERVED.iter().map(ToString::to_string).collect();
         let mut table = BTreeMap::new();
+        let mut puts = Puts::default();
         for config in boot_topics(options) {
             reserved.insert(config.topic_name.clone());
             let name = TopicName::new(&config.topic_name);
-            table.insert(name.clone(), Topic { name, config, change: 1 });
+            table.insert(name.clone(), Topic { name, config, slot: puts.take(), change: 1 });
         }
         let version = DataVersion::new(now);
         Topics {
             options: options.clone(),
             table,
             reserved,
+            puts,
             version,
             changes: 1,
             saved: 0,
@@ -221,7 +248,9 @@ impl Topics {
                 config.topic_name.clone_from(&name);
             }
             let name = TopicName::new(&name);
-            self.table.insert(name.clone(), Topic { name, config, change: 0 });
+            let old = self.table.get(&name).map(|old| old.slot);
+            let slot = old.unwrap_or_else(|| self.puts.take());
+            self.table.insert(name.clone(), Topic { name, config, slot, change: 0 });
         }
         self.version = file.data_version;
         self.durable_version = self.version;
@@ -352,21 +381,22 @@ impl Topics {
 
     fn put(&mut self, now: WallMillis, config: TopicConfig) {
         self.touch(now);
-        let (name, durable) = match self.get(&config.topic_name) {
-            Some(old) => (old.name.clone(), Some(old.config.clone())),
-            None => (TopicName::new(&config.topic_name), None),
+        let (name, durable, slot) = match self.table.get(config.topic_name.as_str()) {
+            Some(old) => (old.name.clone(), Some(old.config.clone()), old.slot),
+            None => (TopicName::new(&config.topic_name), None, self.puts.take()),
         };
         self.durable.entry(name.clone()).or_insert(durable);
-        let topic = Topic { name: name.clone(), config, change: self.changes };
+        let topic = Topic { name: name.clone(), config, slot, change: self.changes };
         self.table.insert(name, topic);
     }
 
     pub fn remove(&mut self, now: WallMillis, name: &str) -> bool {
-        let was_there = self.table.remove(name).is_some();
-        if was_there {
+        let removed = self.table.remove(name);
+        if let Some(topic) = &removed {
+            self.puts.give_back(topic.slot);
             self.touch(now);
         }
-        was_there
+        removed.is_some()
     }
 
     /// Name servers said which topics are ordered. Source: #updateOrderTopicConfig (4.9.3).
@@ -380,6 +410,25 @@ impl Topics {
         if changed {
             self.touch(now);
         }
+    }
+
+    /// Messages went into a topic. Units: bytes of whole records.
+    pub fn count_puts(&mut self, slot: u32, count: u64, bytes: u64) {
+        self.puts.rows[slot as usize].add(count, bytes);
+    }
+
+    /// What was put into a topic; `None` for one that is not there.
+    pub fn puts(&self, name: &str) -> Option<&TopicPuts> {
+        self.puts.rows.get(self.table.get(name)?.slot as usize)
+    }
+
+    pub fn sample_puts(&mut self, now: WallMillis, tick: u64) {
+        self.puts.rows.iter_mut().for_each(|row| row.sample(now, tick));
+    }
+
+    /// `autoCreateTopicEnable`, from now on.
+    pub fn set_auto_create(&mut self, is_on: bool) {
+        self.options.auto_create = is_on;
     }
 
     pub fn touch(&mut self, now: WallMillis) {

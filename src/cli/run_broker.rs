@@ -56,7 +56,7 @@ async fn serve(settings: Settings, parts: Parts, received: Arc<AtomicU64>) -> Re
 
 /// What the configuration means for each part of a broker.
 pub fn parts(settings: &Settings) -> Result<Parts, Failure> {
-    let Settings { raw, machine } = settings;
+    let Settings { raw, machine, .. } = settings;
     let broker = resolve::broker_options(raw, machine)?;
     let owner = format!(
         "process {} ({}, broker {}, port {})",
@@ -69,6 +69,7 @@ pub fn parts(settings: &Settings) -> Result<Parts, Failure> {
         store: resolve::store_options(raw, machine, &owner)?,
         server: resolve::server_options(raw),
         client: resolve::client_options(raw),
+        configuration: Some(settings.live()),
         broker,
     })
 }

@@ -23,7 +23,8 @@ pub fn run(args: &args::Namesrv) -> Result<(), Failure> {
     }
     logging::start(&logging::level(&settings.raw));
     settings.tell()?;
-    let options = resolve::namesrv_options(&settings.raw, &settings.machine)?;
+    let mut options = resolve::namesrv_options(&settings.raw, &settings.machine)?;
+    options.configuration = Some(settings.live());
     let boot_line = boot_line(&settings.serialize_type());
     rt::block_on(serve(options, boot_line))
 }

@@ -2,8 +2,10 @@
 
 use super::failure::Failure;
 use super::{machine, say};
+use crate::config::live::LiveConfig;
 use crate::config::resolve::{self, Machine};
 use crate::config::{Program, RawConfig, page};
+use std::sync::Arc;
 
 /// Longest configuration file. Units: bytes.
 const FILE_SIZE_MAX: u64 = 1 << 20;
@@ -12,6 +14,8 @@ const FILE_SIZE_MAX: u64 = 1 << 20;
 pub struct Settings {
     pub raw: RawConfig,
     pub machine: Machine,
+    /// The file that was read, as an absolute path.
+    pub file: Option<String>,
 }
 
 impl Settings {
@@ -21,7 +25,7 @@ impl Settings {
             Some(path) => RawConfig::parse(program, path, &file_bytes(path)?)?,
             None => RawConfig::new(program),
         };
-        Ok(Settings { raw, machine: machine::look() })
+        Ok(Settings { raw, machine: machine::look(), file: file.map(absolute) })
     }
 
     /// Logs every warning. Errors: -3 when there is one and `strictConfig=true`.
@@ -59,12 +63,23 @@ impl Settings {
         resolve::text(&self.raw, &self.machine, name)
     }
 
+    /// What tools read and change while the program runs.
+    pub fn live(&self) -> Arc<LiveConfig> {
+        let (raw, machine) = (self.raw.clone(), self.machine.clone());
+        Arc::new(LiveConfig::new(raw, machine, self.file.clone()))
+    }
+
     /// How the boot line names the encoding of our own requests.
     pub fn serialize_type(&self) -> String {
         let said = self.raw.said("serializeType").map(str::to_owned);
         let env = machine::serialize_type().filter(|name| name == "JSON" || name == "ROCKETMQ");
         said.or(env).unwrap_or_else(|| "JSON".to_owned())
     }
+}
+
+fn absolute(path: &str) -> String {
+    let path_of = std::path::absolute(path).ok();
+    path_of.and_then(|path| path.into_os_string().into_string().ok()).unwrap_or_else(|| path.into())
 }
 
 #[expect(clippy::disallowed_methods, reason = "a file that a person wrote, read once at boot")]

@@ -46,7 +46,8 @@ pub fn run(args: &Standalone) -> Result<(), Failure> {
             ("storePathCommitLog", &format!("{data}/store/commitlog")),
         ],
     )?;
-    let options = resolve::namesrv_options(&names.raw, &names.machine)?;
+    let mut options = resolve::namesrv_options(&names.raw, &names.machine)?;
+    options.configuration = Some(names.live());
     let coalesce = Coalesce::new(resolve::coalesce_wait(&broker.raw));
     let received = coalesce.received();
     rt::block_on_coalescing(&coalesce, serve(broker, options, data, received))
@@ -57,7 +58,7 @@ fn settings(program: Program, said: &[(&str, &str)]) -> Result<Settings, Failure
     for (name, value) in said {
         raw.set(name, value, "standalone")?;
     }
-    Ok(Settings { raw, machine: super::machine::look() })
+    Ok(Settings { raw, machine: super::machine::look(), file: None })
 }
 
 async fn serve(

@@ -35,7 +35,7 @@ impl Program {
         }
     }
 
-    fn find(self, name: &str) -> Option<&'static Key> {
+    pub(super) fn find(self, name: &str) -> Option<&'static Key> {
         let mut rows = self.classes().iter().flat_map(|&class| keys::of(class));
         rows.find(|(_, key)| key.name == name).map(|(_, key)| key)
     }

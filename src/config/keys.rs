@@ -150,11 +150,12 @@ mod reason {
     pub const OWN_INDEX: &str = "the index keeps its own mark and goes on from there";
     pub const HA: &str = "replication";
     pub const ACL: &str = "access control is not built yet";
-    pub const REPLY: &str = "request-reply messages";
     pub const SLOW_READER: &str = "the guard against slow consumers";
     pub const ADDRESS_SERVER: &str = "the name server address service";
     pub const LMQ: &str = "light message queues";
-    pub const STATS: &str = "statistics";
+    pub const NO_QUEUE_STATS: &str = "topics and groups are counted, queues are not";
+    pub const DELAYS_COUNTED: &str = "delayed messages that are sent on are always counted";
+    pub const STATS_GO: &str = "the statistics of a topic or group that is deleted always go";
     pub const TLS: &str = "TLS is not built yet";
     pub const HTTP: &str = "the HTTP port";
     pub const IO_THREADS: &str = "threads for sockets";

@@ -11,6 +11,7 @@
 
 pub mod file;
 pub mod keys;
+pub mod live;
 pub mod page;
 pub mod properties;
 pub mod resolve;

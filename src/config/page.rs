@@ -108,8 +108,9 @@ Files are Java properties in UTF-8: `key=value`, `#` begins a comment, blanks ro
   `brokerRole=SLAVE ` starts a master.)
 * Paths are paths of this machine; a Windows path is an error that says so.
 
-*live* says whether the key may change while the broker runs, once the configuration requests are
-built. *effect* names the room of the code
+*live* says whether the key may change while the program runs, by `mqadmin updateBrokerConfig` or
+`updateNamesrvConfig`: the change is written into the file that was read at the start. A request
+that names another key, or a bad value, is refused as a whole. *effect* names the room of the code
 that uses the key, or says that it has no effect and why. Units: ms, s, h (hours), B (bytes), %.
 ";
 

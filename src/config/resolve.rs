@@ -1,7 +1,6 @@
 //! From what was said to what is meant: each room's options.
 
 use super::file::{Error, Program, RawConfig};
-use super::page;
 use crate::rt::time::Duration;
 use crate::{broker, namesrv, remoting, store};
 use std::net::{IpAddr, SocketAddr};
@@ -254,6 +253,7 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
         },
         pull_read_timeout: ms(raw, "waitTimeMillsInPullQueue"),
         reject_transactions: raw.flag("rejectTransactionMessage"),
+        store_replies: raw.flag("storeReplyMessageEnable"),
         accept_sends_from_ms: raw.number("startAcceptSendRequestTimeStamp"),
         query_count_max: size(raw, "maxMsgsNumBatch"),
         unique_query_count_max: size(raw, "defaultQueryMaxNum"),
@@ -306,7 +306,6 @@ pub fn namesrv_options(raw: &RawConfig, machine: &Machine) -> Result<namesrv::Op
         listen: SocketAddr::new(ip(raw, machine, "bindAddress")?, port),
         kv_config_path: directory(raw, machine, "kvConfigPath"),
         order_message_enable: raw.flag("orderMessageEnable"),
-        config_text: page::print(raw, false, &|name| found(machine, name)),
         server: server_options(raw),
         ..namesrv::Options::default()
     })
@@ -371,7 +370,6 @@ mod tests {
         let options = namesrv_options(&raw, &machine()).expect("accepted");
         assert_eq!(options.listen.port(), 9876);
         assert_eq!(options.kv_config_path, "/home/mq/namesrv/kvConfig.json");
-        assert!(options.config_text.contains("\nlistenPort=9876\n"));
         assert_eq!(warnings(&raw, &machine()).len(), 1);
     }
 

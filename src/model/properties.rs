@@ -21,4 +21,7 @@ pub mod names {
     pub const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
     pub const RECONSUME_TIME: &str = "RECONSUME_TIME";
     pub const MAX_RECONSUME_TIMES: &str = "MAX_RECONSUME_TIMES";
+    /// The client id of who waits for an answer, and when it was pushed to it.
+    pub const REPLY_TO_CLIENT: &str = "REPLY_TO_CLIENT";
+    pub const PUSH_REPLY_TIME: &str = "PUSH_REPLY_TIME";
 }

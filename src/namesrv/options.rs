@@ -3,6 +3,31 @@
 use crate::rt::rng::Rng;
 use crate::rt::time::Duration;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// A change that was checked and is not made yet.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Key and value, in the order of the request.
+    pub said: Vec<(String, String)>,
+    pub order_message_enable: bool,
+}
+
+/// The configuration as tools see it and change it; keys and text are another room's.
+/// Source: Configuration (4.9.3).
+pub trait Configuration: Send + Sync + std::fmt::Debug {
+    /// `key=value` lines, every key.
+    fn text(&self) -> String;
+    /// Reads Java properties. Changes nothing.
+    /// Errors: each key that is unknown, has a bad value or needs a restart, with what to do.
+    fn prepare(&self, properties: &str) -> Result<Change, String>;
+    /// The file in which changes are kept, if there is one.
+    fn file(&self) -> Option<&str>;
+    /// The file's text with the change in it; every other line as it was.
+    fn edited(&self, text: &str, change: &Change) -> String;
+    /// The change is made.
+    fn commit(&self, change: &Change);
+}
 
 /// Every bound, with its unit.
 #[derive(Clone, Debug)]
@@ -22,8 +47,8 @@ pub struct Options {
     pub topics_max: usize,
     /// Longest key-value configuration. Units: bytes of its file.
     pub kv_size_max: usize,
-    /// What the request for the configuration is answered: `key=value` lines.
-    pub config_text: String,
+    /// What tools read and change; without it they are told that there is none.
+    pub configuration: Option<Arc<dyn Configuration>>,
     pub server: crate::remoting::ServerOptions,
 }
 
@@ -37,7 +62,7 @@ impl Default for Options {
             brokers_max: 10_000,
             topics_max: 500_000,
             kv_size_max: 16 << 20,
-            config_text: String::new(),
+            configuration: None,
             server: crate::remoting::ServerOptions::default(),
         }
     }

@@ -246,6 +246,12 @@ impl Store {
         self.shared.state.lock().deletion_asked = true;
         self.shared.retention_work.notify_one();
     }
+    /// From now on expiry, hours and levels of retention are these; its intervals stay as they
+    /// were. Returns at once.
+    pub fn set_retention(&self, rules: super::retention::Rules) {
+        self.shared.state.lock().new_rules = Some(rules);
+        self.shared.retention_work.notify_one();
+    }
     /// Deletes queue files that are not needed any more, now. Returns at once.
     pub fn clean_queues(&self) {
         self.shared.state.lock().cleaning_asked = true;

@@ -197,6 +197,10 @@ impl Retention {
         Retention { rules, time, at: now, ahead_since: None, asked: 0 }
     }
 
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
     /// An operator wants expired files deleted now.
     pub fn on_asked(&mut self) {
         self.asked = ROUNDS_ASKED;

@@ -61,6 +61,8 @@ pub struct State {
     pub deletion_asked: bool,
     /// An operator wants queue files deleted that are not needed.
     pub cleaning_asked: bool,
+    /// Retention goes by these from now on.
+    pub new_rules: Option<super::retention::Rules>,
     pub files_deleted: u64,
     /// A sync of queue files failed: what they hold is not known, and no snapshot may say more
     /// than the last one until recovery has written them again.
@@ -115,6 +117,7 @@ impl State {
             longest_write: Duration::ZERO,
             deletion_asked: false,
             cleaning_asked: false,
+            new_rules: None,
             files_deleted: 0,
             queues_suspect: false,
             topic_floors: TopicFloors::default(),

@@ -54,7 +54,7 @@ impl World {
             ..Options::default()
         };
         let (server, client) = (ServerOptions::default(), ClientOptions::default());
-        Parts { broker, store, server, client }
+        Parts { broker, store, server, client, configuration: None }
     }
 
     pub async fn start(&self, parts: Parts) -> Broker {

@@ -70,6 +70,7 @@ impl World {
             store,
             server: ServerOptions::default(),
             client: ClientOptions::default(),
+            configuration: None,
         };
         let (disk, net) = (self.disk.clone(), self.net.clone());
         let deps = Deps { disk, net, clock: self.clock.clone(), rng: Rng::from_seed(7) };

@@ -1,5 +1,8 @@
 //! A name server over loopback with its file on a real disk.
 
+use hotfire::config::live::LiveConfig;
+use hotfire::config::resolve::Machine;
+use hotfire::config::{Program, RawConfig};
 use hotfire::disk::Disk;
 use hotfire::disk::real::RealDisk;
 use hotfire::namesrv::{Namesrv, Options};
@@ -272,5 +275,39 @@ fn name_servers_know_nothing_of_each_other() {
         two.ask(registration("a:1", false)).await;
         assert_eq!(two.route("T").await.code, 0);
         two.end().await;
+    });
+}
+
+#[test]
+fn order_topics_are_told_from_the_moment_that_the_configuration_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    block_on(async {
+        let path = dir.path().join("namesrv.conf").to_str().unwrap().to_owned();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new());
+        hotfire::disk::replace_small(&*disk, &path, b"orderMessageEnable=false\n").await.unwrap();
+        let raw = RawConfig::parse(Program::Namesrv, "namesrv.conf", b"orderMessageEnable=false");
+        let config = LiveConfig::new(raw.unwrap(), Machine::default(), Some(path.clone()));
+        let config = Arc::new(config);
+        let town = Town::start(dir.path(), |options| options.configuration = Some(config)).await;
+        let put = key(request_code::PUT_KV_CONFIG, "T").with_ext("value", "broker-a:4");
+        assert_eq!(town.ask(put).await.code, response_code::SUCCESS);
+        assert_eq!(town.ask(registration("10.0.0.1:1", false)).await.code, response_code::SUCCESS);
+        let route = async || String::from_utf8(town.route("T").await.body.to_vec()).unwrap();
+        assert!(!route().await.contains("orderTopicConf"));
+        let change = |text: &str| {
+            Command::request(request_code::UPDATE_NAMESRV_CONFIG).with_body(text.to_owned())
+        };
+        let answer = town.ask(change("orderMessageEnable=true\nlistenPort=1")).await;
+        let remark = answer.remark.unwrap();
+        assert!(answer.code == 1 && remark.contains("listenPort needs a restart"), "{remark}");
+        assert!(!route().await.contains("orderTopicConf"));
+        let answer = town.ask(change("orderMessageEnable=true")).await;
+        assert_eq!(answer.code, response_code::SUCCESS, "{answer:?}");
+        assert!(route().await.contains("\"orderTopicConf\":\"broker-a:4\""));
+        let file = hotfire::disk::read_small(&*disk, &path, 1000).unwrap();
+        assert_eq!(&*file, b"orderMessageEnable=true\n");
+        let text = town.ask(Command::request(request_code::GET_NAMESRV_CONFIG)).await.body;
+        assert!(String::from_utf8_lossy(&text).contains("\norderMessageEnable=true\n"));
+        town.end().await;
     });
 }

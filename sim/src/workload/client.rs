@@ -77,6 +77,9 @@ pub async fn run(house: ClusterHouse, mut boot: Boot) {
     if house.0.plan.load.filters {
         group.spawn(stay_registered(node.clone()));
     }
+    if house.0.plan.load.calls {
+        super::callers::start(&house, &boot, &group, &mut rng);
+    }
     boot.stop.until(|stop| *stop).await;
 }
 

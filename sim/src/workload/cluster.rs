@@ -3,6 +3,7 @@
 use super::filters::{self, Filters};
 use super::transactions;
 use crate::history::{Fate, Id, Place, Reading};
+use crate::oracle::calls::Calls;
 use crate::oracle::court::Court;
 use crate::plan::{MachinePlan, Plan, Role};
 use crate::scenario::{FaultKind, Oracle};
@@ -65,6 +66,8 @@ pub struct Progress {
     pub check_terms: BTreeMap<usize, TransactionOptions>,
     /// Per broker: how often it writes consumer offsets.
     pub save_interval: BTreeMap<usize, Duration>,
+    /// Per broker: how long a lock lasts.
+    pub lock_lifetime: BTreeMap<usize, Duration>,
 }
 
 pub struct Shared {
@@ -74,6 +77,7 @@ pub struct Shared {
     pub progress: Mutex<Progress>,
     /// Taken after `progress` when both are.
     pub filters: Mutex<Filters>,
+    pub calls: Mutex<Calls>,
 }
 
 #[derive(Clone)]
@@ -97,6 +101,7 @@ impl ClusterHouse {
             phase: Mutex::new(Phase::Disturb),
             progress: Mutex::new(progress),
             filters: Mutex::default(),
+            calls: Mutex::default(),
         }))
     }
 

@@ -35,6 +35,19 @@ pub async fn name_server(house: ClusterHouse, mut boot: Boot) {
     }
 }
 
+/// Short leases where queues are locked.
+fn suit_calls(house: &ClusterHouse, boot: &Boot, options: &mut Options) {
+    let plan = &house.0.plan;
+    if plan.load.calls {
+        let mut dice = Rng::from_seed(plan.machines[boot.machine].swarm ^ 0x000c_a115);
+        options.queue_lock_lifetime = Duration::from_millis(dice.between(1_500, 6_000));
+        // What is not one of the numbered messages must not lie in the log.
+        options.store_replies = false;
+    }
+    let lifetime = options.queue_lock_lifetime;
+    house.0.progress.lock().lock_lifetime.insert(boot.machine, lifetime);
+}
+
 pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     let machine = house.0.plan.machines[boot.machine].clone();
     let mut rng = Rng::from_seed(machine.swarm);
@@ -52,6 +65,7 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
         options.filters.scan_max = dice.between(1, 64) as usize;
         options.filters.compiled_max = dice.between(1, 4) as usize;
     }
+    suit_calls(&house, &boot, &mut options);
     let mut store_options = store::Options::swarm(ROOT, &mut rng);
     store_options.flush =
         if machine.sync_flush { store::FlushMode::Sync } else { store::FlushMode::Async };
@@ -74,6 +88,7 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
         store: store_options,
         server: remoting::ServerOptions::swarm(&mut rng),
         client: remoting::ClientOptions::swarm(&mut rng),
+        configuration: None,
     };
     let net = Arc::new(JudgedNet {
         inner: boot.net.clone(),

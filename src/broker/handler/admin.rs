@@ -2,9 +2,11 @@
 
 use super::super::driver::{Core, Shared};
 use super::super::reply::{Answer, Refusal};
+use super::super::stats::Totals;
 use super::super::subscription_groups::GroupConfig;
 use super::topic::json;
 use super::{Done, Request, later};
+use crate::format::message_unit::{self, Unit};
 use crate::model::{QueueId, QueueKey, QueueOffset, TopicName};
 use crate::protocol::body;
 use crate::protocol::code::response_code as code;
@@ -16,8 +18,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Source: AdminBrokerProcessor#prepareRuntimeInfo (4.9.3); every value is a text.
-/// Differs: rates and daily totals are not counted yet and read 0.
-pub(super) fn runtime_info(shared: &Shared, core: &Core) -> Answer<Done> {
+pub(super) fn runtime_info(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
+    let mut table = runtime_table(shared, core);
+    let shared = shared.clone();
+    later(request, async move {
+        let earliest = earliest_time(&shared).await.unwrap_or(-1);
+        table.insert("earliestMessageTimeStamp".to_owned(), earliest.to_string().into());
+        json(&serde_json::json!({ "table": table }))
+    })
+}
+
+/// When the oldest message was stored; nothing when there is none or it cannot be read.
+async fn earliest_time(shared: &Shared) -> Option<i64> {
+    let at = shared.store.stats().min;
+    let record = shared.store.record_at(at).await.ok()??;
+    match message_unit::decode(&record, at, false).ok()? {
+        Unit::Record(view) => Some(view.store_timestamp().0),
+        _ => None,
+    }
+}
+
+fn runtime_table(shared: &Shared, core: &Core) -> Map<String, Value> {
     let stats = shared.store.stats();
     let used = shared.disk_used().map_or(-1.0, |percent| percent / 100.0);
     let up = shared.clock.mono().since(crate::rt::time::Mono::default()).as_secs();
@@ -29,12 +50,14 @@ pub(super) fn runtime_info(shared: &Shared, core: &Core) -> Answer<Done> {
         up % 60
     );
     let mut table = Map::new();
-    let mut put = |name: &str, value: String| table.insert(name.to_owned(), Value::String(value));
+    let mut put = |name: &str, value: String| {
+        table.insert(name.to_owned(), Value::String(value));
+    };
     put("bootTimestamp", shared.started_ms.to_string());
     put("brokerVersion", "399".to_owned());
     put("brokerVersionDesc", "V4_9_3".to_owned());
     put("runtime", runtime);
-    put("startAcceptSendRequestTimeStamp", shared.options.accept_sends_from_ms.to_string());
+    put("startAcceptSendRequestTimeStamp", core.live.accept_sends_from_ms.to_string());
     put("commitLogMinOffset", stats.min.to_string());
     put("commitLogMaxOffset", stats.end.to_string());
     put("commitLogDiskRatio", used.to_string());
@@ -49,28 +72,55 @@ pub(super) fn runtime_info(shared: &Shared, core: &Core) -> Answer<Done> {
     for (level, next, end) in core.schedule.rows() {
         put(&format!("scheduleMessageOffset_{level}"), format!("{next},{end}"));
     }
-    for name in ["putTps", "getFoundTps", "getMissTps", "getTotalTps", "getTransferedTps"] {
-        put(name, "0.0 0.0 0.0".to_owned());
-    }
+    let (mixed, idle) = core.clients.troubles();
+    put("groupsWithMixedSubscriptions", mixed.to_string());
+    put("consumersWithoutQueue", idle.to_string());
+    put("clientCallsWaiting", shared.calls.running_count().to_string());
+    put_totals(shared, core, &mut put);
     for name in COUNTERS_AT_ZERO {
         put(name, "0".to_owned());
     }
-    json(&serde_json::json!({ "table": table }))
+    table
+}
+
+/// Rates, and counts since the start and at the last two midnights.
+/// Source: StoreStatsService#getRuntimeInfo, BrokerStats (4.9.3).
+fn put_totals(shared: &Shared, core: &Core, put: &mut impl FnMut(&str, String)) {
+    let now = shared.clock.wall();
+    let totals = core.stats.totals;
+    let (yesterday, today) = core.stats.mornings();
+    type Of = fn(&Totals) -> u64;
+    let rates: [(&str, Of); 5] = [
+        ("putTps", |totals| totals.put),
+        ("getFoundTps", |totals| totals.found),
+        ("getMissTps", |totals| totals.missed),
+        ("getTotalTps", |totals| totals.found + totals.missed),
+        ("getTransferedTps", |totals| totals.got),
+    ];
+    for (name, of) in rates {
+        let [ten_seconds, minute, ten_minutes] = core.stats.rates(now, of);
+        put(name, format!("{ten_seconds:?} {minute:?} {ten_minutes:?}"));
+    }
+    for (name, count) in [
+        ("msgPutTotalYesterdayMorning", yesterday.put),
+        ("msgPutTotalTodayMorning", today.put),
+        ("msgPutTotalTodayNow", totals.put),
+        ("msgGetTotalYesterdayMorning", yesterday.got),
+        ("msgGetTotalTodayMorning", today.got),
+        ("msgGetTotalTodayNow", totals.got),
+        ("putMessageTimesTotal", totals.put.max(1)),
+        ("putMessageSizeTotal", totals.put_bytes),
+    ] {
+        put(name, count.to_string());
+    }
+    let average = totals.put_bytes as f64 / totals.put.max(1) as f64;
+    put("putMessageAverageSize", format!("{average:?}"));
 }
 
 /// Names that mqadmin reads and must find.
-const COUNTERS_AT_ZERO: [&str; 13] = [
-    "earliestMessageTimeStamp",
-    "msgGetTotalTodayMorning",
-    "msgGetTotalTodayNow",
-    "msgGetTotalYesterdayMorning",
-    "msgPutTotalTodayMorning",
-    "msgPutTotalTodayNow",
-    "msgPutTotalYesterdayMorning",
+const COUNTERS_AT_ZERO: [&str; 4] = [
     "pullThreadPoolQueueHeadWaitTimeMills",
     "pullThreadPoolQueueSize",
-    "putMessageAverageSize",
-    "putMessageTimesTotal",
     "sendThreadPoolQueueHeadWaitTimeMills",
     "sendThreadPoolQueueSize",
 ];
@@ -106,6 +156,7 @@ pub(super) fn delete_group(shared: &Shared, core: &mut Core, request: &Request) 
     let header = DeleteSubscriptionGroupHeader::decode(&request.header.ext)
         .map_err(|error| Refusal::system_error(error.to_string()))?;
     core.groups.remove(shared.clock.wall(), &header.group_name);
+    core.stats.groups.on_group_deleted(&header.group_name);
     if header.removes_offset {
         core.offsets.remove_group(&header.group_name);
     }
@@ -126,20 +177,20 @@ pub(super) fn groups_of_topic(core: &Core, request: &Request) -> Answer<Done> {
 }
 
 /// The queues of a topic, as a task may look at them.
-struct Queues {
-    topic: TopicName,
-    count: u32,
+pub(super) struct Queues {
+    pub topic: TopicName,
+    pub count: u32,
 }
 
 impl Queues {
-    fn keys(&self) -> impl Iterator<Item = QueueKey> {
+    pub fn keys(&self) -> impl Iterator<Item = QueueKey> {
         let key = |queue| QueueKey { topic: self.topic.clone(), queue: QueueId(queue) };
         (0..self.count).map(key)
     }
 }
 
 /// A queue in key position, as fastjson prints it: an object, which no standard allows.
-fn push_queue_key(out: &mut String, broker: &str, key: &QueueKey) {
+pub(super) fn push_queue_key(out: &mut String, broker: &str, key: &QueueKey) {
     if !out.ends_with('{') {
         out.push(',');
     }
@@ -175,48 +226,11 @@ pub(super) fn topic_stats(shared: &Arc<Shared>, core: &Core, request: &Request) 
 }
 
 /// When the message before `offset` was stored.
-async fn store_time_before(shared: &Shared, key: &QueueKey, offset: QueueOffset) -> Option<i64> {
+pub(super) async fn store_time_before(
+    shared: &Shared,
+    key: &QueueKey,
+    offset: QueueOffset,
+) -> Option<i64> {
     let before = QueueOffset(offset.0.checked_sub(1)?);
     Some(shared.store.store_time_of(key, before).await.ok()??.0)
-}
-
-/// How far a group is in each queue of a topic, or of all its topics.
-/// Source: AdminBrokerProcessor#getConsumeStats (4.9.3).
-/// Differs: the rate is not counted yet and reads 0.
-pub(super) fn consume_stats(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
-    let group = request.header.ext.get("consumerGroup").unwrap_or_default();
-    let topic = request.header.ext.get("topic").unwrap_or_default();
-    let topics = match topic.trim().is_empty() {
-        true => core.offsets.topics_of_group(&group),
-        false => vec![&*topic],
-    };
-    let live = core.clients.consumer_group(&group);
-    let mut rows = Vec::new();
-    for topic in topics.iter().filter_map(|topic| core.topics.get(topic)) {
-        if live.is_some_and(|live| live.subscription(&topic.name).is_none()) {
-            continue;
-        }
-        let queues = Queues { topic: topic.name.clone(), count: topic.config.read_queue_nums };
-        for key in queues.keys() {
-            let consumed = core.offsets.get(&group, &key.topic, key.queue).unwrap_or(0).max(0);
-            rows.push((key, consumed));
-        }
-    }
-    let shared = shared.clone();
-    later(request, async move {
-        let mut text = String::from("{\"consumeTps\":0.0,\"offsetTable\":{");
-        for (key, consumed) in rows {
-            let end = shared.store.max_offset(&key);
-            let at = QueueOffset(consumed as u64);
-            let time = store_time_before(&shared, &key, at).await.unwrap_or(0);
-            push_queue_key(&mut text, &shared.options.topics.broker_name, &key);
-            let _ = write!(
-                text,
-                "{{\"brokerOffset\":{end},\"consumerOffset\":{consumed},\
-                 \"lastTimestamp\":{time}}}"
-            );
-        }
-        text.push_str("}}");
-        Ok(Done::Body(Bytes::from(text)))
-    })
 }

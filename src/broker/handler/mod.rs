@@ -4,10 +4,14 @@
 //! later through their `ReplyTo`; requests that must wait for files run as tasks of their peer.
 
 pub(super) mod admin;
+mod call;
 pub(super) mod client;
+mod config;
 pub(super) mod offset;
+mod progress;
 pub(super) mod pull;
 pub(super) mod query;
+mod reply_message;
 pub(super) mod send;
 mod send_back;
 pub(super) mod topic;
@@ -22,6 +26,7 @@ use crate::protocol::header::{self, Header};
 use crate::protocol::reply::encode_reply;
 use crate::remoting::{Peer, Service};
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -142,6 +147,8 @@ pub(super) fn on_frame(shared: &Arc<Shared>, core: &mut Core, peer: &Peer, frame
         request::SEND_MESSAGE
             | request::SEND_MESSAGE_V2
             | request::SEND_BATCH_MESSAGE
+            | request::SEND_REPLY_MESSAGE
+            | request::SEND_REPLY_MESSAGE_V2
             | request::CONSUMER_SEND_MSG_BACK
             | request::PULL_MESSAGE
     );
@@ -156,6 +163,11 @@ pub(super) fn on_frame(shared: &Arc<Shared>, core: &mut Core, peer: &Peer, frame
             }
         }
         request::PULL_MESSAGE => pull::on_pull(shared, core, &request),
+        request::SEND_REPLY_MESSAGE | request::SEND_REPLY_MESSAGE_V2 => {
+            if reply_message::on_reply(shared, core, &request) == send::Taken::MustWait {
+                core.waiting_for_topic.push((peer.clone(), frame.clone()));
+            }
+        }
         _ => on_rare(shared, core, &request),
     }
 }
@@ -185,14 +197,28 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
         request::GET_ALL_TOPIC_CONFIG => topic::all(core),
         request::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => topic::system_list(core),
         request::GET_TOPIC_STATS_INFO => admin::topic_stats(shared, core, request),
-        request::GET_BROKER_RUNTIME_INFO => admin::runtime_info(shared, core),
+        request::GET_BROKER_RUNTIME_INFO => admin::runtime_info(shared, core, request),
         request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => admin::update_group(shared, core, request),
         request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => admin::all_groups(core),
         request::DELETE_SUBSCRIPTIONGROUP => admin::delete_group(shared, core, request),
-        request::GET_CONSUME_STATS => admin::consume_stats(shared, core, request),
+        request::GET_CONSUME_STATS => progress::of_group(shared, core, request),
+        request::GET_BROKER_CONSUME_STATS => progress::of_broker(shared, core, request),
+        request::QUERY_CONSUME_TIME_SPAN => progress::time_span(shared, core, request),
+        request::QUERY_CORRECTION_OFFSET => progress::correction(shared, core, request),
+        request::CLONE_GROUP_OFFSET => progress::clone_offsets(core, request),
+        request::VIEW_BROKER_STATS_DATA => progress::view_stats(shared, core, request),
+        request::QUERY_CONSUME_QUEUE => progress::queue_entries(shared, core, request),
         request::QUERY_TOPIC_CONSUME_BY_WHO => admin::groups_of_topic(core, request),
         request::GET_ALL_CONSUMER_OFFSET => admin::all_offsets(core),
         request::GET_ALL_DELAY_OFFSET => admin::all_delay_offsets(core),
+        request::UPDATE_BROKER_CONFIG => config::change(shared, request),
+        request::GET_BROKER_CONFIG => config::print(shared),
+        request::GET_CONSUMER_RUNNING_INFO => call::running_info(shared, core, request),
+        request::CONSUME_MESSAGE_DIRECTLY => call::consume_directly(shared, core, request),
+        request::INVOKE_BROKER_TO_RESET_OFFSET => call::reset_offsets(shared, core, request),
+        request::INVOKE_BROKER_TO_GET_CONSUMER_STATUS => {
+            call::consumer_status(shared, core, request)
+        }
         request::QUERY_MESSAGE => query::by_key(shared, request),
         request::VIEW_MESSAGE_BY_ID => query::by_id(shared, request),
         request::CLEAN_EXPIRED_CONSUMEQUEUE => Ok(clean_queues(shared)),
@@ -223,7 +249,7 @@ pub(super) enum Done {
     /// Everything; an empty remark is none.
     Full {
         code: i32,
-        remark: &'static str,
+        remark: Cow<'static, str>,
         ext: Vec<(&'static str, String)>,
         body: Bytes,
     },
@@ -239,7 +265,8 @@ fn give(to: &ReplyTo, answer: Answer<Done>) {
         Ok(Done::Body(body)) => to.done(&[], body),
         Ok(Done::Full { code, remark, ext, body }) => {
             let ext: Vec<_> = ext.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            to.answer(code, Some(remark).filter(|remark| !remark.is_empty()), &ext, body);
+            let remark = Some(&*remark).filter(|remark| !remark.is_empty());
+            to.answer(code, remark, &ext, body);
         }
         Ok(Done::Number(name, value)) => to.done(&[(name, &value.to_string())], Bytes::new()),
         Ok(Done::Later) => {}

@@ -5,6 +5,7 @@ use super::super::driver::{Core, NOBODY, Shared};
 use super::super::filter::wanted::Wanted;
 use super::super::hold::{self, PullTicket};
 use super::super::reply::{self, Answer, Refusal};
+use super::super::stats::Row;
 use super::super::topics::{OFFSET_MOVED_TOPIC, RETRY_PREFIX, perm};
 use super::{ReplyTo, Request};
 use crate::format::properties;
@@ -28,6 +29,8 @@ pub(in super::super) struct ParkedPull {
     from: QueueOffset,
     count: usize,
     wanted: Wanted,
+    /// Where what is given is counted.
+    counted_at: Row,
     /// The group's heartbeats say what is wanted.
     is_registered: bool,
     /// Messages that may still be looked at while none matches.
@@ -83,9 +86,9 @@ fn accept<'a>(
         )));
     }
     let key = QueueKey { topic: topic.name.clone(), queue: QueueId(queue) };
-    let wanted = wanted(shared, core, &header)?;
+    let (wanted, counted_at) = wanted(shared, core, &header)?;
     let suspends = header.sys_flag & pull_flag::SUSPEND != 0;
-    let wait = match shared.options.long_polling {
+    let wait = match core.live.long_polling {
         true => Duration::from_millis(header.suspend_timeout_millis.max(0) as u64),
         false => shared.options.short_polling,
     };
@@ -98,6 +101,7 @@ fn accept<'a>(
         from: QueueOffset(header.queue_offset.max(0) as u64),
         count: header.max_msg_nums.max(1) as usize,
         wanted,
+        counted_at,
         is_registered: header.sys_flag & pull_flag::SUBSCRIPTION == 0,
         scan_left: shared.options.filters.scan_max,
         deadline: suspends.then(|| shared.clock.mono() + wait),
@@ -108,7 +112,7 @@ fn accept<'a>(
 }
 
 fn check_group(shared: &Shared, core: &mut Core, header: &PullMessageHeader) -> Answer<()> {
-    if shared.options.permission & perm::READ == 0 {
+    if core.live.permission & perm::READ == 0 {
         let remark =
             format!("the broker[{}] pulling message is forbidden", shared.options.advertised_ip);
         return Err(Refusal::new(code::NO_PERMISSION, remark));
@@ -129,14 +133,17 @@ fn check_group(shared: &Shared, core: &mut Core, header: &PullMessageHeader) -> 
 }
 
 /// What the puller wants.
-fn wanted(shared: &Shared, core: &mut Core, header: &PullMessageHeader) -> Answer<Wanted> {
+fn wanted(shared: &Shared, core: &mut Core, header: &PullMessageHeader) -> Answer<(Wanted, Row)> {
     let options = &shared.options.filters;
-    let wanted = match header.sys_flag & pull_flag::SUBSCRIPTION {
+    let (wanted, row) = match header.sys_flag & pull_flag::SUBSCRIPTION {
         0 => wanted_by_group(core, header, options.by_property)?,
-        _ => wanted_by_request(core, header, options.by_property)?,
+        _ => {
+            let wanted = wanted_by_request(core, header, options.by_property)?;
+            (wanted, core.stats.groups.row(&header.topic, &header.consumer_group))
+        }
     };
     let Some(group) = header.topic.strip_prefix(RETRY_PREFIX).filter(|_| options.of_retries) else {
-        return Ok(wanted);
+        return Ok((wanted, row));
     };
     let filters = core.filters.of_group(group);
     let by_topic = filters.map(|(topic, filter)| (topic.to_owned(), filter.compiled.clone()));
@@ -144,14 +151,20 @@ fn wanted(shared: &Shared, core: &mut Core, header: &PullMessageHeader) -> Answe
         Wanted::Tags(tags) => Some(tags),
         Wanted::Sql92(_) | Wanted::Retried { .. } => None,
     };
-    Ok(Wanted::Retried { tags, by_topic: by_topic.collect() })
+    Ok((Wanted::Retried { tags, by_topic: by_topic.collect() }, row))
 }
 
 /// As the group's last heartbeat says.
-fn wanted_by_group(core: &Core, header: &PullMessageHeader, allowed: bool) -> Answer<Wanted> {
+fn wanted_by_group(
+    core: &mut Core,
+    header: &PullMessageHeader,
+    allowed: bool,
+) -> Answer<(Wanted, Row)> {
     let subscription = registered(core, header)?;
+    let (topic, group) = (&header.topic, &header.consumer_group);
+    let row = core.stats.groups.row_by(&subscription.counted_at, topic, group);
     if subscription.is_tag_type() {
-        return Ok(Wanted::Tags(subscription));
+        return Ok((Wanted::Tags(subscription), row));
     }
     let filter = core.filters.get(&header.consumer_group, &header.topic);
     let filter = filter.ok_or_else(Refusal::filter_not_exist)?;
@@ -161,7 +174,7 @@ fn wanted_by_group(core: &Core, header: &PullMessageHeader, allowed: bool) -> An
     if !allowed {
         return Err(Refusal::no_such_filter(&subscription.expression_type));
     }
-    Ok(Wanted::Sql92(filter.compiled.clone()))
+    Ok((Wanted::Sql92(filter.compiled.clone()), row))
 }
 
 /// As the request says.
@@ -216,7 +229,7 @@ fn run(shared: &Arc<Shared>, core: &mut Core, mut pull: ParkedPull) {
                 Some(more) => pull = more,
                 None => return,
             },
-            Read::Cold(cold) => return read_later(shared, pull, cold),
+            Read::Cold(cold) => return read_later(shared, core, pull, cold),
         }
     }
 }
@@ -243,12 +256,13 @@ fn sift(
 }
 
 /// Reads what is not in memory, as a task of the puller's connection.
-fn read_later(shared: &Arc<Shared>, pull: ParkedPull, cold: ColdRead) {
+fn read_later(shared: &Arc<Shared>, core: &Core, pull: ParkedPull, cold: ColdRead) {
     let (shared, peer, to) = (shared.clone(), pull.to.peer.clone(), pull.to.clone());
+    let timeout = core.live.pull_read_timeout;
     let work = async move {
         let wanted = pull.wanted.clone();
         let began = shared.clock.mono();
-        let until = began + shared.options.pull_read_timeout;
+        let until = began + timeout;
         let by_code = |tags| wanted.wants_code(tags);
         let Some(read) = shared.clock.before(until, cold.run(&by_code)).await else {
             let waited = shared.clock.mono().since(began);
@@ -293,6 +307,7 @@ fn before_everything(shared: &Shared, key: &QueueKey) -> ReadResult {
 
 fn finish(shared: &Arc<Shared>, core: &mut Core, mut pull: ParkedPull, result: ReadResult) {
     let code = reply::of_read(result.status, pull.asked);
+    core.stats.on_read(result.count as u64);
     let nothing_yet = match result.status {
         ReadStatus::OffsetFoundNull => false,
         // What arrived was not wanted: it waits on, past it. The first read of a request answers
@@ -307,9 +322,12 @@ fn finish(shared: &Arc<Shared>, core: &mut Core, mut pull: ParkedPull, result: R
             Some(back) => pull = back,
         }
     }
+    if result.count > 0 {
+        core.stats.on_got(pull.counted_at, result.count as u64, result.size as u64);
+    }
     answer(&pull, code, &result);
     if code == code::PULL_OFFSET_MOVED {
-        tell_offset_moved(shared, &pull, result.next);
+        tell_offset_moved(shared, core, &pull, result.next);
     }
 }
 
@@ -410,7 +428,7 @@ fn answer(pull: &ParkedPull, code: i32, result: &ReadResult) {
 
 /// A reader stood where no message is: an event says where it was sent instead.
 /// Source: PullMessageProcessor#generateOffsetMovedEvent (4.9.3).
-fn tell_offset_moved(shared: &Shared, pull: &ParkedPull, next: QueueOffset) {
+fn tell_offset_moved(shared: &Shared, core: &mut Core, pull: &ParkedPull, next: QueueOffset) {
     let body = serde_json::json!({
         "consumerGroup": &*pull.group,
         "messageQueue": {
@@ -443,7 +461,8 @@ fn tell_offset_moved(shared: &Shared, pull: &ParkedPull, next: QueueOffset) {
         wait: false,
         ticket: NOBODY,
     };
-    if let Err(error) = shared.store.append(&append) {
-        tracing::warn!("failed to store an offset-moved event: {error}");
+    match shared.store.append(&append) {
+        Ok(appended) => core.stats.on_put(1, appended.size as u64),
+        Err(error) => tracing::warn!("failed to store an offset-moved event: {error}"),
     }
 }

@@ -50,13 +50,14 @@ pub(super) fn by_key(shared: &Arc<Shared>, request: &Request) -> Answer<Done> {
         if found.records.is_empty() {
             let remark = "can not find message, maybe time range not correct";
             ext.iter_mut().for_each(|(_, value)| *value = "0".to_owned());
-            return Ok(Done::Full { code: code::QUERY_NOT_FOUND, remark, ext, body: Bytes::new() });
+            let (code, remark) = (code::QUERY_NOT_FOUND, remark.into());
+            return Ok(Done::Full { code, remark, ext, body: Bytes::new() });
         }
         let mut body = BytesMut::with_capacity(found.records.iter().map(Bytes::len).sum());
         for record in found.records.iter().rev() {
             body.extend_from_slice(record);
         }
-        Ok(Done::Full { code: code::SUCCESS, remark: "", ext, body: body.freeze() })
+        Ok(Done::Full { code: code::SUCCESS, remark: "".into(), ext, body: body.freeze() })
     })
 }
 

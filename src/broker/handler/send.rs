@@ -7,7 +7,7 @@ use super::super::topics::{
     self, CreateError, DEAD_LETTER_PREFIX, FilterType, FirstSend, RETRY_PREFIX, SCHEDULE_TOPIC,
     Topic, perm,
 };
-use super::super::transaction::rewrite as transaction;
+use super::super::transaction::{HALF_TOPIC, rewrite as transaction};
 use super::{ReplyTo, Request, send_back};
 use crate::format::{message_batch, message_id, properties};
 use crate::model::{PhysicalOffset, QueueId, TopicName, sys_flag};
@@ -39,7 +39,7 @@ pub(in super::super) fn on_send(shared: &Arc<Shared>, core: &mut Core, request: 
         Ok(taken) => taken,
         Err((refusal, with_fields)) => {
             let to = request.reply_to();
-            let trace = trace_text(shared);
+            let trace = trace_text(core);
             let fields = [("MSG_REGION", shared.options.region_id.as_str()), ("TRACE_ON", trace)];
             let fields = if with_fields { &fields[..] } else { &[] };
             to.answer(refusal.code, Some(&refusal.remark), fields, bytes::Bytes::new());
@@ -48,8 +48,8 @@ pub(in super::super) fn on_send(shared: &Arc<Shared>, core: &mut Core, request: 
     }
 }
 
-fn trace_text(shared: &Shared) -> &'static str {
-    if shared.options.trace_on { "true" } else { "false" }
+pub(super) fn trace_text(core: &Core) -> &'static str {
+    if core.live.trace_on { "true" } else { "false" }
 }
 
 /// The flag says whether the header was understood: only then 4.9.3 adds region and trace fields.
@@ -67,8 +67,8 @@ fn accept_header(
     request: &Request,
     header: &SendMessageHeader,
 ) -> Answer<Taken> {
-    if shared.options.accept_sends_from_ms > 0 {
-        check_opening(shared)?;
+    if core.live.accept_sends_from_ms > 0 {
+        check_opening(shared, core)?;
     }
     let topic = match core.topics.get(&header.topic) {
         Some(topic) if !topics::is_closed_to_sends(&topic.name) => topic,
@@ -78,11 +78,11 @@ fn accept_header(
             core.topics.get(&header.topic).ok_or_else(|| Refusal::topic_not_exist(&header.topic))?
         }
     };
-    if topic.config.order && shared.options.permission & perm::WRITE == 0 {
+    if topic.config.order && core.live.permission & perm::WRITE == 0 {
         return Err(forbidden(shared, "sending message is forbidden"));
     }
     let queue = choose_queue(&mut core.rng, topic, header.queue_id, request)?;
-    let mut name = topic.name.clone();
+    let (mut name, mut slot) = (topic.name.clone(), topic.slot);
     let mut is_durable = core.topics.is_durable(topic);
     let mut flag = header.sys_flag;
     if topic.config.topic_filter_type == FilterType::MultiTag {
@@ -94,7 +94,9 @@ fn accept_header(
         && !header.is_batch
         && let Some(dead) = dead_letter_topic(shared, core, request, header)?
     {
-        is_durable = core.topics.get(&dead).is_some_and(|row| core.topics.is_durable(row));
+        let row = core.topics.get(&dead);
+        is_durable = row.is_some_and(|row| core.topics.is_durable(row));
+        slot = row.map_or(slot, |row| row.slot);
         name = dead;
         target = 0;
         is_dead = true;
@@ -102,7 +104,7 @@ fn accept_header(
     if !is_durable {
         return wait_for_topic(shared, core);
     }
-    let place = Place { topic: &name, target, asked: queue, sys_flag: flag, is_dead };
+    let place = Place { topic: &name, slot, target, asked: queue, sys_flag: flag, is_dead };
     if header.is_batch {
         append_batch(shared, core, request, header, &place)
     } else {
@@ -113,6 +115,8 @@ fn accept_header(
 /// Where a message goes.
 struct Place<'a> {
     topic: &'a TopicName,
+    /// Where it is counted.
+    slot: u32,
     target: u32,
     /// The queue named in the answer.
     asked: u32,
@@ -163,6 +167,9 @@ fn append_one(
     if is_half {
         core.transactions.on_half(appended.queue_offset);
     }
+    let held_in = if is_half { Some(HALF_TOPIC) } else { delayed.map(|_| SCHEDULE_TOPIC) };
+    let held_in = held_in.and_then(|topic| core.topics.get(topic));
+    count(core, held_in.map_or(place.slot, |topic| topic.slot), 1, appended.size);
     if ticket != NOBODY {
         core.sends.insert(WaitingSend {
             to,
@@ -225,6 +232,14 @@ fn hold_back<'a>(
 
 /// As long as the body of an op message can be.
 const OP_BODY_MAX: &str = "18446744073709551615";
+
+/// Source: SendMessageProcessor#handlePutMessageResult (4.9.3).
+/// Differs: counted when the log takes it, also when it is refused later: the disk is full then.
+pub(super) fn count(core: &mut Core, slot: u32, count: u64, size: usize) {
+    core.stats.on_put(count, size as u64);
+    core.stats.broker_put.add(count);
+    core.topics.count_puts(slot, count, size as u64);
+}
 
 /// Makes the property string in `core.scratch` that of a delayed message, if this is one; gives the
 /// schedule topic and the level.
@@ -307,6 +322,7 @@ fn append_batch(
     let appended = appended.map_err(|error| reply::of_append_error(&error, shared.disk_used()));
     core.scratch = stored;
     let appended = appended?;
+    count(core, place.slot, places.len() as u64, appended.size);
     if ticket != NOBODY {
         core.sends.insert(WaitingSend {
             to,
@@ -387,8 +403,8 @@ fn check_kind(sent: &properties::Sent) -> Answer<i32> {
     sent.delay_level().ok_or_else(not_a_number)
 }
 
-fn check_opening(shared: &Shared) -> Answer<()> {
-    let from = shared.options.accept_sends_from_ms;
+pub(super) fn check_opening(shared: &Shared, core: &Core) -> Answer<()> {
+    let from = core.live.accept_sends_from_ms;
     if shared.clock.wall().0 < from {
         let remark = format!("broker unable to service, until {from}");
         return Err(Refusal::system_error(remark));
@@ -401,7 +417,7 @@ pub(super) fn forbidden(shared: &Shared, what: &str) -> Refusal {
     Refusal::new(code::NO_PERMISSION, remark)
 }
 
-fn check_name(topic: &str) -> Answer<()> {
+pub(super) fn check_name(topic: &str) -> Answer<()> {
     if let Some(fault) = topics::name_fault(topic) {
         return Err(Refusal::system_error(fault));
     }
@@ -412,7 +428,11 @@ fn check_name(topic: &str) -> Answer<()> {
     Ok(())
 }
 
-fn create_topic(shared: &Shared, core: &mut Core, header: &SendMessageHeader) -> Answer<()> {
+pub(super) fn create_topic(
+    shared: &Shared,
+    core: &mut Core,
+    header: &SendMessageHeader,
+) -> Answer<()> {
     let first = FirstSend {
         topic: &header.topic,
         template: &header.default_topic,
@@ -431,7 +451,7 @@ fn create_topic(shared: &Shared, core: &mut Core, header: &SendMessageHeader) ->
 }
 
 /// A negative queue id means any queue.
-fn choose_queue(
+pub(super) fn choose_queue(
     rng: &mut crate::rt::rng::Rng,
     topic: &Topic,
     asked: i32,
@@ -483,7 +503,7 @@ fn dead_letter_topic(
 }
 
 /// A message must not outlive its topic: topics.json is durable before the first message.
-fn wait_for_topic(shared: &Shared, core: &Core) -> Answer<Taken> {
+pub(super) fn wait_for_topic(shared: &Shared, core: &Core) -> Answer<Taken> {
     if core.waiting_for_topic.len() >= shared.options.limits.sends_waiting_for_topic_max {
         return Err(Refusal::overload("too many sends wait for their topics to be saved"));
     }
@@ -510,6 +530,7 @@ pub(in super::super) fn on_outcomes(shared: &Shared, outcomes: &mut Vec<(Ticket,
             is_checked |= super::transaction::on_outcome(&mut core, ticket, outcome);
         }
     }
+    let is_traced = core.live.trace_on;
     drop(core);
     if is_moved {
         shared.delivery_moved.notify_one();
@@ -517,7 +538,7 @@ pub(in super::super) fn on_outcomes(shared: &Shared, outcomes: &mut Vec<(Ticket,
     if is_checked {
         shared.check_moved.notify_one();
     }
-    let mut text = ReplyText { shared, id: String::with_capacity(64) };
+    let mut text = ReplyText { shared, is_traced, id: String::with_capacity(64) };
     for (waiting, outcome) in ready.iter().filter(|(waiting, _)| waiting.is_send_back) {
         send_back::answer(&waiting.to, *outcome);
     }
@@ -534,6 +555,7 @@ pub(in super::super) fn on_outcomes(shared: &Shared, outcomes: &mut Vec<(Ticket,
 /// Writes answers of sends, with a buffer for the message id.
 struct ReplyText<'a> {
     shared: &'a Shared,
+    is_traced: bool,
     id: String,
 }
 
@@ -547,7 +569,7 @@ impl ReplyText<'_> {
             remark: None,
             stored: None,
             region: &options.region_id,
-            is_traced: options.trace_on,
+            is_traced: self.is_traced,
         };
         match reply::of_outcome(outcome, || self.shared.disk_used()) {
             Ok(code) => {

@@ -60,7 +60,7 @@ pub(super) fn on_send_back(
     if is_new {
         shared.unsaved.notify_one();
     }
-    if shared.options.permission & perm::WRITE == 0 {
+    if core.live.permission & perm::WRITE == 0 {
         return Err(forbidden(shared, "sending message is forbidden"));
     }
     if queues == 0 {
@@ -109,7 +109,7 @@ async fn take_back(shared: &Arc<Shared>, to: ReplyTo, plan: &Plan) -> Answer<()>
         (shared.until_saved(if is_durable { 0 } else { core.topics.changes() }, 0), target)
     };
     saved.await?;
-    append(shared, &mut shared.core.lock(), to, &target, &view)
+    append(shared, &mut shared.core.lock(), to, &plan.header.group, &target, &view)
 }
 
 /// A client names the message by its unique id, or by its offset id. An offset may belong to
@@ -182,6 +182,7 @@ fn append(
     shared: &Shared,
     core: &mut Core,
     to: ReplyTo,
+    group: &str,
     target: &Target,
     view: &View,
 ) -> Answer<()> {
@@ -217,6 +218,13 @@ fn append(
             _ => "SERVICE_NOT_AVAILABLE",
         })
     })?;
+    let size = appended.size as u64;
+    core.stats.on_put(1, size);
+    if target.level > 0 {
+        let slot = core.topics.get(&schedule).map(|topic| topic.slot);
+        slot.iter().for_each(|slot| core.topics.count_puts(*slot, 1, size));
+    }
+    count_back(core, group, view);
     core.sends.insert(WaitingSend {
         to,
         queue: target.queue,
@@ -226,6 +234,14 @@ fn append(
         is_send_back: true,
     });
     Ok(())
+}
+
+/// By the topic it came from at first.
+fn count_back(core: &mut Core, group: &str, view: &View) {
+    let retried = view.property(property::RETRY_TOPIC);
+    let topic = retried.and_then(|topic| std::str::from_utf8(topic).ok());
+    let row = core.stats.groups.row(topic.unwrap_or(view.topic()), group);
+    core.stats.groups.get_mut(row).into_iter().for_each(|gets| gets.sent_back.add(1));
 }
 
 /// The store says what became of it.

@@ -60,6 +60,7 @@ pub(super) fn delete(shared: &Arc<Shared>, core: &mut Core, request: &Request) -
     }
     // A topic of this name that is made later begins at 0 (W-30).
     core.offsets.remove_topic(&name);
+    core.stats.groups.on_topic_deleted(&name);
     let store = shared.store.clone();
     let saved = shared.until_saved(core.topics.changes(), 0);
     later(request, async move {

@@ -174,7 +174,8 @@ fn send(
     view: &View,
     real: &rewrite::Real,
 ) -> bool {
-    let topic = core.topics.get(real.topic).map(|topic| topic.name.clone());
+    let row = core.topics.get(real.topic);
+    let (topic, slot) = (row.map(|topic| topic.name.clone()), row.map(|topic| topic.slot));
     let topic = topic.unwrap_or_else(|| TopicName::new(real.topic));
     let append = Append {
         topic: &topic,
@@ -193,7 +194,11 @@ fn send(
         ticket: Ticket(DELIVERY | core.schedule.next_ticket()),
     };
     match shared.store.append(&append) {
-        Ok(_) => {
+        Ok(appended) => {
+            let size = appended.size as u64;
+            core.stats.on_put(1, size);
+            core.stats.on_delivered(SCHEDULE_TOPIC, size);
+            slot.iter().for_each(|slot| core.topics.count_puts(*slot, 1, size));
             core.schedule.on_sent(queue, due);
             true
         }

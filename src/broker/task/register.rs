@@ -189,7 +189,7 @@ fn registration(shared: &Shared) -> Command {
 
 fn registration_body(shared: &Shared) -> Value {
     let core = shared.core.lock();
-    let permission = shared.options.permission;
+    let permission = core.live.permission;
     let read_only = shared.poisoned.get().is_some();
     let is_limited = permission & (perm::READ | perm::WRITE) != perm::READ | perm::WRITE;
     let mut table = Map::new();

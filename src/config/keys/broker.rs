@@ -6,7 +6,7 @@ use super::*;
 pub(super) const BROKER: &[Key] = keys! {
     path rocketmqHome = "ROCKETMQ_HOME" [computed ignored(HOME)]
         "Install directory; only conf/plain_acl.yml and conf/tools.yml are looked for there.";
-    text namesrvAddr = "NAMESRV_ADDR" [computed important live used("broker")]
+    text namesrvAddr = "NAMESRV_ADDR" [computed important used("broker")]
         ";-separated host:port list.";
     text brokerIP1 = "first usable local address" [computed important used("broker")]
         "Address registered for clients; also the storeHost written into every message.";
@@ -21,7 +21,7 @@ pub(super) const BROKER: &[Key] = keys! {
             start).";
     int brokerPermission = "6" [range(0, 7) live used("broker")]
         "R=4, W=2; when not RW the registered topic perms are all replaced by this value.";
-    int defaultTopicQueueNums = "8" [range(1, 65536) live used("broker")]
+    int defaultTopicQueueNums = "8" [range(1, 65536) used("broker")]
         "Queue count of TBW102 (cap for auto-created topics).";
     flag autoCreateTopicEnable = "true" [important live used("broker")]
         "Creates TBW102 with perm 7.";
@@ -118,7 +118,7 @@ pub(super) const BROKER: &[Key] = keys! {
         "Auto-disable groups that lag on disk (checked every 3 min).";
     long consumerFallbehindThreshold = "17179869184" [unit("B") live later(SLOW_READER)]
         "Lag bytes for the previous key.";
-    flag brokerFastFailureEnable = "true" [live used("store")]
+    flag brokerFastFailureEnable = "true" [used("store")]
         "Queue-age based rejection every 10 ms.";
     long waitTimeMillsInSendQueue = "200" [unit("ms") live ignored(STALLS)]
         "Largest age in the send queue.";
@@ -158,11 +158,11 @@ pub(super) const BROKER: &[Key] = keys! {
         "Check loop period (read once at thread start).";
     flag aclEnable = "false" [important refused(ACL)]
         "Load ACL validator.";
-    flag storeReplyMessageEnable = "true" [later(REPLY)]
+    flag storeReplyMessageEnable = "true" [used("broker")]
         "Also persist request-reply answers.";
-    flag enableDetailStat = "true" [later(STATS)]
+    flag enableDetailStat = "true" [ignored(NO_QUEUE_STATS)]
         "Per-queue statistics.";
-    flag autoDeleteUnusedStats = "false" [later(STATS)]
+    flag autoDeleteUnusedStats = "false" [ignored(STATS_GO)]
         "Drop stats with the topic/group.";
     flag isolateLogEnable = "false" [ignored(STDOUT)]
         "Per-broker log sub-directory.";

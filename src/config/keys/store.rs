@@ -70,14 +70,14 @@ pub(super) const STORE: &[Key] = keys! {
     int flushConsumeQueueThoroughInterval = "60000" [unit("ms") used("store")]
         "Full consume-queue flush plus checkpoint write.";
     int maxTransferBytesOnMessageInMemory = "262144"
-        [unit("B") at_least(1) important live used("broker")]
+        [unit("B") at_least(1) important used("broker")]
         "Bytes in one pull reply at most, when read from memory.";
-    int maxTransferCountOnMessageInMemory = "32" [at_least(1) important live used("broker")]
+    int maxTransferCountOnMessageInMemory = "32" [at_least(1) important used("broker")]
         "Messages in one pull reply at most, when read from memory.";
     int maxTransferBytesOnMessageInDisk = "65536"
-        [unit("B") at_least(1) important live used("broker")]
+        [unit("B") at_least(1) important used("broker")]
         "Bytes in one pull reply at most, when read from disk.";
-    int maxTransferCountOnMessageInDisk = "8" [at_least(1) important live used("broker")]
+    int maxTransferCountOnMessageInDisk = "8" [at_least(1) important used("broker")]
         "Messages in one pull reply at most, when read from disk.";
     int accessMessageInMemoryMaxRatio = "40" [important used("store")]
         "Percent of physical RAM; beyond that distance from the log end data counts as cold.";
@@ -105,9 +105,9 @@ pub(super) const STORE: &[Key] = keys! {
         "Slave counts as available only if it lags less.";
     choice brokerRole = "ASYNC_MASTER" [one_of(ROLES) important used("broker")]
         "ASYNC_MASTER, SYNC_MASTER or SLAVE.";
-    choice flushDiskType = "ASYNC_FLUSH" [one_of(FLUSHES) important live used("store")]
+    choice flushDiskType = "ASYNC_FLUSH" [one_of(FLUSHES) important used("store")]
         "ASYNC_FLUSH answers from the page cache, SYNC_FLUSH after a sync.";
-    int syncFlushTimeout = "5000" [unit("ms") live used("store")]
+    int syncFlushTimeout = "5000" [unit("ms") used("store")]
         "How long a SYNC_FLUSH send waits for its sync before FLUSH_DISK_TIMEOUT.";
     int slaveTimeout = "3000" [unit("ms") live later(HA)]
         "Since 4.9.3; earlier the sync-flush timeout was used.";
@@ -150,7 +150,7 @@ pub(super) const STORE: &[Key] = keys! {
         "DLedger.";
     flag enableBatchPush = "false" [ignored(DLEDGER)]
         "DLedger: send entries in batches.";
-    flag enableScheduleMessageStats = "true" [later(STATS)]
+    flag enableScheduleMessageStats = "true" [ignored(DELAYS_COUNTED)]
         "Count delayed deliveries.";
     flag enableLmq = "false" [later(LMQ)]
         "Light message queues (%LMQ% prefix).";

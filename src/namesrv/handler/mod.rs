@@ -21,6 +21,7 @@ use crate::rt::sync::{Mutex, Notify, Semaphore};
 use crate::rt::time::Clock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// What all connections and the expiry share.
 pub struct Shared {
@@ -28,7 +29,9 @@ pub struct Shared {
     /// The expiry looks at the next deadline again.
     pub deadline_moved: Notify,
     kv: Mutex<KvConfig>,
-    /// Held by the one that rewrites the file.
+    /// Route answers carry the order configuration of their topic.
+    order_message_enable: AtomicBool,
+    /// Held by the one that rewrites a file.
     kv_writer: Semaphore,
     /// Connections over which a broker registered.
     brokers: Mutex<BTreeMap<ConnectionId, Peer>>,
@@ -71,6 +74,7 @@ impl Shared {
             routes: Mutex::new(RouteTable::new(&options)),
             deadline_moved: Notify::new(),
             kv: Mutex::new(kv),
+            order_message_enable: AtomicBool::new(options.order_message_enable),
             kv_writer: Semaphore::new(1),
             brokers: Mutex::new(BTreeMap::new()),
             disk,
@@ -127,6 +131,9 @@ impl Shared {
         }
         if matches!(request.code, request_code::PUT_KV_CONFIG | request_code::DELETE_KV_CONFIG) {
             return self.change_kv_later(peer, frame, request);
+        }
+        if request.code == request_code::UPDATE_NAMESRV_CONFIG {
+            return self.change_config_later(peer, frame, request);
         }
         let answer = self.answer(peer, &request);
         reply(peer, frame, &request, answer);

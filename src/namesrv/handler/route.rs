@@ -6,6 +6,7 @@ use crate::protocol::body::cluster::ClusterInfo;
 use crate::protocol::body::{self, Dialect};
 use crate::protocol::code::response_code;
 use crate::protocol::header::route::GetRouteInfoHeader;
+use std::sync::atomic::Ordering;
 
 /// Clients of this version and later read keys in quotes. Source: MQVersion#V4_9_4 (4.9.4).
 const VERSION_OF_STANDARD_JSON: i32 = 401;
@@ -23,7 +24,7 @@ impl Shared {
             let remark = format!("No topic route info in name server for the topic: {topic}{SEE}");
             return Err(Refusal::new(response_code::TOPIC_NOT_EXIST, remark));
         };
-        if self.options.order_message_enable {
+        if self.order_message_enable.load(Ordering::Relaxed) {
             route.order_topic_conf = self.order_topic(topic);
         }
         let is_new =

@@ -11,6 +11,7 @@ pub mod config;
 pub mod group;
 pub mod kv_config;
 pub mod offset;
+pub mod progress;
 pub mod pull;
 pub mod query;
 pub mod register;

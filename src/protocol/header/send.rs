@@ -1,12 +1,13 @@
-//! Sending: 10, 310, 320.
+//! Sending: 10, 310, 320, 324, 325.
 
 use super::{Ext, Field};
 use crate::protocol::HeaderError;
 use crate::protocol::code::request_code;
 use std::borrow::Cow;
 
-/// Of SEND_MESSAGE (10), SEND_MESSAGE_V2 (310) and SEND_BATCH_MESSAGE (320); the latter two name
-/// the same fields with one letter each.
+/// Of SEND_MESSAGE (10) and SEND_REPLY_MESSAGE (324), and of SEND_MESSAGE_V2 (310),
+/// SEND_BATCH_MESSAGE (320) and SEND_REPLY_MESSAGE_V2 (325), which name the same fields with one
+/// letter each.
 ///
 /// Source: SendMessageRequestHeader, SendMessageRequestHeaderV2 (4.9.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,7 +51,7 @@ const NAMES: [(&str, &str); 13] = [
 const REQUIRED_COUNT: u32 = 8;
 
 fn is_long(code: i32) -> bool {
-    code == request_code::SEND_MESSAGE
+    matches!(code, request_code::SEND_MESSAGE | request_code::SEND_REPLY_MESSAGE)
 }
 
 fn letter(key: &[u8], is_long: bool) -> u8 {

@@ -106,6 +106,10 @@ impl Retainer {
         if std::mem::take(&mut state.cleaning_asked) {
             self.next_check = now;
         }
+        if let Some(rules) = state.new_rules.take() {
+            self.retention.set_rules(rules);
+            (self.next_probe, self.next_check) = (now, now);
+        }
         if state.no_space {
             (self.next_probe, self.next_check) = (now, now);
         }

@@ -1,5 +1,6 @@
 package compat;
 
+import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 
@@ -9,12 +10,13 @@ final class WireSuite {
         List<Integer> ports = servers.ports(2);
         String nameServer = servers.nameServer(prefix + "-ns", ports.get(0));
         String name = "broker-" + prefix;
-        servers.broker(servers.conf(prefix + "-broker", name, ports.get(1), nameServer, DelayChecks.LEVELS,
-            TransactionChecks.TIMEOUT, TransactionChecks.INTERVAL), prefix + "-broker");
+        Path conf = servers.conf(prefix + "-broker", name, ports.get(1), nameServer, DelayChecks.LEVELS,
+            TransactionChecks.TIMEOUT, TransactionChecks.INTERVAL);
+        servers.broker(conf, prefix + "-broker");
         try (Session session = new Session(nameServer)) {
             Map<String, String> brokers = session.brokers(nameServer, 1);
             Report.equal("127.0.0.1:" + ports.get(1), brokers.get(name), "address in the cluster info");
-            Cluster cluster = new Cluster(session, nameServer, brokers.get(name), name);
+            Cluster cluster = new Cluster(session, nameServer, brokers.get(name), name, conf, servers.kind.equals("java"));
             SendChecks.run(cluster, report);
             ReadChecks.run(cluster, report);
             QueryChecks.run(cluster, report);
@@ -22,6 +24,8 @@ final class WireSuite {
             FilterChecks.run(cluster, report);
             DelayChecks.run(cluster, report);
             TransactionChecks.run(cluster, report);
+            AdminChecks.run(cluster, report);
+            ReplyChecks.run(cluster, report);
         }
         servers.stop(prefix + "-broker");
         servers.stop(prefix + "-ns");
@@ -33,12 +37,16 @@ final class WireSuite {
         final String nameServer;
         final String broker;
         final String brokerName;
+        final Path conf;
+        final boolean isJava;
 
-        Cluster(Session session, String nameServer, String broker, String brokerName) {
+        Cluster(Session session, String nameServer, String broker, String brokerName, Path conf, boolean isJava) {
             this.session = session;
             this.nameServer = nameServer;
             this.broker = broker;
             this.brokerName = brokerName;
+            this.conf = conf;
+            this.isJava = isJava;
         }
 
         String topic(String topic, int queues) throws Exception {

@@ -1,0 +1,370 @@
+//! What tools ask of groups, queues and totals, and the configuration that they change.
+
+use super::broker::{Caller, World};
+use hotfire::broker::Broker;
+use hotfire::config::live::LiveConfig;
+use hotfire::config::resolve::Machine;
+use hotfire::config::{Program, RawConfig};
+use hotfire::disk;
+use hotfire::protocol::Command;
+use hotfire::protocol::code::{request_code as request, response_code as code};
+use hotfire::rt::block_on;
+use hotfire::rt::time::Duration;
+use serde_json::Value;
+use std::sync::Arc;
+
+fn text(answer: &Command) -> String {
+    assert_eq!(answer.code, code::SUCCESS, "{answer:?}");
+    String::from_utf8(answer.body.to_vec()).unwrap()
+}
+
+fn value(answer: &Command) -> Value {
+    hotfire::protocol::body::decode(text(answer).as_bytes()).unwrap()
+}
+
+async fn commit(caller: &Caller, group: &str, topic: &str, queue: i32, offset: i64) {
+    let commit = Command::request(request::UPDATE_CONSUMER_OFFSET)
+        .with_ext("consumerGroup", group)
+        .with_ext("topic", topic)
+        .with_ext("queueId", queue)
+        .with_ext("commitOffset", offset);
+    assert_eq!(caller.call(commit).await.code, code::SUCCESS);
+}
+
+async fn offset(caller: &Caller, group: &str, topic: &str, queue: i32) -> Option<String> {
+    let query = Command::request(request::QUERY_CONSUMER_OFFSET)
+        .with_ext("consumerGroup", group)
+        .with_ext("topic", topic)
+        .with_ext("queueId", queue);
+    caller.call(query).await.get("offset").map(str::to_owned)
+}
+
+async fn two_queues(world: &World) -> (Broker, Caller) {
+    let mut parts = world.parts();
+    parts.broker.topics.default_queues = 2;
+    let broker = world.start(parts).await;
+    let caller = world.caller(&broker);
+    for n in 0..5 {
+        caller.send("T", n % 2, "", "body").await;
+    }
+    (broker, caller)
+}
+
+#[test]
+fn the_least_offset_of_all_groups_is_found_and_no_group_is_deleted() {
+    block_on(async {
+        let world = World::new();
+        let (broker, caller) = two_queues(&world).await;
+        for (group, first, second) in [("a", 3, 2), ("b", 1, 2), ("c", 0, 0)] {
+            commit(&caller, group, "T", 0, first).await;
+            commit(&caller, group, "T", 1, second).await;
+        }
+        let ask = |left_out: &str| {
+            Command::request(request::QUERY_CORRECTION_OFFSET)
+                .with_ext("topic", "T")
+                .with_ext("compareGroup", "a")
+                .with_ext("filterGroups", left_out)
+        };
+        let answer = caller.call(ask("c")).await;
+        assert_eq!(text(&answer), "{\"correctionOffsets\":{0:1,1:2}}");
+        let answer = caller.call(ask("a,b,c")).await;
+        assert_eq!(text(&answer), "{\"correctionOffsets\":{}}");
+        let answer = caller.call(ask("")).await;
+        assert_eq!(text(&answer), "{\"correctionOffsets\":{0:0,1:0}}");
+        let answer = caller.call(ask("a,c").with_ext("compareGroup", "c")).await;
+        let max = i64::MAX;
+        assert_eq!(text(&answer), format!("{{\"correctionOffsets\":{{0:{max},1:{max}}}}}"));
+        assert_eq!(offset(&caller, "c", "T", 0).await.as_deref(), Some("0"));
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn offsets_are_copied_to_another_group_for_one_topic_or_for_all() {
+    block_on(async {
+        let world = World::new();
+        let (broker, caller) = two_queues(&world).await;
+        caller.send("U", 0, "", "body").await;
+        commit(&caller, "a", "T", 0, 3).await;
+        commit(&caller, "a", "T", 1, 1).await;
+        commit(&caller, "a", "U", 0, 1).await;
+        commit(&caller, "b", "T", 0, 9).await;
+        let ask = |topic: &str, offline: bool| {
+            Command::request(request::CLONE_GROUP_OFFSET)
+                .with_ext("srcGroup", "a")
+                .with_ext("destGroup", "b")
+                .with_ext("topic", topic)
+                .with_ext("offline", offline)
+        };
+        assert_eq!(caller.call(ask("T", false)).await.code, code::SUCCESS);
+        assert_eq!(offset(&caller, "b", "T", 0).await.as_deref(), Some("3"));
+        assert_eq!(offset(&caller, "b", "T", 1).await.as_deref(), Some("1"));
+        let all = |answer: Command| text(&answer).contains("\"U@b\"");
+        let ask_all = || Command::request(request::GET_ALL_CONSUMER_OFFSET);
+        assert!(!all(caller.call(ask_all()).await), "one topic was asked for");
+        assert_eq!(caller.call(ask("", false)).await.code, code::SUCCESS);
+        assert!(all(caller.call(ask_all()).await));
+        // A live group that does not want the topic has no say, unless it is said to be offline.
+        caller.heartbeat("a", "Other", 1).await;
+        commit(&caller, "a", "T", 0, 2).await;
+        assert_eq!(caller.call(ask("T", false)).await.code, code::SUCCESS);
+        assert_eq!(offset(&caller, "b", "T", 0).await.as_deref(), Some("3"));
+        assert_eq!(caller.call(ask("T", true)).await.code, code::SUCCESS);
+        assert_eq!(offset(&caller, "b", "T", 0).await.as_deref(), Some("2"));
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn the_times_of_a_queue_and_of_a_group_in_it_are_told() {
+    block_on(async {
+        let world = World::new();
+        let (broker, caller) = two_queues(&world).await;
+        commit(&caller, "g", "T", 0, 1).await;
+        commit(&caller, "g", "T", 1, 2).await;
+        let ask = |topic: &str| {
+            Command::request(request::QUERY_CONSUME_TIME_SPAN)
+                .with_ext("topic", topic)
+                .with_ext("group", "g")
+        };
+        assert_eq!(caller.call(ask("None")).await.code, code::TOPIC_NOT_EXIST);
+        let spans = value(&caller.call(ask("T")).await);
+        let spans = spans["consumeTimeSpanSet"].as_array().unwrap();
+        assert_eq!(spans.len(), 2);
+        let number = |queue: usize, name: &str| spans[queue][name].as_i64().unwrap();
+        for (queue, span) in spans.iter().enumerate() {
+            assert_eq!(span["messageQueue"]["queueId"], queue);
+            let times = ["minTimeStamp", "consumeTimeStamp", "maxTimeStamp"];
+            let times = times.map(|name| number(queue, name));
+            assert!(times.is_sorted() && times[0] > 0, "{times:?}");
+        }
+        assert_eq!(number(0, "consumeTimeStamp"), number(0, "minTimeStamp"));
+        assert_eq!(number(1, "delayTime"), 0, "all of it is consumed");
+        assert!((0..60_000).contains(&number(0, "delayTime")));
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn every_group_of_the_broker_is_told_with_what_it_has_not_consumed() {
+    block_on(async {
+        let world = World::new();
+        let (broker, caller) = two_queues(&world).await;
+        caller.heartbeat("a", "T", 1).await;
+        caller.heartbeat("b", "Other", 1).await;
+        commit(&caller, "a", "T", 0, 1).await;
+        commit(&caller, "b", "T", 0, 1).await;
+        let ask = |is_order: bool| {
+            Command::request(request::GET_BROKER_CONSUME_STATS).with_ext("isOrder", is_order)
+        };
+        let said = value(&caller.call(ask(false)).await);
+        assert_eq!(said["totalDiff"], 4, "b does not want the topic any more");
+        let groups = said["consumeStatsList"].as_array().unwrap();
+        let of = |group: &str| groups.iter().find_map(|row| row.get(group)).unwrap().clone();
+        assert_eq!(of("b"), serde_json::json!([]));
+        let table = of("a")[0]["offsetTable"].as_object().unwrap().clone();
+        assert_eq!(table.len(), 2);
+        let key = "{\"brokerName\":\"broker-a\",\"queueId\":0,\"topic\":\"T\"}";
+        let row = (&table[key]["brokerOffset"], &table[key]["consumerOffset"]);
+        assert_eq!((row.0.as_i64(), row.1.as_i64()), (Some(3), Some(1)));
+        assert!(table[key]["lastTimestamp"].as_i64().unwrap() > 0);
+        let said = value(&caller.call(ask(true)).await);
+        assert_eq!(said["totalDiff"], 0, "no topic is ordered");
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn entries_of_a_queue_are_shown_within_its_bounds() {
+    block_on(async {
+        let world = World::new();
+        let (broker, caller) = two_queues(&world).await;
+        let ask = |queue: i32, index: i64, count: i32| {
+            Command::request(request::QUERY_CONSUME_QUEUE)
+                .with_ext("topic", "T")
+                .with_ext("queueId", queue)
+                .with_ext("index", index)
+                .with_ext("count", count)
+        };
+        let said = value(&caller.call(ask(0, 1, 10)).await);
+        assert_eq!((&said["minQueueIndex"], &said["maxQueueIndex"]), (&0.into(), &3.into()));
+        let rows = said["queueData"].as_array().unwrap();
+        assert_eq!((rows.len(), said.get("filterData")), (2, None));
+        assert!(rows[0]["physicSize"].as_i64() > Some(90) && rows[0]["tagsCode"] == 0);
+        assert!(rows[0]["physicOffset"].as_i64() < rows[1]["physicOffset"].as_i64());
+        assert_eq!(
+            value(&caller.call(ask(0, 0, 2)).await)["queueData"].as_array().unwrap().len(),
+            2
+        );
+        for index in [3, 99, -1] {
+            let answer = caller.call(ask(0, index, 10)).await;
+            assert_eq!((answer.code, answer.body.len()), (code::SUCCESS, 0));
+            assert_eq!(answer.remark.unwrap(), format!("Index {index} of 0@T is not exist!"));
+        }
+        for queue in [2, -1] {
+            let answer = caller.call(ask(queue, 0, 10)).await;
+            assert_eq!(answer.code, code::SYSTEM_ERROR);
+            assert_eq!(answer.remark.unwrap(), format!("{queue}@T is not exist!"));
+        }
+        let said = value(&caller.call(ask(0, 0, 1).with_ext("consumerGroup", "g")).await);
+        assert_eq!(said["filterData"], "g@T is not online!");
+        caller.heartbeat("g", "T", 7).await;
+        let said = value(&caller.call(ask(0, 0, 1).with_ext("consumerGroup", "g")).await);
+        assert_eq!(
+            (&said["filterData"], &said["subscriptionData"]["subVersion"]),
+            (&"null".into(), &7.into())
+        );
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn totals_count_every_record_and_a_delayed_message_twice() {
+    block_on(async {
+        let world = World::new();
+        let mut parts = world.parts();
+        parts.store.delay_levels_ms = vec![50];
+        parts.broker.topics.default_queues = 1;
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        caller.heartbeat("g", "T", 1).await;
+        for _ in 0..3 {
+            caller.send("T", 0, "", "body").await;
+        }
+        caller.send("T", 0, "DELAY\u{1}1\u{2}", "late").await;
+        for _ in 0..200 {
+            if caller.number(request::GET_MAX_OFFSET, "T", 0).await == "4" {
+                break;
+            }
+            let pause = world.clock.mono() + Duration::from_millis(10);
+            world.clock.sleep_until(pause).await;
+        }
+        let pulled = caller.pull("T", 0, 0, 0).await;
+        assert_eq!(pulled.code, code::SUCCESS);
+        let missed = caller.pull("T", 0, 4, 0).await;
+        assert_eq!(missed.code, code::PULL_NOT_FOUND);
+        let said = value(&caller.call(Command::request(request::GET_BROKER_RUNTIME_INFO)).await);
+        let said = |name: &str| said["table"][name].as_str().unwrap().to_owned();
+        assert_eq!(
+            (said("msgPutTotalTodayNow"), said("putMessageTimesTotal")),
+            ("5".into(), "5".into())
+        );
+        assert_eq!(
+            (said("msgGetTotalTodayNow"), said("msgPutTotalTodayMorning")),
+            ("4".into(), "0".into())
+        );
+        for name in ["putTps", "getTransferedTps", "getFoundTps", "getMissTps"] {
+            let rates: Vec<f64> =
+                said(name).split(' ').map(|number| number.parse().unwrap()).collect();
+            assert!(rates.len() == 3 && rates.iter().all(|rate| *rate > 0.0), "{name} {rates:?}");
+        }
+        assert!(said("putMessageAverageSize").parse::<f64>().unwrap() > 90.0);
+        assert!(said("earliestMessageTimeStamp").parse::<i64>().unwrap() > 1_700_000_000_000);
+
+        let view = |name: &str, key: &str| {
+            Command::request(request::VIEW_BROKER_STATS_DATA)
+                .with_ext("statsName", name)
+                .with_ext("statsKey", key)
+        };
+        for (name, key) in [
+            ("TOPIC_PUT_NUMS", "T"),
+            ("TOPIC_PUT_SIZE", "SCHEDULE_TOPIC_XXXX"),
+            ("GROUP_GET_NUMS", "T@g"),
+            ("GROUP_GET_SIZE", "SCHEDULE_TOPIC_XXXX@SCHEDULE_CONSUMER"),
+            ("BROKER_PUT_NUMS", "DefaultCluster"),
+            ("BROKER_GET_NUMS", "DefaultCluster"),
+        ] {
+            let said = value(&caller.call(view(name, key)).await);
+            assert_eq!(said["statsMinute"]["sum"], 0, "{name} {key}: not sampled yet");
+        }
+        for (name, key) in [("TOPIC_PUT_NUMS", "U"), ("SNDBCK_PUT_NUMS", "T@g"), ("X", "T")] {
+            let answer = caller.call(view(name, key)).await;
+            assert_eq!(answer.remark.unwrap(), format!("The stats <{name}> <{key}> not exist"));
+        }
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn a_configuration_change_takes_effect_and_stands_in_the_file() {
+    block_on(async {
+        let world = World::new();
+        let path = world.dir.path().join("broker.conf").to_str().unwrap().to_owned();
+        let before = "# mine\nbrokerName=broker-a\ntraceOn=true\n";
+        disk::replace_small(&*world.disk, &path, before.as_bytes()).await.unwrap();
+        let raw = RawConfig::parse(Program::Broker, "broker.conf", before.as_bytes()).unwrap();
+        let machine = Machine { local_address: "127.0.0.1".to_owned(), ..Machine::default() };
+        let config = LiveConfig::new(raw, machine, Some(path.clone()));
+        let mut parts = world.parts();
+        parts.configuration = Some(Arc::new(config));
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        let sent = caller.send("T", 0, "", "one").await;
+        assert_eq!(sent.get("TRACE_ON"), Some("true"));
+        let change =
+            |text: &str| Command::request(request::UPDATE_BROKER_CONFIG).with_body(text.to_owned());
+        let answer = caller.call(change("traceOn=false\nautoCreateTopicEnable=false")).await;
+        assert_eq!((answer.code, answer.remark), (code::SUCCESS, None));
+        let file = || {
+            let bytes = disk::read_small(&*world.disk, &path, 1 << 20).unwrap();
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        let after = "# mine\nbrokerName=broker-a\ntraceOn=false\nautoCreateTopicEnable=false\n";
+        assert_eq!(file(), after);
+        let sent = caller.send("T", 0, "", "two").await;
+        assert_eq!(sent.get("TRACE_ON"), Some("false"));
+        assert_eq!(caller.send("New", 0, "", "three").await.code, code::TOPIC_NOT_EXIST);
+
+        let answer = caller.call(change("traceOn=true\nbrokerPermission=12")).await;
+        let remark = answer.remark.unwrap();
+        assert!(answer.code == 1 && remark.contains("brokerPermission"), "{remark}");
+        assert_eq!(file(), after, "nothing was changed");
+        let answer = caller.call(Command::request(request::GET_BROKER_CONFIG)).await;
+        assert!(text(&answer).contains("\ntraceOn=false\n"));
+        assert!(answer.get("version").unwrap().starts_with("{\"counter\":1,\"timestamp\":"));
+
+        // Without write permission nothing can be sent back, without read nothing pulled.
+        assert_eq!(caller.call(change("brokerPermission=2")).await.code, code::SUCCESS);
+        caller.heartbeat("g", "T", 1).await;
+        assert_eq!(caller.pull("T", 0, 0, 0).await.code, code::NO_PERMISSION);
+        world.disk.remove(&path).unwrap();
+        let answer = caller.call(change("brokerPermission=6")).await;
+        assert!(answer.code == 1 && answer.remark.unwrap().contains("nothing was changed: write"));
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn a_broker_without_a_configuration_says_so() {
+    block_on(async {
+        let world = World::new();
+        let broker = world.start(world.parts()).await;
+        let caller = world.caller(&broker);
+        let answer = caller.call(Command::request(request::GET_BROKER_CONFIG)).await;
+        assert_eq!(answer.code, code::SYSTEM_ERROR);
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn groups_whose_members_disagree_and_members_without_a_queue_are_counted() {
+    block_on(async {
+        let world = World::new();
+        let (broker, caller) = two_queues(&world).await;
+        let members = [(); 3].map(|()| world.caller(&broker));
+        for member in &members {
+            member.heartbeat("g", "T", 1).await;
+        }
+        let count = async |name: &str| {
+            let said = caller.call(Command::request(request::GET_BROKER_RUNTIME_INFO)).await;
+            value(&said)["table"][name].as_str().unwrap().to_owned()
+        };
+        assert_eq!(count("consumersWithoutQueue").await, "1", "two queues, three members");
+        assert_eq!(count("groupsWithMixedSubscriptions").await, "0");
+        members[0].heartbeat("g", "U", 2).await;
+        assert_eq!(count("groupsWithMixedSubscriptions").await, "1");
+        members[0].heartbeat("g", "T", 3).await;
+        assert_eq!(count("groupsWithMixedSubscriptions").await, "0");
+        broker.shutdown().await;
+    });
+}
