@@ -111,7 +111,7 @@ pub(super) fn write<'e>(
 ) {
     out.put_i16(i16::try_from(parts.code).unwrap_or(1));
     out.put_u8(parts.language.number());
-    out.put_i16(i16::try_from(parts.version).unwrap_or(i16::MAX));
+    out.put_i16(parts.version.clamp(i16::MIN.into(), i16::MAX.into()) as i16);
     out.put_i32(parts.opaque);
     out.put_i32(parts.flag);
     let remark = parts.remark.unwrap_or_default();
@@ -151,6 +151,16 @@ mod tests {
             let mut frame = whole.clone();
             frame.header.truncate(size);
             assert!(header::scan(&frame).is_err(), "{size} bytes");
+        }
+    }
+
+    #[test]
+    fn a_version_beyond_16_bits_becomes_the_nearest_one() {
+        for (version, written) in [(399, 399), (66_666, 32_767), (-66_666, -32_768)] {
+            let mut out = BytesMut::new();
+            Command { version, ..Command::request(30) }.encode(Serialize::Rocketmq, &mut out);
+            let frame = cut(&mut out, FRAME_SIZE_MAX).unwrap().unwrap();
+            assert_eq!(Command::decode(&frame).unwrap().version, written);
         }
     }
 

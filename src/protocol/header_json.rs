@@ -32,24 +32,21 @@ fn scan<'a>(text: &'a str, header: &mut Header<'a>) -> Option<()> {
     let mut scanner = Scanner { text, bytes: text.as_bytes(), at: 0 };
     scanner.take(b'{')?;
     loop {
-        let key = scanner.plain_string()?;
-        scanner.take(b':')?;
-        match key {
-            b"code" => header.code = scanner.i32()?,
-            b"flag" => header.flag = scanner.i32()?,
-            b"opaque" => header.opaque = scanner.i32()?,
-            b"version" => header.version = scanner.i32()?,
-            b"language" => header.language = Language::from_name(scanner.plain_string()?),
-            b"serializeTypeCurrentRPC" => {
+        match scanner.member()? {
+            Member::Code => header.code = scanner.i32()?,
+            Member::Flag => header.flag = scanner.i32()?,
+            Member::Opaque => header.opaque = scanner.i32()?,
+            Member::Version => header.version = scanner.i32()?,
+            Member::Language => header.language = Language::from_name(scanner.plain_string()?),
+            Member::Serialize => {
                 scanner.plain_string()?;
             }
-            b"remark" => header.remark = Some(scanner.remark()?),
-            b"extFields" => {
+            Member::Remark => header.remark = Some(scanner.remark()?),
+            Member::Fields => {
                 let mut spans = SpanList::default();
                 scanner.fields(&mut spans)?;
                 header.ext = Ext::in_json(text, spans);
             }
-            _ => return None,
         }
         if !scanner.goes_on()? {
             break;
@@ -57,6 +54,18 @@ fn scan<'a>(text: &'a str, header: &mut Header<'a>) -> Option<()> {
     }
     // C++ ends its headers with a line feed.
     text.as_bytes()[scanner.at..].iter().all(|byte| *byte == b'\n').then_some(())
+}
+
+/// The members that a header may have.
+enum Member {
+    Code,
+    Flag,
+    Opaque,
+    Version,
+    Language,
+    Serialize,
+    Remark,
+    Fields,
 }
 
 struct Scanner<'a> {
@@ -86,6 +95,25 @@ impl<'a> Scanner<'a> {
             b'}' => Some(false),
             _ => None,
         }
+    }
+
+    /// The name of a member and its colon.
+    #[inline]
+    fn member(&mut self) -> Option<Member> {
+        let rest = &self.bytes[self.at..];
+        let (name, member): (&[u8], _) = match rest.get(1)? {
+            b'c' => (b"\"code\":", Member::Code),
+            b'e' => (b"\"extFields\":", Member::Fields),
+            b'f' => (b"\"flag\":", Member::Flag),
+            b'l' => (b"\"language\":", Member::Language),
+            b'o' => (b"\"opaque\":", Member::Opaque),
+            b'r' => (b"\"remark\":", Member::Remark),
+            b's' => (b"\"serializeTypeCurrentRPC\":", Member::Serialize),
+            b'v' => (b"\"version\":", Member::Version),
+            _ => return None,
+        };
+        self.at += name.len();
+        rest.starts_with(name).then_some(member)
     }
 
     fn i32(&mut self) -> Option<i32> {
@@ -126,13 +154,7 @@ impl<'a> Scanner<'a> {
     fn string(&mut self) -> Option<((usize, usize), bool)> {
         self.take(b'"')?;
         let start = self.at;
-        // Most values are short. Looking at byte after byte lets the processor guess where they
-        // end; from eight on it is faster to look at words.
-        let short = self.bytes.get(start..start + 8).unwrap_or_default();
-        self.at = match short.iter().position(|byte| is_special(*byte)) {
-            Some(size) => start + size,
-            None => special(self.bytes, start),
-        };
+        self.at = special(self.bytes, start);
         let is_escaped = self.peek()? != b'"';
         if is_escaped {
             self.rest_of_string()?;
@@ -141,13 +163,12 @@ impl<'a> Scanner<'a> {
         Some(((start, self.at - 1), is_escaped))
     }
 
-    /// From the first escape or control character to the quote at the end.
+    /// From the first escape to the quote at the end.
     fn rest_of_string(&mut self) -> Option<()> {
         loop {
             match self.peek()? {
                 b'"' => return Some(()),
-                b'\\' => self.escape()?,
-                _ => self.at += 1,
+                _ => self.escape()?,
             }
             self.at = special(self.bytes, self.at);
         }
@@ -184,6 +205,12 @@ impl<'a> Scanner<'a> {
             return Some(());
         }
         loop {
+            if self.short_field(spans)? {
+                if !self.goes_on()? {
+                    return Some(());
+                }
+                continue;
+            }
             let key = self.key()?;
             let (value, is_escaped) = match self.peek()? {
                 b'"' => self.string()?,
@@ -196,6 +223,23 @@ impl<'a> Scanner<'a> {
                 return Some(());
             }
         }
+    }
+
+    /// A field of one letter with a value of one character, as most are in a send: `"e":"3"`.
+    /// False when this is none.
+    #[inline]
+    fn short_field(&mut self, spans: &mut SpanList) -> Option<bool> {
+        let Some([b'"', b'a'..=b'z', b'"', b':', b'"', value, b'"']) =
+            self.bytes[self.at..].first_chunk::<7>()
+        else {
+            return Some(false);
+        };
+        if matches!(value, b'"' | b'\\') {
+            return Some(false);
+        }
+        let (key, value) = (self.at + 1, self.at + 5);
+        self.at += 7;
+        spans.push(Span::new((key, key + 1), (value, value + 1), false)?).then_some(true)
     }
 
     /// A field's name and its colon. The short form of a send has names of one letter.
@@ -226,24 +270,24 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The next `"`, `\` or control character from `at` on, or the end. Eight bytes at a time.
+/// The next `"` or `\` from `at` on, or the end. Eight bytes at a time.
 #[inline]
 fn special(bytes: &[u8], mut at: usize) -> usize {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
     while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*chunk);
-        // A byte is marked when it is below the number; wrong marks stand above right ones only.
-        let below = |word: u64, number: u64| word.wrapping_sub(LOW * number) & !word;
-        let quote = below(word ^ (LOW * b'"' as u64), 1);
-        let backslash = below(word ^ (LOW * b'\\' as u64), 1);
-        let found = (quote | backslash | below(word, 0x20)) & HIGH;
+        // A byte is marked when it is 0; wrong marks stand above right ones only.
+        let zero = |word: u64| word.wrapping_sub(LOW) & !word;
+        let quote = zero(word ^ (LOW * b'"' as u64));
+        let backslash = zero(word ^ (LOW * b'\\' as u64));
+        let found = (quote | backslash) & HIGH;
         if found != 0 {
             return at + (found.trailing_zeros() / 8) as usize;
         }
         at += 8;
     }
-    while bytes.get(at).is_some_and(|byte| !is_special(*byte)) {
+    while bytes.get(at).is_some_and(|byte| !matches!(byte, b'"' | b'\\')) {
         at += 1;
     }
     at
@@ -262,23 +306,25 @@ pub(super) fn unescape(raw: &str) -> String {
     while at < bytes.len() {
         let next = special(bytes, at);
         out.extend_from_slice(&bytes[at..next]);
-        at = next;
-        let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) else { break };
-        if let [b'\\', mark, digits @ ..] = rest {
-            match digits.first_chunk::<4>() {
-                Some(digits) if *mark == b'u' => {
-                    unicode(*digits, &mut out);
-                    at += 6;
-                }
-                _ => {
-                    out.push(unescaped(*mark));
-                    at += 2;
-                }
+        at = match &bytes[next..] {
+            [] => next,
+            [b'\\', b'u', b'0', b'0', high @ b'0'..=b'7', low, ..] => {
+                out.push((high - b'0') << 4 | digit(*low));
+                next + 6
             }
-        } else {
-            out.push(rest[0]);
-            at += 1;
-        }
+            [b'\\', b'u', a, b, c, d, ..] => {
+                unicode([*a, *b, *c, *d], &mut out);
+                next + 6
+            }
+            [b'\\', mark, ..] => {
+                out.push(unescaped(*mark));
+                next + 2
+            }
+            [other, ..] => {
+                out.push(*other);
+                next + 1
+            }
+        };
     }
     match String::from_utf8(out) {
         Ok(text) => text,
@@ -297,19 +343,16 @@ fn unescaped(mark: u8) -> u8 {
     }
 }
 
+/// The value of a hexadecimal digit.
+fn digit(digit: u8) -> u8 {
+    if digit > b'9' { (digit | 0x20) - b'a' + 10 } else { digit - b'0' }
+}
+
 /// Appends the character with these four hexadecimal digits.
 fn unicode(digits: [u8; 4], out: &mut Vec<u8>) {
-    let code = digits.iter().fold(0_u32, |code, digit| {
-        let value = if *digit > b'9' { (digit | 0x20) - b'a' + 10 } else { digit - b'0' };
-        code << 4 | u32::from(value)
-    });
-    match u8::try_from(code) {
-        Ok(byte) if byte.is_ascii() => out.push(byte),
-        _ => {
-            let c = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
-            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-        }
-    }
+    let code = digits.iter().fold(0_u32, |code, byte| code << 4 | u32::from(digit(*byte)));
+    let c = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+    out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
 }
 
 /// Reads any shape that fastjson takes for a header.

@@ -1,7 +1,7 @@
 //! The newest written records, kept for readers as shared bytes.
 //!
-//! Bytes that wait for no reader are not kept for long: appends then use the same memory again, which
-//! is still in the processor's cache.
+//! Bytes that wait for no reader are not kept for long: appends then use the same memory again,
+//! which is still in the processor's cache.
 
 use super::commit_log::Piece;
 use bytes::Bytes;

@@ -45,7 +45,8 @@ fn a_reply_reaches_the_client_that_asked_as_it_was_sent_and_is_stored() {
         let properties = Properties::parse(push.get("properties").unwrap().as_bytes());
         assert_eq!(properties.get("CORRELATION_ID"), Some("c7"));
         assert!(properties.get("PUSH_REPLY_TIME").unwrap().parse::<i64>().unwrap() > 0);
-        let stored = caller.pull(TOPIC, 0, 0, 0).await;
+        // The answer does not wait until it is stored.
+        let stored = caller.pull(TOPIC, 0, 0, 10_000).await;
         let stored = message_unit::delivered(&stored.body).next().unwrap().unwrap();
         assert_eq!((stored.body(), stored.sys_flag()), (b"zipped".as_slice(), 1));
         let kept = Properties::parse(stored.properties());

@@ -253,15 +253,18 @@ impl<'e> Field<'e> {
             [b'+', rest @ ..] => (false, rest),
             all => (false, all),
         };
-        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-            return None;
+        if digits.is_empty() || digits.len() > SHORT {
+            let all_digits = digits.iter().all(u8::is_ascii_digit) && !digits.is_empty();
+            return all_digits.then(|| std::str::from_utf8(self.bytes()).ok()?.parse().ok())?;
         }
-        if digits.len() > SHORT {
-            return std::str::from_utf8(self.bytes()).ok()?.parse().ok();
+        let mut number = 0_i64;
+        for byte in digits {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                return None;
+            }
+            number = number.wrapping_mul(10).wrapping_add(i64::from(digit));
         }
-        let number = digits.iter().fold(0_i64, |number, digit| {
-            number.wrapping_mul(10).wrapping_add(i64::from(digit & 15))
-        });
         Some(if is_negative { -number } else { number })
     }
 }

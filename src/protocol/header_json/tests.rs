@@ -112,8 +112,8 @@ fn every_truncation_is_an_error_and_flipped_bits_never_panic() {
 #[test]
 fn a_special_byte_is_found_at_every_distance() {
     for size in 0..40 {
-        for found in [b'"', b'\\', 0, 1, 0x1f] {
-            let mut bytes = vec![b'!'; size];
+        for (before, found) in [(b'!', b'"'), (b'[', b'\\'), (0, b'"'), (1, b'\\'), (0x1f, b'"')] {
+            let mut bytes = vec![before; size];
             bytes.push(found);
             bytes.extend_from_slice(b"#\xff\"\\");
             assert_eq!(special(&bytes, 0), size);

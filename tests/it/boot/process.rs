@@ -76,6 +76,20 @@ impl Process {
     /// Holds it still, and lets it go on.
     pub fn freeze(&self, is_frozen: bool) {
         self.signal(if is_frozen { Signal::STOP } else { Signal::CONT });
+        // A thread stops when it leaves the call it is in, which may write a file.
+        let deadline = Instant::now() + PATIENCE;
+        while is_frozen && !self.is_frozen() {
+            assert!(Instant::now() < deadline, "it does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn is_frozen(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
     }
 
     fn signal(&self, signal: Signal) {
