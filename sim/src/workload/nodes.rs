@@ -60,6 +60,8 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     }
     if house.0.plan.load.transactional > 0.0 {
         options.transactions = super::transactions::options(machine.swarm);
+        // Progress that is seldom saved is seldom ahead of anything.
+        options.offsets_save_interval /= 8;
         let checks_max = options.transactions.check_max.unsigned_abs();
         house.court().on_checks_max(boot.machine, checks_max);
         let terms = options.transactions.clone();
