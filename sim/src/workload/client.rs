@@ -222,22 +222,9 @@ impl Producer {
                 let place = if in_transaction.is_some() { Some(0) } else { level.checked_sub(1) };
                 self.fate_of(&result, wait, place, &since)
             }
-            Err(e) if e.may_be_stored() => {
-                trace::event(&self.node.name, format_args!("message {id}: unknown, {e}"));
-                Fate::Unknown
-            }
-            Err(e) => {
-                trace::event(&self.node.name, format_args!("message {id}: refused, {e}"));
-                Fate::Refused
-            }
+            Err(e) => self.fate_of_error(id, &e),
         };
-        if let Fate::Acked { place, .. } = fate {
-            let at = (place.machine, place.queue, place.queue_offset, place.physical);
-            trace::event(&self.node.name, format_args!("message {id} acked at {at:?}"));
-            house.world().note_ack(place.machine);
-        }
-        let told = house.court().history(|h| h.on_fate(id, fate));
-        house.court().check("outcomes", told);
+        self.tell(id, fate);
         if let (Some(_), Some(members)) = (&in_transaction, &self.members) {
             members.on_fate(id, fate, (asked, unique), &mut self.dice);
             return matches!(fate, Fate::Acked { .. });
@@ -252,6 +239,27 @@ impl Producer {
             }
         }
         matches!(fate, Fate::Acked { .. })
+    }
+
+    fn fate_of_error(&self, id: Id, error: &Error) -> Fate {
+        let (fate, what) = match error.may_be_stored() {
+            true => (Fate::Unknown, "unknown"),
+            false => (Fate::Refused, "refused"),
+        };
+        trace::event(&self.node.name, format_args!("message {id}: {what}, {error}"));
+        fate
+    }
+
+    /// Notes what became of a send.
+    fn tell(&self, id: Id, fate: Fate) {
+        let house = &self.node.house;
+        if let Fate::Acked { place, .. } = fate {
+            let at = (place.machine, place.queue, place.queue_offset, place.physical);
+            trace::event(&self.node.name, format_args!("message {id} acked at {at:?}"));
+            house.world().note_ack(place.machine);
+        }
+        let told = house.court().history(|h| h.on_fate(id, fate));
+        house.court().check("outcomes", told);
     }
 
     /// The properties of a half message, when this is to be one.

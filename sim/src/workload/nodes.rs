@@ -72,16 +72,10 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     if !house.0.plan.load.levels_ms.is_empty() {
         store_options.delay_levels_ms = house.0.plan.load.levels_ms.clone();
     }
-    if house.0.plan.load.transactional > 0.0 {
-        options.transactions = super::transactions::options(machine.swarm);
-        let checks_max = options.transactions.check_max.unsigned_abs();
-        house.court().on_checks_max(boot.machine, checks_max);
-        let terms = options.transactions.clone();
-        house.0.progress.lock().check_terms.insert(boot.machine, terms);
-    }
+    check_often(&house, boot.machine, &mut options);
     house.court().on_levels(boot.machine, &store_options.delay_levels_ms);
-    let shape = (store_options.index_slots, store_options.index_entries);
-    house.court().on_index_shape(boot.machine, shape);
+    let (slots, entries) = (store_options.index_slots, store_options.index_entries);
+    house.court().on_index_shape(boot.machine, (slots, entries));
     house.0.progress.lock().save_interval.insert(boot.machine, options.offsets_save_interval);
     let parts = Parts {
         broker: options,
@@ -124,6 +118,19 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     broker.shutdown().await;
     house.court().on_stopped(boot.machine);
     trace::tell(&boot.name, format_args!("broker stopped in order"));
+}
+
+/// Open transactions are asked for within a run.
+fn check_often(house: &ClusterHouse, machine: usize, options: &mut Options) {
+    if house.0.plan.load.transactional == 0.0 {
+        return;
+    }
+    options.transactions = super::transactions::options(house.0.plan.machines[machine].swarm);
+    // Progress that is seldom saved is seldom ahead of anything.
+    options.offsets_save_interval /= 8;
+    let checks_max = options.transactions.check_max.unsigned_abs();
+    house.court().on_checks_max(machine, checks_max);
+    house.0.progress.lock().check_terms.insert(machine, options.transactions.clone());
 }
 
 /// Judges the recovered files when the broker opens its first port: after recovery, before

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 /// Entries of the queue that are read at a time.
 const STEP: usize = 256;
-/// A disk that does not read is asked so often in a row, with this pause. Then an op message is given
-/// up, and each one behind it after one try, until one can be read.
+/// A disk that does not read is asked so often in a row, with this pause. Then an op message is
+/// given up, and each one behind it after one try, until one can be read.
 const TRIES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(100);
 
