@@ -234,14 +234,7 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
             save_interval: ms(raw, "flushDelayOffsetInterval"),
             ..Default::default()
         },
-        transactions: broker::options::TransactionOptions {
-            timeout: ms(raw, "transactionTimeOut"),
-            check_max: i32::try_from(raw.number("transactionCheckMax")).unwrap_or(i32::MAX),
-            check_interval: ms(raw, "transactionCheckInterval").max(Duration::from_millis(100)),
-            keep_for: Duration::from_secs(raw.number("fileReservedTime").unsigned_abs() * 3600),
-            window_max: size(raw, "transactionWindowMax"),
-            ..Default::default()
-        },
+        transactions: transaction_options(raw),
         region_id: text("regionId"),
         trace_on: raw.flag("traceOn"),
         permission: raw.number("brokerPermission").unsigned_abs() as u32,
@@ -280,6 +273,17 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
     };
     options.limits.message_bytes_max = size(raw, "maxMessageSize");
     Ok(options)
+}
+
+fn transaction_options(raw: &RawConfig) -> broker::options::TransactionOptions {
+    broker::options::TransactionOptions {
+        timeout: ms(raw, "transactionTimeOut"),
+        check_max: i32::try_from(raw.number("transactionCheckMax")).unwrap_or(i32::MAX),
+        check_interval: ms(raw, "transactionCheckInterval").max(Duration::from_millis(100)),
+        keep_for: Duration::from_secs(raw.number("fileReservedTime").unsigned_abs() * 3600),
+        window_max: size(raw, "transactionWindowMax"),
+        ..Default::default()
+    }
 }
 
 /// What the listening side of connections is told.
