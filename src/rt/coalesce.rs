@@ -19,6 +19,9 @@ const ON_EPOCHS: u32 = 20;
 const PAUSE_MIN: Duration = Duration::from_secs(2);
 const PAUSE_MAX: Duration = Duration::from_secs(32);
 
+/// A load that is so many times larger or smaller is another one.
+const OTHER_LOAD: f64 = 1.5;
+
 /// Below this there is little to save. Units: turns per second.
 const TURNS_MIN: f64 = 3_000.0;
 
@@ -51,8 +54,9 @@ impl Rates {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// No waits, and no trial before that time.
-    Off { until: Mono },
+    /// No waits, and no trial before that time; for a load of another rate than the last trial had,
+    /// none before `other_at`.
+    Off { until: Mono, other_at: Mono, received: f64 },
     /// Waits, for one epoch, after one without.
     Trial { without: Rates },
     /// Waits, for so many epochs more.
@@ -77,7 +81,7 @@ pub struct Plan {
 impl Plan {
     pub fn new(now: Mono) -> Self {
         Plan {
-            step: Step::Off { until: now },
+            step: Step::off(now),
             pause: PAUSE_MIN,
             began: now,
             awake_since: now,
@@ -114,18 +118,22 @@ impl Plan {
 
     fn next(&mut self, now: Mono, rates: Rates) -> Step {
         match self.step {
-            Step::Off { until } if now >= until && rates.can_gain() => {
+            Step::Off { until, other_at, received } => {
+                let is_other = now >= other_at && is_another(rates.received, received);
+                if !rates.can_gain() || now < until && !is_other {
+                    return self.step;
+                }
+                if is_other {
+                    self.pause = PAUSE_MIN;
+                }
                 Step::Trial { without: rates }
             }
-            Step::Off { until } => Step::Off { until },
             Step::Trial { without } => self.judge(now, rates, without, rates.received),
             // The load is another one, or over.
-            Step::On { received, .. } if rates.received < received / 2.0 => {
-                Step::Off { until: now }
-            }
+            Step::On { received, .. } if rates.received < received / 2.0 => Step::off(now),
             Step::On { left: 0, .. } => Step::Check { with: rates },
             Step::On { left, received } => Step::On { left: left - 1, received },
-            Step::Check { .. } if !rates.can_gain() => Step::Off { until: now },
+            Step::Check { .. } if !rates.can_gain() => Step::off(now),
             Step::Check { with } => self.judge(now, with, rates, with.received),
         }
     }
@@ -135,10 +143,21 @@ impl Plan {
             self.pause = PAUSE_MIN;
             return Step::On { left: ON_EPOCHS, received };
         }
-        let until = now + self.pause;
+        let (until, other_at) = (now + self.pause, now + PAUSE_MIN);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
-        Step::Off { until }
+        Step::Off { until, other_at, received: without.received }
     }
+}
+
+impl Step {
+    /// The next trial may come at once.
+    fn off(now: Mono) -> Self {
+        Step::Off { until: now, other_at: now, received: 0.0 }
+    }
+}
+
+fn is_another(received: f64, before: f64) -> bool {
+    received > before * OTHER_LOAD || received * OTHER_LOAD < before
 }
 
 #[cfg(not(madsim))]
@@ -250,6 +269,27 @@ mod tests {
         let (done, turns, paused) = run(&Load::Every(67 * US), 20);
         assert!(done > 20 * 14_900, "{done} messages");
         assert!(turns < done / 2 && paused > 0.8, "{turns} turns, {paused} paused");
+    }
+
+    #[test]
+    fn a_load_of_another_rate_is_tried_soon() {
+        let mut plan = Plan::new(Mono(0));
+        let (mut at, mut received) = (0, 0);
+        // Epochs of 5,000 turns a second; a pause saves turns only when `is_open`.
+        let mut epoch = |plan: &mut Plan, per_turn: u64, is_open: bool| {
+            let (end, mut paused) = (at + 100_000_000, false);
+            while at < end {
+                let step = if is_open && paused { 600_000 } else { 200_000 };
+                (at, received) = (at + step, received + per_turn * (step / 200_000));
+                plan.on_unpark(Mono(at - 20_000));
+                paused = plan.on_park(Mono(at), received);
+            }
+            paused
+        };
+        let trials = (0..400).filter(|_| epoch(&mut plan, 1_000, false)).count();
+        assert!(trials <= 6, "{trials} trials in 40 s");
+        let waits = (0..40).filter(|_| epoch(&mut plan, 2_000, true)).count();
+        assert!(waits > 15, "{waits} epochs of 40 with pauses");
     }
 
     #[test]
