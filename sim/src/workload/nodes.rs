@@ -48,6 +48,16 @@ fn suit_calls(house: &ClusterHouse, boot: &Boot, options: &mut Options) {
     house.0.progress.lock().lock_lifetime.insert(boot.machine, lifetime);
 }
 
+fn suit_filters(house: &ClusterHouse, swarm: u64, options: &mut Options) {
+    if !house.0.plan.load.filters {
+        return;
+    }
+    let mut dice = Rng::from_seed(swarm ^ 0x000f_117e);
+    options.filters.by_property = true;
+    options.filters.scan_max = dice.between(1, 64) as usize;
+    options.filters.compiled_max = dice.between(1, 4) as usize;
+}
+
 pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     let machine = house.0.plan.machines[boot.machine].clone();
     let mut rng = Rng::from_seed(machine.swarm);
@@ -59,12 +69,7 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     options.name_servers = house.name_servers();
     options.topics.broker_name = machine.name.clone();
     options.topics.default_queues = house.0.plan.load.queues as u32;
-    if house.0.plan.load.filters {
-        let mut dice = Rng::from_seed(machine.swarm ^ 0x000f_117e);
-        options.filters.by_property = true;
-        options.filters.scan_max = dice.between(1, 64) as usize;
-        options.filters.compiled_max = dice.between(1, 4) as usize;
-    }
+    suit_filters(&house, machine.swarm, &mut options);
     suit_calls(&house, &boot, &mut options);
     let mut store_options = store::Options::swarm(ROOT, &mut rng);
     store_options.flush =
