@@ -39,7 +39,6 @@ import org.apache.rocketmq.remoting.protocol.RemotingCommand;
 import org.apache.rocketmq.srvutil.ServerUtil;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 import org.apache.rocketmq.tools.command.SubCommand;
-import org.apache.rocketmq.tools.command.broker.BrokerConsumeStatsSubCommad;
 import org.apache.rocketmq.tools.command.broker.BrokerStatusSubCommand;
 import org.apache.rocketmq.tools.command.broker.GetBrokerConfigCommand;
 import org.apache.rocketmq.tools.command.broker.UpdateBrokerConfigSubCommand;
@@ -325,7 +324,7 @@ final class AdminChecks {
                 }
             }
             Report.equal(7L, behind, "messages behind");
-            String printed = mqadmin(new BrokerConsumeStatsSubCommad(), "-b", cluster.broker);
+            String printed = mqadmin(Version.brokerConsumeStats(), "-b", cluster.broker);
             long rows = printed.lines().filter(line -> line.contains(topic) && line.contains("compat_off_a")).count();
             Report.equal(2L, rows, "rows of brokerConsumeStats");
             return "2 groups corrected, 2 offsets cloned, 7 messages behind";

@@ -26,6 +26,7 @@ import org.apache.rocketmq.common.message.MessageId;
 import org.apache.rocketmq.common.protocol.RequestCode;
 import org.apache.rocketmq.common.protocol.header.SendMessageRequestHeader;
 import org.apache.rocketmq.common.protocol.header.SendMessageResponseHeader;
+import org.apache.rocketmq.common.protocol.header.namesrv.GetRouteInfoRequestHeader;
 import org.apache.rocketmq.common.protocol.route.TopicRouteData;
 import org.apache.rocketmq.remoting.protocol.RemotingCommand;
 
@@ -234,8 +235,8 @@ final class SendChecks {
         return "20 sent to a topic that did not exist, 4 queues";
     }
 
-    private static org.apache.rocketmq.common.protocol.header.namesrv.GetRouteInfoRequestHeader routeHeader(String topic) {
-        var header = new org.apache.rocketmq.common.protocol.header.namesrv.GetRouteInfoRequestHeader();
+    private static GetRouteInfoRequestHeader routeHeader(String topic) {
+        var header = new GetRouteInfoRequestHeader();
         header.setTopic(topic);
         return header;
     }

@@ -1,0 +1,18 @@
+package compat;
+
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.tools.command.SubCommand;
+import org.apache.rocketmq.tools.command.broker.BrokerConsumeStatsSubCommand;
+
+/** What is called otherwise in 4.9: here as 5.x has it. */
+final class Version {
+    /** Views a message by its offset id. */
+    static MessageExt viewMessage(DefaultMQProducer producer, String topic, String offsetMessageId) throws Exception {
+        return producer.viewMessage(topic, offsetMessageId);
+    }
+
+    static SubCommand brokerConsumeStats() {
+        return new BrokerConsumeStatsSubCommand();
+    }
+}
