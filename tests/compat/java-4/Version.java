@@ -1,15 +1,31 @@
 package compat;
 
+import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.common.admin.ConsumeStats;
 import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 import org.apache.rocketmq.tools.command.SubCommand;
 import org.apache.rocketmq.tools.command.broker.BrokerConsumeStatsSubCommad;
 
-/** What is called otherwise in 5.x: here as 4.9 has it. */
+/** What differs in 5.x: here as 4.9 has it. */
 final class Version {
+    static final boolean BATCH_IS_ONE_ID = false;
+    /** Compression bits of sysFlag of a message that the client has decoded. */
+    static final int COMPRESSED = 1;
+    /** Delay level that a transaction may be sent with; it is without effect. */
+    static final int TRANSACTION_DELAY = 3;
+
+    static void prepare(ClientConfig consumer) {
+    }
+
     /** Views a message by its offset id. */
     static MessageExt viewMessage(DefaultMQProducer producer, String topic, String offsetMessageId) throws Exception {
         return producer.viewMessage(offsetMessageId);
+    }
+
+    static ConsumeStats consumeStats(WireSuite.Cluster cluster, DefaultMQAdminExt admin, String group, String topic) throws Exception {
+        return admin.examineConsumeStats(group, topic);
     }
 
     static SubCommand brokerConsumeStats() {

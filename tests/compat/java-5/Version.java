@@ -1,15 +1,39 @@
 package compat;
 
+import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.remoting.protocol.admin.ConsumeStats;
+import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 import org.apache.rocketmq.tools.command.SubCommand;
 import org.apache.rocketmq.tools.command.broker.BrokerConsumeStatsSubCommand;
 
-/** What is called otherwise in 4.9: here as 5.x has it. */
+/** What differs in 4.9: here as 5.x has it. */
 final class Version {
+    /** The client gives the batch an id too; the broker adds the batch's properties to each message, and the last id counts. */
+    static final boolean BATCH_IS_ONE_ID = true;
+    /** The client takes bit 0 away when it has decompressed; its bits for zlib stay. */
+    static final int COMPRESSED = 0x300;
+    /** The client refuses a transaction with a delay level. */
+    static final int TRANSACTION_DELAY = 0;
+
+    /**
+     * A consumer changes the version of its subscription when it is given queues, and tells the brokers unless another of its
+     * heartbeats is under way at that moment. Its pulls are refused with code 25 then until its next heartbeat, by
+     * default 30 s later.
+     */
+    static void prepare(ClientConfig consumer) {
+        consumer.setHeartbeatBrokerInterval(3000);
+    }
+
     /** Views a message by its offset id. */
     static MessageExt viewMessage(DefaultMQProducer producer, String topic, String offsetMessageId) throws Exception {
         return producer.viewMessage(topic, offsetMessageId);
+    }
+
+    /** Asks for the topic's configuration (351) first, which no 4.9.3 broker knows. */
+    static ConsumeStats consumeStats(WireSuite.Cluster cluster, DefaultMQAdminExt admin, String group, String topic) throws Exception {
+        return cluster.isJava ? admin.examineConsumeStats(cluster.broker, group, topic, 5000) : admin.examineConsumeStats(group, topic);
     }
 
     static SubCommand brokerConsumeStats() {

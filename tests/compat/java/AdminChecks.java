@@ -153,7 +153,7 @@ final class AdminChecks {
     /** What the broker has of a group, by queue. */
     Map<Integer, Long> committed(DefaultMQAdminExt admin, String group, String topic) throws Exception {
         Map<Integer, Long> offsets = new TreeMap<>();
-        admin.examineConsumeStats(group, topic).getOffsetTable()
+        Version.consumeStats(cluster, admin, group, topic).getOffsetTable()
             .forEach((queue, offset) -> offsets.put(queue.getQueueId(), offset.getConsumerOffset()));
         return offsets;
     }
@@ -392,11 +392,11 @@ final class AdminChecks {
             Report.that(sum(admin, "GROUP_GET_SIZE", topic + "@" + group) == size.getSum(), "the bytes got are the bytes put");
             Report.that(sum(admin, "BROKER_PUT_NUMS", "DefaultCluster") >= 32, "messages put into the broker");
             Report.that(sum(admin, "SCHEDULE", topic) == -1, "a number that nobody counts");
-            Report.that(admin.examineConsumeStats(group, topic).getConsumeTps() > 0.0, "rate of the group");
+            Report.that(Version.consumeStats(cluster, admin, group, topic).getConsumeTps() > 0.0, "rate of the group");
             // The Java broker has no rate in its first ten seconds.
             Report.that(cluster.isJava || Double.parseDouble(after.getTable().get("putTps").split(" ")[0]) > 0.0,
                 "putTps: " + after.getTable().get("putTps"));
-            Report.await("all is committed", 15, () -> admin.examineConsumeStats(group, topic).computeTotalDiff() == 0);
+            Report.await("all is committed", 15, () -> Version.consumeStats(cluster, admin, group, topic).computeTotalDiff() == 0);
             String printed = mqadmin(new StatsAllSubCommand(), "-t", topic);
             List<String> rows = rows(printed);
             Report.that(rows.size() == 1 && rows.get(0).startsWith(topic + " " + group + " 0 ") && rows.get(0).endsWith(" 31 31"),
