@@ -3,7 +3,9 @@ package compat;
 import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.admin.ConsumeStats;
+import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.common.protocol.RequestCode;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 import org.apache.rocketmq.tools.command.SubCommand;
 import org.apache.rocketmq.tools.command.broker.BrokerConsumeStatsSubCommad;
@@ -13,10 +15,19 @@ final class Version {
     static final boolean BATCH_IS_ONE_ID = false;
     /** Compression bits of sysFlag of a message that the client has decoded. */
     static final int COMPRESSED = 1;
-    /** Delay level that a transaction may be sent with; it is without effect. */
-    static final int TRANSACTION_DELAY = 3;
+    static final int LITE_PULL_CODE = RequestCode.PULL_MESSAGE;
 
     static void prepare(ClientConfig consumer) {
+    }
+
+    /** A transaction may be sent with a delay level; it is without effect. */
+    static void delayTransaction(Message message, int level) {
+        message.setDelayTimeLevel(level);
+    }
+
+    /** Arguments of queryMsgById. */
+    static String[] queryById(String topic, String... args) {
+        return args;
     }
 
     /** Views a message by its offset id. */

@@ -1,8 +1,11 @@
 package compat;
 
+import java.util.Arrays;
 import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.remoting.protocol.RequestCode;
 import org.apache.rocketmq.remoting.protocol.admin.ConsumeStats;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 import org.apache.rocketmq.tools.command.SubCommand;
@@ -14,8 +17,7 @@ final class Version {
     static final boolean BATCH_IS_ONE_ID = true;
     /** The client takes bit 0 away when it has decompressed; its bits for zlib stay. */
     static final int COMPRESSED = 0x300;
-    /** The client refuses a transaction with a delay level. */
-    static final int TRANSACTION_DELAY = 0;
+    static final int LITE_PULL_CODE = RequestCode.LITE_PULL_MESSAGE;
 
     /**
      * A consumer changes the version of its subscription when it is given queues, and tells the brokers unless another of its
@@ -24,6 +26,18 @@ final class Version {
      */
     static void prepare(ClientConfig consumer) {
         consumer.setHeartbeatBrokerInterval(3000);
+    }
+
+    /** The client refuses a transaction with a delay level, also with level 0. */
+    static void delayTransaction(Message message, int level) {
+    }
+
+    /** Arguments of queryMsgById, which must name the topic. */
+    static String[] queryById(String topic, String... args) {
+        String[] all = Arrays.copyOf(args, args.length + 2);
+        all[args.length] = "-t";
+        all[args.length + 1] = topic;
+        return all;
     }
 
     /** Views a message by its offset id. */

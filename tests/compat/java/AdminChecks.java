@@ -187,7 +187,8 @@ final class AdminChecks {
             }
 
             MessageExt first = keeper.got.peek();
-            printed = mqadmin(new QueryMsgByIdSubCommand(), "-i", ((MessageClientExt) first).getOffsetMsgId(), "-g", group, "-d", keeper.id());
+            printed = mqadmin(new QueryMsgByIdSubCommand(), Version.queryById(topic, "-i", ((MessageClientExt) first).getOffsetMsgId(),
+                "-g", group, "-d", keeper.id()));
             Report.that(printed.contains("CR_SUCCESS"), "consumeMessageDirectly: " + printed);
             Report.equal(21, keeper.got.size(), "messages after one was given directly");
             long again = keeper.got.stream().filter(message -> new String(message.getBody()).equals(new String(first.getBody()))).count();
