@@ -1,10 +1,13 @@
 package compat;
 
 import java.util.Arrays;
+import java.util.concurrent.Callable;
 import org.apache.rocketmq.client.ClientConfig;
+import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.remoting.exception.RemotingConnectException;
 import org.apache.rocketmq.remoting.protocol.RequestCode;
 import org.apache.rocketmq.remoting.protocol.admin.ConsumeStats;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
@@ -18,6 +21,27 @@ final class Version {
     /** The client takes bit 0 away when it has decompressed; its bits for zlib stay. */
     static final int COMPRESSED = 0x300;
     static final int LITE_PULL_CODE = RequestCode.LITE_PULL_MESSAGE;
+
+    /**
+     * How resetOffsetByTime is told the end of the queues. For `now` it sends the time, and 4.9.3 finds the last message
+     * before that, which is one less.
+     */
+    static final String END = "-1";
+
+    /**
+     * Does what first needs a name server while one of two is dead. The client tries one of them, by chance, and throws when
+     * it is the dead one; it takes the other one the next time. Nothing is sent by a call that fails so.
+     */
+    static <T> T pastDeadNameServer(Callable<T> what) throws Exception {
+        try {
+            return what.call();
+        } catch (IllegalStateException | MQClientException failed) {
+            if (failed.getCause() instanceof RemotingConnectException) {
+                return what.call();
+            }
+            throw failed;
+        }
+    }
 
     /**
      * A consumer changes the version of its subscription when it is given queues, and tells the brokers unless another of its
