@@ -66,9 +66,14 @@ shrink *ARGS: sim-build
 mutants *ARGS: sim-build
     @{{sim_bin}} mutants {{ARGS}}
 
-# Real Java clients against us (needs a JDK and Maven): just compat [--server java] [--only PREFIX]
+# Real Java clients against us (needs a JDK and Maven): just compat [--server java] [--client VERSION] [--only PREFIX]
 compat *ARGS:
     @tests/compat/run.sh {{ARGS}}
+
+# Nightly, beside `just compat` with the client 4.9.3: the last client of 4.9 and the newest remoting client of 5.x
+compat-clients *ARGS:
+    @tests/compat/run.sh --client 4.9.8 {{ARGS}}
+    @tests/compat/run.sh --client 5.5.0 {{ARGS}}
 
 # Store directories pass between the real Java broker and Hotfire (needs a JDK and Maven): just compat-store [--only PREFIX] [--full]
 compat-store *ARGS:

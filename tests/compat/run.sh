@@ -1,20 +1,23 @@
 #!/bin/bash
-# run.sh [--server hotfire|java] [--only PREFIX]: the real Java clients, and the real Java broker, against us.
+# run.sh [--server hotfire|java] [--client VERSION] [--only PREFIX]: the real Java clients, and the real Java broker, against us.
 #
 # One line per check (`ok NAME: figures` or `FAIL NAME: expected .. got ..`), last `N passed, M failed`.
 # Exit 0 when all passed, 1 when one failed, 2 when it could not run. `--server java` runs the same checks
-# against the real Java servers: the judge is judged first. `--only PREFIX` runs the checks whose name starts so.
+# against the real Java servers: the judge is judged first. `--client VERSION` is the version of client and mqadmin that
+# the checks are compiled with and run on: 4.9.3 (default), 4.9.8 or 5.5.0; Java servers are 4.9.3 always.
+# `--only PREFIX` runs the checks whose name starts so.
 #
 # Environment: HOTFIRE (a binary to test; otherwise `cargo build --release`), COMPAT_KIT (the Java class path;
 # otherwise fetched by Maven into target/compat/kit once), COMPAT_KEEP=1 (keep stores and logs of a good run).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd); top=$(cd "$here/../.." && pwd)
-server=hotfire only=
+server=hotfire client=4.9.3 only=
 while [ $# -gt 0 ]; do
   case $1 in
     --server) server=${2:?--server hotfire|java}; shift 2 ;;
+    --client) client=${2:?--client 4.9.3|4.9.8|5.5.0}; shift 2 ;;
     --only) only=${2:?--only PREFIX}; shift 2 ;;
-    *) sed -n '2,10p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,12p' "$0" >&2; exit 2 ;;
   esac
 done
 case $server in hotfire|java) ;; *) echo "--server: expected hotfire or java, got $server" >&2; exit 2 ;; esac
@@ -22,8 +25,15 @@ case $server in hotfire|java) ;; *) echo "--server: expected hotfire or java, go
 work=$top/target/compat
 export COMPAT_KIT=${COMPAT_KIT:-$work/kit}
 mkdir -p "$work"
-[ -e "$COMPAT_KIT/lib/4.9.3/.done" ] || bash "$here/java-peer/kit.sh" "$COMPAT_KIT" 4.9.3 >"$work/kit.log" 2>&1 \
-  || { tail -20 "$work/kit.log" >&2; exit 2; }
+case $client in
+  4.9.*) api=4 ;;
+  5.*) api=5 ;;
+  *) echo "--client: expected 4.9.3, 4.9.8 or 5.5.0, got $client" >&2; exit 2 ;;
+esac
+for version in 4.9.3 "$client"; do
+  [ -e "$COMPAT_KIT/lib/$version/.done" ] || bash "$here/java-peer/kit.sh" "$COMPAT_KIT" "$version" >"$work/kit.log" 2>&1 \
+    || { tail -20 "$work/kit.log" >&2; exit 2; }
+done
 if [ "$server" = hotfire ] && [ -z "${HOTFIRE:-}" ]; then
   (cd "$top" && ${CARGO:-cargo} build --release --bin hotfire) >&2 || exit 2
   HOTFIRE=$top/target/release/hotfire
@@ -38,8 +48,14 @@ stop_all() {
   done
 }
 trap stop_all EXIT
-CP="$COMPAT_KIT/lib/4.9.3/*"
-javac -nowarn -Xlint:-deprecation -cp "$CP" -d "$run/classes" "$here"/java/*.java 2>"$run/javac.log" \
+CP="$COMPAT_KIT/lib/$client/*"
+sources=$here/java
+if [ "$api" = 5 ]; then # the same checks; 5.x has the classes of the wire in other packages
+  sources=$run/java
+  mkdir "$sources"
+  for file in "$here"/java/*.java; do sed -f "$here/java-5/imports.sed" "$file" >"$sources/${file##*/}"; done
+fi
+javac -nowarn -Xlint:-deprecation -cp "$CP" -d "$run/classes" "$sources"/*.java "$here/java-$api"/*.java 2>"$run/javac.log" \
   || { cat "$run/javac.log" >&2; exit 2; }
 
 names=()
@@ -68,7 +84,7 @@ passed=$(cat "$run"/*.out | grep -c '^ok ' || true); failed=$(cat "$run"/*.out |
 for name in "${names[@]}"; do # a process that died must not look like a pass
   grep -q '^note done' "$run/$name.out" || { failed=$((failed + 1)); echo "FAIL $name: the client process ended early:"; tail -20 "$run/$name.err"; }
 done
-echo "note $server, $(($(date +%s) - begun)) s, logs in ${run#"$top"/}"
+echo "note $server, client $client, $(($(date +%s) - begun)) s, logs in ${run#"$top"/}"
 if [ "$failed" = 0 ] && [ -z "${COMPAT_KEEP:-}" ]; then stop_all; rm -rf "$run"; fi
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -234,6 +234,39 @@ fn a_parked_pull_is_woken_by_a_message_and_ends_at_its_deadline_without_one() {
     });
 }
 
+#[test]
+fn what_a_client_of_5x_asks_with_codes_of_its_own_is_answered() {
+    block_on(async {
+        let world = World::new();
+        let broker = world.start(world.parts()).await;
+        let caller = world.caller(&broker);
+        caller.send("T", 0, "", "first").await;
+        // The lite consumer pulls with another code.
+        let mut pull = pull_request("T", 0, 0, 0).with_ext("maxMsgBytes", i32::MAX);
+        pull.code = request::LITE_PULL_MESSAGE;
+        let answer = caller.call(pull).await;
+        assert_eq!((answer.code, answer.get("nextBeginOffset")), (code::SUCCESS, Some("1")));
+        assert!(contains(&answer.body, "first"));
+        assert_eq!(answer.body, caller.pull("T", 0, 0, 0).await.body);
+        // mqadmin asks for one topic's configuration.
+        let ask = |topic| {
+            Command::request(request::GET_TOPIC_CONFIG)
+                .with_ext("topic", topic)
+                .with_ext("lo", true)
+        };
+        let answer = caller.call(ask("T")).await;
+        let expected = "{\"order\":false,\"perm\":6,\"readQueueNums\":4,\"topicFilterType\":\"SINGLE_TAG\",\
+                        \"topicName\":\"T\",\"topicSysFlag\":0,\"writeQueueNums\":4}";
+        assert_eq!((answer.code, &*answer.body), (code::SUCCESS, expected.as_bytes()));
+        let answer = caller.call(ask("none")).await;
+        let remark = "No topic in this broker. topic: none";
+        assert_eq!((answer.code, answer.remark.as_deref()), (code::TOPIC_NOT_EXIST, Some(remark)));
+        let answer = caller.call(Command::request(request::GET_TOPIC_CONFIG)).await;
+        assert_eq!(answer.code, code::SYSTEM_ERROR);
+        broker.shutdown().await;
+    });
+}
+
 type Call<'a> =
     std::pin::Pin<Box<dyn Future<Output = Result<Command, hotfire::remoting::Error>> + Send + 'a>>;
 

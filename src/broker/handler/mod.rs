@@ -137,21 +137,22 @@ pub(super) fn on_frame(shared: &Arc<Shared>, core: &mut Core, peer: &Peer, frame
         return;
     }
     let request = Request { peer, frame: &frame, header: &header };
-    if header.code == request::PULL_MESSAGE && peer.local_addr().port() == shared.fast_port {
+    let is_pull = matches!(header.code, request::PULL_MESSAGE | request::LITE_PULL_MESSAGE);
+    if is_pull && peer.local_addr().port() == shared.fast_port {
         // 4.9.3 serves pulls on its main port alone.
         request.reply_to().refuse(&Refusal::unknown_code(header.code));
         return;
     }
-    let is_work = matches!(
-        header.code,
-        request::SEND_MESSAGE
-            | request::SEND_MESSAGE_V2
-            | request::SEND_BATCH_MESSAGE
-            | request::SEND_REPLY_MESSAGE
-            | request::SEND_REPLY_MESSAGE_V2
-            | request::CONSUMER_SEND_MSG_BACK
-            | request::PULL_MESSAGE
-    );
+    let is_work = is_pull
+        || matches!(
+            header.code,
+            request::SEND_MESSAGE
+                | request::SEND_MESSAGE_V2
+                | request::SEND_BATCH_MESSAGE
+                | request::SEND_REPLY_MESSAGE
+                | request::SEND_REPLY_MESSAGE_V2
+                | request::CONSUMER_SEND_MSG_BACK
+        );
     if core.stopping && is_work {
         request.reply_to().refuse(&Refusal::stopping());
         return;
@@ -162,7 +163,9 @@ pub(super) fn on_frame(shared: &Arc<Shared>, core: &mut Core, peer: &Peer, frame
                 core.waiting_for_topic.push((peer.clone(), frame.clone()));
             }
         }
-        request::PULL_MESSAGE => pull::on_pull(shared, core, &request),
+        request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => {
+            pull::on_pull(shared, core, &request);
+        }
         request::SEND_REPLY_MESSAGE | request::SEND_REPLY_MESSAGE_V2 => {
             if reply_message::on_reply(shared, core, &request) == send::Taken::MustWait {
                 core.waiting_for_topic.push((peer.clone(), frame.clone()));
@@ -195,6 +198,7 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
         request::UPDATE_AND_CREATE_TOPIC => topic::update(shared, core, request),
         request::DELETE_TOPIC_IN_BROKER => topic::delete(shared, core, request),
         request::GET_ALL_TOPIC_CONFIG => topic::all(core),
+        request::GET_TOPIC_CONFIG => topic::one(core, request),
         request::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => topic::system_list(core),
         request::GET_TOPIC_STATS_INFO => admin::topic_stats(shared, core, request),
         request::GET_BROKER_RUNTIME_INFO => admin::runtime_info(shared, core, request),

@@ -1,4 +1,4 @@
-//! Topics as administrators and slaves see them: requests 17, 21, 215 and 305.
+//! Topics as administrators and slaves see them: requests 17, 21, 215, 305 and 351.
 
 use super::super::driver::{Core, Shared};
 use super::super::reply::{Answer, Refusal};
@@ -6,7 +6,8 @@ use super::super::topics::{FilterType, SCHEDULE_TOPIC, TopicConfig, TopicFile, n
 use super::super::transaction::{HALF_TOPIC, OP_TOPIC};
 use super::{Done, Request, later};
 use crate::model::TopicName;
-use crate::protocol::header::topic::{CreateTopicHeader, DeleteTopicHeader};
+use crate::protocol::code::response_code as code;
+use crate::protocol::header::topic::{CreateTopicHeader, DeleteTopicHeader, TopicConfigHeader};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -108,6 +109,20 @@ pub(super) fn all(core: &Core) -> Answer<Done> {
             .collect(),
     };
     json(&file)
+}
+
+/// The configuration of one topic. mqadmin of 5.x asks for it before it shows how far a group is.
+/// Source: AdminBrokerProcessor#getTopicConfig (5.x), of a topic whose queues are not mapped.
+pub(super) fn one(core: &Core, request: &Request) -> Answer<Done> {
+    let header = TopicConfigHeader::decode(&request.header.ext)
+        .map_err(|error| Refusal::system_error(error.to_string()))?;
+    match core.topics.get(&header.topic) {
+        Some(topic) => json(&topic.config),
+        None => {
+            let remark = format!("No topic in this broker. topic: {}", header.topic);
+            Err(Refusal::new(code::TOPIC_NOT_EXIST, remark))
+        }
+    }
 }
 
 /// Source: AdminBrokerProcessor#getSystemTopicListFromBroker (4.9.3).

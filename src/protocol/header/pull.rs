@@ -1,4 +1,4 @@
-//! PULL_MESSAGE (11).
+//! PULL_MESSAGE (11) and LITE_PULL_MESSAGE (361).
 
 use super::{Ext, Field};
 use crate::protocol::HeaderError;

@@ -1,4 +1,4 @@
-//! Topic administration: 17, 215, 216.
+//! Topic administration: 17, 215, 216, 351.
 
 headers! {
     /// Of UPDATE_AND_CREATE_TOPIC (17). Source: CreateTopicRequestHeader (4.9.3).
@@ -16,6 +16,11 @@ headers! {
     /// Of DELETE_TOPIC_IN_BROKER (215) and DELETE_TOPIC_IN_NAMESRV (216).
     /// Source: DeleteTopicRequestHeader (4.9.3).
     DeleteTopicHeader {
+        topic: String = "topic",
+    }
+
+    /// Of GET_TOPIC_CONFIG (351). Source: GetTopicConfigRequestHeader (5.x).
+    TopicConfigHeader {
         topic: String = "topic",
     }
 }

@@ -39,7 +39,6 @@ import org.apache.rocketmq.remoting.protocol.RemotingCommand;
 import org.apache.rocketmq.srvutil.ServerUtil;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 import org.apache.rocketmq.tools.command.SubCommand;
-import org.apache.rocketmq.tools.command.broker.BrokerConsumeStatsSubCommad;
 import org.apache.rocketmq.tools.command.broker.BrokerStatusSubCommand;
 import org.apache.rocketmq.tools.command.broker.GetBrokerConfigCommand;
 import org.apache.rocketmq.tools.command.broker.UpdateBrokerConfigSubCommand;
@@ -154,7 +153,7 @@ final class AdminChecks {
     /** What the broker has of a group, by queue. */
     Map<Integer, Long> committed(DefaultMQAdminExt admin, String group, String topic) throws Exception {
         Map<Integer, Long> offsets = new TreeMap<>();
-        admin.examineConsumeStats(group, topic).getOffsetTable()
+        Version.consumeStats(cluster, admin, group, topic).getOffsetTable()
             .forEach((queue, offset) -> offsets.put(queue.getQueueId(), offset.getConsumerOffset()));
         return offsets;
     }
@@ -188,7 +187,8 @@ final class AdminChecks {
             }
 
             MessageExt first = keeper.got.peek();
-            printed = mqadmin(new QueryMsgByIdSubCommand(), "-i", ((MessageClientExt) first).getOffsetMsgId(), "-g", group, "-d", keeper.id());
+            printed = mqadmin(new QueryMsgByIdSubCommand(), Version.queryById(topic, "-i", ((MessageClientExt) first).getOffsetMsgId(),
+                "-g", group, "-d", keeper.id()));
             Report.that(printed.contains("CR_SUCCESS"), "consumeMessageDirectly: " + printed);
             Report.equal(21, keeper.got.size(), "messages after one was given directly");
             long again = keeper.got.stream().filter(message -> new String(message.getBody()).equals(new String(first.getBody()))).count();
@@ -219,7 +219,7 @@ final class AdminChecks {
             Report.await("20 messages", 30, () -> keeper.got.size() == 20);
             Report.await("10 and 10 committed", 15, () -> "{0=10, 1=10}".equals(committed(admin, group, topic).toString()));
             // All is consumed: nothing moves.
-            List<String> rows = rows(mqadmin(new ResetOffsetByTimeCommand(), "-g", group, "-t", topic, "-s", "now", "-f", "false"));
+            List<String> rows = rows(mqadmin(new ResetOffsetByTimeCommand(), "-g", group, "-t", topic, "-s", Version.END, "-f", "false"));
             Report.equal(List.of(cluster.brokerName + " 0 10", cluster.brokerName + " 1 10"), rows, "a reset to now");
             rows = rows(mqadmin(new ResetOffsetByTimeCommand(), "-g", group, "-t", topic, "-s", String.valueOf(between)));
             Report.equal(List.of(cluster.brokerName + " 0 6", cluster.brokerName + " 1 6"), rows, "a reset by time");
@@ -325,7 +325,7 @@ final class AdminChecks {
                 }
             }
             Report.equal(7L, behind, "messages behind");
-            String printed = mqadmin(new BrokerConsumeStatsSubCommad(), "-b", cluster.broker);
+            String printed = mqadmin(Version.brokerConsumeStats(), "-b", cluster.broker);
             long rows = printed.lines().filter(line -> line.contains(topic) && line.contains("compat_off_a")).count();
             Report.equal(2L, rows, "rows of brokerConsumeStats");
             return "2 groups corrected, 2 offsets cloned, 7 messages behind";
@@ -393,11 +393,11 @@ final class AdminChecks {
             Report.that(sum(admin, "GROUP_GET_SIZE", topic + "@" + group) == size.getSum(), "the bytes got are the bytes put");
             Report.that(sum(admin, "BROKER_PUT_NUMS", "DefaultCluster") >= 32, "messages put into the broker");
             Report.that(sum(admin, "SCHEDULE", topic) == -1, "a number that nobody counts");
-            Report.that(admin.examineConsumeStats(group, topic).getConsumeTps() > 0.0, "rate of the group");
+            Report.that(Version.consumeStats(cluster, admin, group, topic).getConsumeTps() > 0.0, "rate of the group");
             // The Java broker has no rate in its first ten seconds.
             Report.that(cluster.isJava || Double.parseDouble(after.getTable().get("putTps").split(" ")[0]) > 0.0,
                 "putTps: " + after.getTable().get("putTps"));
-            Report.await("all is committed", 15, () -> admin.examineConsumeStats(group, topic).computeTotalDiff() == 0);
+            Report.await("all is committed", 15, () -> Version.consumeStats(cluster, admin, group, topic).computeTotalDiff() == 0);
             String printed = mqadmin(new StatsAllSubCommand(), "-t", topic);
             List<String> rows = rows(printed);
             Report.that(rows.size() == 1 && rows.get(0).startsWith(topic + " " + group + " 0 ") && rows.get(0).endsWith(" 31 31"),

@@ -124,6 +124,10 @@ final class FilterChecks {
     }
 
     private String lite() throws Exception {
+        if (cluster.isJava && Version.LITE_PULL_CODE != RequestCode.PULL_MESSAGE) {
+            Report.equal(3, session.ask(cluster.broker, Version.LITE_PULL_CODE, null, null).getCode(), "code of a lite pull");
+            return "a 4.9.3 broker does not know request " + Version.LITE_PULL_CODE;
+        }
         String topic = cluster.topic("FilterLite", 2);
         Map<String, String> sent = send(topic);
         DefaultLitePullConsumer consumer = new DefaultLitePullConsumer("compat_filter_lite");

@@ -17,8 +17,11 @@ import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 import org.apache.rocketmq.common.protocol.RequestCode;
 import org.apache.rocketmq.common.protocol.header.GetConsumerListByGroupRequestHeader;
+import org.apache.rocketmq.common.protocol.header.GetConsumerListByGroupResponseBody;
+import org.apache.rocketmq.common.protocol.header.QueryConsumerOffsetRequestHeader;
 import org.apache.rocketmq.common.protocol.heartbeat.MessageModel;
 import org.apache.rocketmq.remoting.protocol.RemotingCommand;
+import org.apache.rocketmq.remoting.protocol.RemotingSerializable;
 
 /** Push consumers: groups, rebalance, filters. */
 final class PushChecks {
@@ -76,8 +79,7 @@ final class PushChecks {
         if (answer.getCode() != 0) {
             return new ArrayList<>();
         }
-        return org.apache.rocketmq.remoting.protocol.RemotingSerializable.decode(answer.getBody(),
-            org.apache.rocketmq.common.protocol.header.GetConsumerListByGroupResponseBody.class).getConsumerIdList();
+        return RemotingSerializable.decode(answer.getBody(), GetConsumerListByGroupResponseBody.class).getConsumerIdList();
     }
 
     private static Map<String, String> received(Member... members) {
@@ -147,7 +149,7 @@ final class PushChecks {
     }
 
     private long offset(String group, MessageQueue queue) throws Exception {
-        var header = new org.apache.rocketmq.common.protocol.header.QueryConsumerOffsetRequestHeader();
+        var header = new QueryConsumerOffsetRequestHeader();
         header.setConsumerGroup(group);
         header.setTopic(queue.getTopic());
         header.setQueueId(queue.getQueueId());

@@ -95,7 +95,7 @@ final class QueryChecks {
         String topic = cluster.topic("ViewId", 2);
         Map<String, SendResult> sent = send(topic, 10);
         for (SendResult one : sent.values()) {
-            MessageExt found = session.producer.viewMessage(one.getOffsetMsgId());
+            MessageExt found = Version.viewMessage(session.producer, topic, one.getOffsetMsgId());
             Report.equal(one.getMsgId(), found.getMsgId(), "message by offset id");
         }
         ViewMessageRequestHeader header = new ViewMessageRequestHeader();

@@ -70,6 +70,7 @@ final class Session implements AutoCloseable {
         consumer.setVipChannelEnabled(false);
         consumer.setConsumeThreadMin(4);
         consumer.setConsumeThreadMax(4);
+        Version.prepare(consumer);
         return consumer;
     }
 

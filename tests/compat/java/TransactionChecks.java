@@ -89,7 +89,7 @@ final class TransactionChecks {
             for (int at = 0; at < 30; at++) {
                 Message message = new Message(topic, "Paid", "k" + at, Session.bytes("order " + at));
                 message.setFlag(at);
-                message.setDelayTimeLevel(at % 10 == 1 ? 3 : 0);
+                Version.delayTransaction(message, at % 10 == 1 ? 3 : 0);
                 boolean isCommit = at % 3 != 0;
                 String id = send(producer, message, isCommit ? LocalTransactionState.COMMIT_MESSAGE : LocalTransactionState.ROLLBACK_MESSAGE);
                 if (isCommit) {

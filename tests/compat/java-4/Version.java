@@ -1,0 +1,54 @@
+package compat;
+
+import java.util.concurrent.Callable;
+import org.apache.rocketmq.client.ClientConfig;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.common.admin.ConsumeStats;
+import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.common.protocol.RequestCode;
+import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
+import org.apache.rocketmq.tools.command.SubCommand;
+import org.apache.rocketmq.tools.command.broker.BrokerConsumeStatsSubCommad;
+
+/** What differs in 5.x: here as 4.9 has it. */
+final class Version {
+    static final boolean BATCH_IS_ONE_ID = false;
+    /** Compression bits of sysFlag of a message that the client has decoded. */
+    static final int COMPRESSED = 1;
+    static final int LITE_PULL_CODE = RequestCode.PULL_MESSAGE;
+
+    /** How resetOffsetByTime is told the end of the queues. */
+    static final String END = "now";
+
+    /** Does what first needs a name server while one of two is dead. */
+    static <T> T pastDeadNameServer(Callable<T> what) throws Exception {
+        return what.call();
+    }
+
+    static void prepare(ClientConfig consumer) {
+    }
+
+    /** A transaction may be sent with a delay level; it is without effect. */
+    static void delayTransaction(Message message, int level) {
+        message.setDelayTimeLevel(level);
+    }
+
+    /** Arguments of queryMsgById. */
+    static String[] queryById(String topic, String... args) {
+        return args;
+    }
+
+    /** Views a message by its offset id. */
+    static MessageExt viewMessage(DefaultMQProducer producer, String topic, String offsetMessageId) throws Exception {
+        return producer.viewMessage(offsetMessageId);
+    }
+
+    static ConsumeStats consumeStats(WireSuite.Cluster cluster, DefaultMQAdminExt admin, String group, String topic) throws Exception {
+        return admin.examineConsumeStats(group, topic);
+    }
+
+    static SubCommand brokerConsumeStats() {
+        return new BrokerConsumeStatsSubCommad();
+    }
+}

@@ -1,0 +1,80 @@
+package compat;
+
+import java.util.Arrays;
+import java.util.concurrent.Callable;
+import org.apache.rocketmq.client.ClientConfig;
+import org.apache.rocketmq.client.exception.MQClientException;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.remoting.exception.RemotingConnectException;
+import org.apache.rocketmq.remoting.protocol.RequestCode;
+import org.apache.rocketmq.remoting.protocol.admin.ConsumeStats;
+import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
+import org.apache.rocketmq.tools.command.SubCommand;
+import org.apache.rocketmq.tools.command.broker.BrokerConsumeStatsSubCommand;
+
+/** What differs in 4.9: here as 5.x has it. */
+final class Version {
+    /** The client gives the batch an id too; the broker adds the batch's properties to each message, and the last id counts. */
+    static final boolean BATCH_IS_ONE_ID = true;
+    /** The client takes bit 0 away when it has decompressed; its bits for zlib stay. */
+    static final int COMPRESSED = 0x300;
+    static final int LITE_PULL_CODE = RequestCode.LITE_PULL_MESSAGE;
+
+    /**
+     * How resetOffsetByTime is told the end of the queues. For `now` it sends the time, and 4.9.3 finds the last message
+     * before that, which is one less.
+     */
+    static final String END = "-1";
+
+    /**
+     * Does what first needs a name server while one of two is dead. The client tries one of them, by chance, and throws when
+     * it is the dead one; it takes the other one the next time. Nothing is sent by a call that fails so.
+     */
+    static <T> T pastDeadNameServer(Callable<T> what) throws Exception {
+        try {
+            return what.call();
+        } catch (IllegalStateException | MQClientException failed) {
+            if (failed.getCause() instanceof RemotingConnectException) {
+                return what.call();
+            }
+            throw failed;
+        }
+    }
+
+    /**
+     * A consumer changes the version of its subscription when it is given queues, and tells the brokers unless another of its
+     * heartbeats is under way at that moment. Its pulls are refused with code 25 then until its next heartbeat, by
+     * default 30 s later.
+     */
+    static void prepare(ClientConfig consumer) {
+        consumer.setHeartbeatBrokerInterval(3000);
+    }
+
+    /** The client refuses a transaction with a delay level, also with level 0. */
+    static void delayTransaction(Message message, int level) {
+    }
+
+    /** Arguments of queryMsgById, which must name the topic. */
+    static String[] queryById(String topic, String... args) {
+        String[] all = Arrays.copyOf(args, args.length + 2);
+        all[args.length] = "-t";
+        all[args.length + 1] = topic;
+        return all;
+    }
+
+    /** Views a message by its offset id. */
+    static MessageExt viewMessage(DefaultMQProducer producer, String topic, String offsetMessageId) throws Exception {
+        return producer.viewMessage(topic, offsetMessageId);
+    }
+
+    /** Asks for the topic's configuration (351) first, which no 4.9.3 broker knows. */
+    static ConsumeStats consumeStats(WireSuite.Cluster cluster, DefaultMQAdminExt admin, String group, String topic) throws Exception {
+        return cluster.isJava ? admin.examineConsumeStats(cluster.broker, group, topic, 5000) : admin.examineConsumeStats(group, topic);
+    }
+
+    static SubCommand brokerConsumeStats() {
+        return new BrokerConsumeStatsSubCommand();
+    }
+}
