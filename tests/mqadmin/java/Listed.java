@@ -17,11 +17,26 @@ final class Listed {
         private final Pattern compiled;
         boolean isUsed;
 
+        /** `*` is anything, `<a, b>` one of the words. */
+        private static String expression(String pattern) {
+            StringBuilder out = new StringBuilder();
+            for (String part : pattern.split("(?=[*<>])|(?<=[*<>])")) {
+                boolean isOpen = out.lastIndexOf("(?:") > out.lastIndexOf(")");
+                switch (part) {
+                    case "*": out.append(".*"); break;
+                    case "<": out.append("(?:"); break;
+                    case ">": out.append(")"); break;
+                    default: out.append(isOpen ? part.replace(", ", "|") : Pattern.quote(part));
+                }
+            }
+            return out.toString();
+        }
+
         Entry(String command, String pattern, String reason) {
             this.command = command;
             this.pattern = pattern;
             this.reason = reason;
-            this.compiled = Pattern.compile("\\Q" + pattern.replace("*", "\\E.*\\Q") + "\\E");
+            this.compiled = Pattern.compile(expression(pattern));
         }
     }
 

@@ -40,9 +40,12 @@ final class Normal {
             }
             line = line.replaceAll("\\d{4}-\\d\\d-\\d\\d[ #T]\\d\\d:\\d\\d:\\d\\d([:,.]\\d{3})?", "TIME")
                 .replaceAll("(Mon|Tue|Wed|Thu|Fri|Sat|Sun) \\w{3} \\d\\d \\d\\d:\\d\\d:\\d\\d \\w+ \\d{4}", "TIME")
-                .replaceAll("\\b[0-9A-F]{32}\\b", "ID")
+                .replaceAll("\\b[0-9A-F]{32,}\\b", "ID")
+                .replaceAll("@[0-9a-f]{5,8}\\b", "@HASH")
                 .replaceAll("/?127\\.0\\.0\\.1:\\d+", "ADDRESS")
-                .replaceAll("-?\\d+\\.\\d+(E-?\\d+)?(?![.\\d])", "N")
+                .replaceAll("(?<![.\\d])-?\\d+\\.\\d+(E-?\\d+)?(?![.\\d])", "N")
+                .replaceAll("compat-\\d+-\\d+", "INSTANCE")
+                .replaceAll("(spentTimeMills=|rt:|commitLogOffset=|\"counter\":)\\d+", "$1N")
                 .replaceAll(loose ? "-?\\d+" : "(?<![A-Za-z_-])\\d{5,}", "N")
                 .trim().replaceAll("\\s+", " ");
             if (!line.isEmpty()) {

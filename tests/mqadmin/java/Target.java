@@ -7,6 +7,7 @@ import java.util.Map;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.impl.factory.MQClientInstance;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
@@ -51,6 +52,8 @@ final class Target {
         Session session = new Session(names.get("NS"));
         session.brokers(names.get("NS"), 1);
         session.topic(TOPIC, 2, names.get("BROKER"), BROKER_NAME);
+        session.topic("MqadminOther", 1, names.get("BROKER"), BROKER_NAME);
+        session.topic("%RETRY%" + OFFLINE, 1, names.get("BROKER"), BROKER_NAME);
         DefaultMQProducer producer = session.producer(PRODUCER);
         List<MessageQueue> queues = session.queues(TOPIC);
         for (int at = 0; at < MESSAGES; at++) {
@@ -61,6 +64,7 @@ final class Target {
                 names.put("UNIQUE", sent.getMsgId());
             }
         }
+        trace(session);
         producer.getDefaultMQProducerImpl().getmQClientFactory().sendHeartbeatToAllBrokerWithLock();
         DefaultMQPushConsumer consumer = session.pusher(GROUP);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
@@ -70,6 +74,13 @@ final class Target {
         consumer.start();
         names.put("CLIENT", consumer.getDefaultMQPushConsumerImpl().getmQClientFactory().getClientId());
         Report.await("route of the retry topic", 30, () -> session.route(names.get("NS"), "%RETRY%" + GROUP) != null);
+        // The client would find the retry topic at its next look, up to 30 s later.
+        MQClientInstance client = consumer.getDefaultMQPushConsumerImpl().getmQClientFactory();
+        Report.await("the queue of the retry topic", 30, () -> {
+            client.updateTopicRouteInfoFromNameServer("%RETRY%" + GROUP);
+            client.doRebalance();
+            return consumer.getDefaultMQPushConsumerImpl().getRebalanceImpl().getProcessQueueTable().size() == 3;
+        });
         DefaultMQAdminExt admin = new DefaultMQAdminExt(6000);
         admin.setNamesrvAddr(names.get("NS"));
         admin.setInstanceName(Session.instance());
@@ -82,7 +93,31 @@ final class Target {
         }
         Report.await(MESSAGES + " messages committed", 60, () -> admin.examineConsumeStats(GROUP, TOPIC).getOffsetTable()
             .values().stream().mapToLong(offset -> offset.getConsumerOffset()).sum() == MESSAGES);
+        Report.await("offsets of 3 queues", 60, () -> admin.examineConsumeStats(GROUP).getOffsetTable().size() == 3);
         admin.shutdown();
+    }
+
+    /** One message whose way is recorded, so that the topic of such records is there. */
+    private void trace(Session session) throws Exception {
+        DefaultMQProducer producer = new DefaultMQProducer("mqadmin_traced", true);
+        producer.setNamesrvAddr(names.get("NS"));
+        producer.setInstanceName(Session.instance());
+        producer.start();
+        names.put("TRACED", producer.send(new Message("MqadminOther", "TagA", "traced", Session.bytes("traced"))).getMsgId());
+        Report.await("a record of its way", 30, () -> {
+            Thread.sleep(100);
+            return session.route(names.get("NS"), "RMQ_SYS_TRACE_TOPIC") != null
+                && session.puller.fetchSubscribeMessageQueues("RMQ_SYS_TRACE_TOPIC").stream().anyMatch(queue -> hasMessages(session, queue));
+        });
+        producer.shutdown();
+    }
+
+    private boolean hasMessages(Session session, MessageQueue queue) {
+        try {
+            return session.puller.maxOffset(queue) > 0;
+        } catch (Exception error) {
+            return false;
+        }
     }
 
     String put(String text) {
