@@ -1,7 +1,7 @@
 //! One background loop per file: registration, saving state, deadlines.
 
-pub(super) mod check_back;
 pub(super) mod calls;
+pub(super) mod check_back;
 pub(super) mod deliver;
 pub(super) mod expire;
 pub(super) mod losses;
