@@ -75,6 +75,10 @@ compat-clients *ARGS:
     @tests/compat/run.sh --client 4.9.8 {{ARGS}}
     @tests/compat/run.sh --client 5.5.0 {{ARGS}}
 
+# The real mqadmin, every command, against Java's servers and ours: just compat-mqadmin [--json] [--write] [--only COMMAND]
+compat-mqadmin *ARGS:
+    @tests/mqadmin/run.sh {{ARGS}}
+
 # Store directories pass between the real Java broker and Hotfire (needs a JDK and Maven): just compat-store [--only PREFIX] [--full]
 compat-store *ARGS:
     @tests/compat-store/run.sh {{ARGS}}

@@ -368,3 +368,32 @@ fn groups_whose_members_disagree_and_members_without_a_queue_are_counted() {
         broker.shutdown().await;
     });
 }
+
+#[test]
+fn every_number_that_tools_read_of_the_runtime_info_is_there() {
+    block_on(async {
+        let world = World::new();
+        let broker = world.start(world.parts()).await;
+        let caller = world.caller(&broker);
+        let said = value(&caller.call(Command::request(request::GET_BROKER_RUNTIME_INFO)).await);
+        for name in [
+            "dispatchMaxBuffer",
+            "getMessageEntireTimeMax",
+            "pullThreadPoolQueueCapacity",
+            "putMessageEntireTimeMax",
+            "queryThreadPoolQueueCapacity",
+            "queryThreadPoolQueueHeadWaitTimeMills",
+            "queryThreadPoolQueueSize",
+            "remainTransientStoreBufferNumbs",
+            "sendThreadPoolQueueCapacity",
+        ] {
+            let number = said["table"][name].as_str().unwrap_or(name);
+            assert!(number.parse::<u64>().is_ok(), "{name}: {number}");
+        }
+        let capacity = said["table"]["commitLogDirCapacity"].as_str().unwrap();
+        let words: Vec<&str> = capacity.split(' ').collect();
+        assert_eq!([words[0], words[1], words[4], words[5]], ["Total", ":", "Free", ":"]);
+        assert!(words[2].parse::<f64>().unwrap() > 0.0 && words[3].ends_with("B,"), "{capacity}");
+        broker.shutdown().await;
+    });
+}

@@ -62,13 +62,19 @@ fn runtime_table(shared: &Shared, core: &Core) -> Map<String, Value> {
     put("commitLogMaxOffset", stats.end.to_string());
     put("commitLogDiskRatio", used.to_string());
     put("consumeQueueDiskRatio", used.to_string());
+    if let Ok((free, total)) = shared.disk.free_space(&shared.commit_log_dir) {
+        let (free, total) = (readable_bytes(free), readable_bytes(total));
+        put("commitLogDirCapacity", format!("Total : {total}, Free : {free}."));
+    }
     let behind = stats.end.0.saturating_sub(stats.synced.0);
     put("remainHowManyDataToFlush", format!("{behind} B"));
     put("dispatchBehindBytes", stats.end.0.saturating_sub(stats.visible.0).to_string());
     put("deletedCommitLogFiles", stats.files_deleted.to_string());
     put("deletedUnconsumedMessages", shared.deleted_unconsumed.load(Ordering::Relaxed).to_string());
     put("pageCacheLockTimeMills", stats.stall.map_or(0, |stall| stall.waited_ms).to_string());
-    put("longestLogWriteMillis", stats.longest_write.as_millis().to_string());
+    for name in ["longestLogWriteMillis", "putMessageEntireTimeMax"] {
+        put(name, stats.longest_write.as_millis().to_string());
+    }
     for (level, next, end) in core.schedule.rows() {
         put(&format!("scheduleMessageOffset_{level}"), format!("{next},{end}"));
     }
@@ -117,13 +123,34 @@ fn put_totals(shared: &Shared, core: &Core, put: &mut impl FnMut(&str, String)) 
     put("putMessageAverageSize", format!("{average:?}"));
 }
 
-/// Names that mqadmin reads and must find.
-const COUNTERS_AT_ZERO: [&str; 4] = [
+/// Names that tools read as numbers and must find. They count thread pools and buffers that do not
+/// exist here.
+const COUNTERS_AT_ZERO: [&str; 14] = [
+    "EndTransactionQueueSize",
+    "EndTransactionThreadPoolQueueCapacity",
+    "dispatchMaxBuffer",
+    "getMessageEntireTimeMax",
+    "pullThreadPoolQueueCapacity",
     "pullThreadPoolQueueHeadWaitTimeMills",
     "pullThreadPoolQueueSize",
+    "queryThreadPoolQueueCapacity",
+    "queryThreadPoolQueueHeadWaitTimeMills",
+    "queryThreadPoolQueueSize",
+    "remainTransientStoreBufferNumbs",
+    "sendThreadPoolQueueCapacity",
     "sendThreadPoolQueueHeadWaitTimeMills",
     "sendThreadPoolQueueSize",
 ];
+
+/// Units: as Java prints them, one decimal of the largest power of 1,024 that fits.
+/// Source: MixAll#humanReadableByteCount (4.9.3).
+fn readable_bytes(bytes: u64) -> String {
+    let power = bytes.max(1).ilog2() / 10;
+    match "KMGTPE".chars().nth((power as usize).wrapping_sub(1)) {
+        Some(unit) => format!("{:.1} {unit}iB", bytes as f64 / (1_u64 << (10 * power)) as f64),
+        None => format!("{bytes} B"),
+    }
+}
 
 pub(super) fn all_offsets(core: &Core) -> Answer<Done> {
     Ok(Done::Body(Bytes::from(core.offsets.to_json())))
