@@ -44,7 +44,7 @@ pub(in super::super) struct ParkedPull {
 }
 
 /// Answers a pull, now or when a message arrives.
-/// Source: PullMessageProcessor#processRequest (4.9.3). The lite consumer of 5.x sends the same request as 361.
+/// Source: PullMessageProcessor#processRequest (4.9.3). The lite consumer of 5.x sends it as 361.
 pub(in super::super) fn on_pull(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
     match accept(shared, core, request) {
         Ok((pull, header)) => {

@@ -18,6 +18,7 @@ final class Version {
     static final int COMPRESSED = 1;
     static final int LITE_PULL_CODE = RequestCode.PULL_MESSAGE;
 
+    static final long RESET_TAKES_MS = 0;
     /** How resetOffsetByTime is told the end of the queues. */
     static final String END = "now";
 

@@ -23,6 +23,11 @@ final class Version {
     static final int LITE_PULL_CODE = RequestCode.LITE_PULL_MESSAGE;
 
     /**
+     * A client that is told to reset gives its queues up, 10 s later, and asks for them again, which may take 3 s more. A
+     * reset that comes meanwhile finds no queue and is lost.
+     */
+    static final long RESET_TAKES_MS = 15_000;
+    /**
      * How resetOffsetByTime is told the end of the queues. For `now` it sends the time, and 4.9.3 finds the last message
      * before that, which is one less.
      */
