@@ -20,6 +20,11 @@ use std::sync::atomic::Ordering;
 /// Source: AdminBrokerProcessor#prepareRuntimeInfo (4.9.3); every value is a text.
 pub(super) fn runtime_info(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
     let mut table = runtime_table(shared, core);
+    if let Ok((free, total)) = shared.disk.free_space(&shared.commit_log_dir) {
+        let (free, total) = (readable_bytes(free), readable_bytes(total));
+        let capacity = format!("Total : {total}, Free : {free}.");
+        table.insert("commitLogDirCapacity".to_owned(), capacity.into());
+    }
     let shared = shared.clone();
     later(request, async move {
         let earliest = earliest_time(&shared).await.unwrap_or(-1);
@@ -62,10 +67,6 @@ fn runtime_table(shared: &Shared, core: &Core) -> Map<String, Value> {
     put("commitLogMaxOffset", stats.end.to_string());
     put("commitLogDiskRatio", used.to_string());
     put("consumeQueueDiskRatio", used.to_string());
-    if let Ok((free, total)) = shared.disk.free_space(&shared.commit_log_dir) {
-        let (free, total) = (readable_bytes(free), readable_bytes(total));
-        put("commitLogDirCapacity", format!("Total : {total}, Free : {free}."));
-    }
     let behind = stats.end.0.saturating_sub(stats.synced.0);
     put("remainHowManyDataToFlush", format!("{behind} B"));
     put("dispatchBehindBytes", stats.end.0.saturating_sub(stats.visible.0).to_string());
