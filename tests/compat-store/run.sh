@@ -35,7 +35,7 @@ stop_all() {
 }
 trap stop_all EXIT
 CP="$COMPAT_KIT/lib/4.9.3/*"
-javac -nowarn -Xlint:-deprecation -cp "$CP" -d "$run/classes" "$compat"/java/{Report,Servers,Session}.java "$compat"/java-4/*.java "$here"/java/*.java \
+javac -nowarn -Xlint:-deprecation -cp "$CP" -d "$run/classes" "$compat"/java/{Report,Servers,Session}.java "$compat"/java-4/Heartbeats.java "$here"/java/*.java \
   2>"$run/javac.log" || { cat "$run/javac.log" >&2; exit 2; }
 begun=$(date +%s)
 java -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.home="$run" -Drocketmq.client.logRoot="$run/client-logs" \

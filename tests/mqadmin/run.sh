@@ -44,7 +44,7 @@ trap stop_all EXIT
 cp "$here/logback.xml" "$run/conf/logback_tools.xml"
 CP="$COMPAT_KIT/lib/4.9.3/*"
 javac -nowarn -Xlint:-deprecation,-removal -cp "$CP" -d "$run/classes" "$here"/java/*.java \
-  "$compat"/java/{Report,Servers,Session}.java "$compat"/java-4/*.java 2>"$run/javac.log" || { cat "$run/javac.log" >&2; exit 2; }
+  "$compat"/java/{Report,Servers,Session}.java "$compat"/java-4/Heartbeats.java 2>"$run/javac.log" || { cat "$run/javac.log" >&2; exit 2; }
 code=0
 java -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.security.manager=allow -Duser.home="$run" \
   -Drocketmq.home.dir="$run" -Drocketmq.client.logRoot="$run/client-logs" -Dlogback.configurationFile="$here/logback.xml" \

@@ -1,7 +1,6 @@
 package compat;
 
 import java.util.concurrent.Callable;
-import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.admin.ConsumeStats;
 import org.apache.rocketmq.common.message.Message;
@@ -25,9 +24,6 @@ final class Version {
     /** Does what first needs a name server while one of two is dead. */
     static <T> T pastDeadNameServer(Callable<T> what) throws Exception {
         return what.call();
-    }
-
-    static void prepare(ClientConfig consumer) {
     }
 
     /** A transaction may be sent with a delay level; it is without effect. */

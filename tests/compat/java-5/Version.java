@@ -2,7 +2,6 @@ package compat;
 
 import java.util.Arrays;
 import java.util.concurrent.Callable;
-import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.message.Message;
@@ -46,15 +45,6 @@ final class Version {
             }
             throw failed;
         }
-    }
-
-    /**
-     * A consumer changes the version of its subscription when it is given queues, and tells the brokers unless another of its
-     * heartbeats is under way at that moment. Its pulls are refused with code 25 then until its next heartbeat, by
-     * default 30 s later.
-     */
-    static void prepare(ClientConfig consumer) {
-        consumer.setHeartbeatBrokerInterval(3000);
     }
 
     /** The client refuses a transaction with a delay level, also with level 0. */

@@ -70,7 +70,7 @@ final class Session implements AutoCloseable {
         consumer.setVipChannelEnabled(false);
         consumer.setConsumeThreadMin(4);
         consumer.setConsumeThreadMax(4);
-        Version.prepare(consumer);
+        Heartbeats.prepare(consumer);
         return consumer;
     }
 
