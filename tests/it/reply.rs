@@ -141,3 +141,24 @@ fn a_client_may_answer_itself_more_often_than_it_may_have_rare_requests() {
         broker.shutdown().await;
     });
 }
+
+#[test]
+fn a_reply_enters_no_topic_that_is_closed_to_sends() {
+    block_on(async {
+        let world = World::new();
+        let broker = world.start(world.parts()).await;
+        let asker = Consumer::new(&world, &broker, Manner::Answers);
+        asker.produces("asker").await;
+        let caller = world.caller(&broker);
+        for topic in
+            ["SCHEDULE_TOPIC_XXXX", "RMQ_SYS_TRANS_HALF_TOPIC", "RMQ_SYS_TRANS_OP_HALF_TOPIC"]
+        {
+            let mut request = reply("asker", "0");
+            request.ext.retain(|(name, _)| name != "b");
+            let answer = caller.call(request.with_ext("b", topic)).await;
+            assert_ne!(answer.code, code::SUCCESS, "{topic}");
+            assert_eq!(caller.number(request::GET_MAX_OFFSET, topic, 0).await, "0", "{topic}");
+        }
+        broker.shutdown().await;
+    });
+}

@@ -5,7 +5,7 @@
 use super::super::driver::{Core, NOBODY, Shared};
 use super::super::reply::{Answer, Refusal};
 use super::super::task::calls::Failure;
-use super::super::topics::{SCHEDULE_TOPIC, perm};
+use super::super::topics::{self, perm};
 use super::call::CALL_TIMEOUT;
 use super::send::{
     Taken, check_name, check_opening, choose_queue, count, create_topic, forbidden, trace_text,
@@ -63,7 +63,7 @@ fn accept(
     if core.live.accept_sends_from_ms > 0 {
         check_opening(shared, core)?;
     }
-    if core.topics.get(&header.topic).is_none_or(|topic| &*topic.name == SCHEDULE_TOPIC) {
+    if core.topics.get(&header.topic).is_none_or(|topic| topics::is_closed_to_sends(&topic.name)) {
         check_name(&header.topic)?;
         create_topic(shared, core, header)?;
     }
