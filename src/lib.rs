@@ -11,6 +11,7 @@ pub mod config;
 pub mod disk;
 pub mod doctor;
 pub mod format;
+pub mod ha;
 pub mod model;
 pub mod namesrv;
 pub mod net;

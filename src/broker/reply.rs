@@ -157,6 +157,8 @@ pub fn of_outcome(outcome: Outcome, disk_used: impl FnOnce() -> Option<f64>) -> 
     match outcome {
         Outcome::Durable => Ok(code::SUCCESS),
         Outcome::FlushTimeout => Ok(code::FLUSH_DISK_TIMEOUT),
+        Outcome::NoSlave => Ok(code::SLAVE_NOT_AVAILABLE),
+        Outcome::SlaveTimeout => Ok(code::FLUSH_SLAVE_TIMEOUT),
         Outcome::Rejected(Rejection::NoSpace) => Err(Refusal::not_available(
             "disk full: no space left for the next commit log file",
             disk_used(),

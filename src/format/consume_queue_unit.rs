@@ -26,8 +26,15 @@ impl QueueUnit {
     pub const BLANK: QueueUnit =
         QueueUnit { physical_offset: PhysicalOffset(0), size: i32::MAX as u32, tags_code: 0 };
 
+    /// A blank entry in memory: it lies where the entry behind it does, so that places in memory
+    /// never go back. In a file it is `BLANK`.
+    pub fn missing_before(physical_offset: PhysicalOffset) -> QueueUnit {
+        QueueUnit { physical_offset, ..Self::BLANK }
+    }
+
+    /// No record has that size: it does not fit into a file.
     pub fn is_blank(&self) -> bool {
-        *self == Self::BLANK
+        self.size == Self::BLANK.size
     }
 
     /// Never written: the rest of a file. Java ends its recovery at such an entry.

@@ -76,13 +76,26 @@ pub enum AppendError {
     Stopped,
 }
 
+impl Outcome {
+    /// Whether the message is in the log.
+    pub fn is_kept(self) -> bool {
+        !matches!(self, Outcome::Rejected(_))
+    }
+}
+
 /// What became of an accepted append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// As durable as the flush mode promises (with `wait: false`: written).
+    /// As durable as flush mode and role promise (with `wait: false`: written).
     Durable,
     /// Written, but no sync covered it in time. The message is kept and will become visible.
     FlushTimeout,
+    /// Stored here as the flush mode says, but there was no slave when it came (SYNC_MASTER). The
+    /// message is kept.
+    NoSlave,
+    /// Stored here, but no slave said in time that it has it (SYNC_MASTER). The message is kept and
+    /// becomes visible.
+    SlaveTimeout,
     /// The message is not in the log.
     Rejected(Rejection),
 }

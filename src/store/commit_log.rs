@@ -81,10 +81,15 @@ impl CommitLog {
     /// Goes to the place that `place` named: ends the segment when `size` bytes do not fit.
     pub fn roll_for(&mut self, size: usize) {
         assert!(size <= self.record_size_max(), "{size} bytes do not fit into any segment");
-        if self.fits(size) {
-            return;
+        if !self.fits(size) {
+            self.end_segment();
         }
+    }
+
+    /// Ends the segment with a blank record: the log goes on in the next one.
+    pub fn end_segment(&mut self) {
         let rest = self.rest();
+        assert!(rest >= BLANK_SIZE as u64, "a blank record does not fit into {rest} bytes");
         self.make_room(BLANK_SIZE);
         let remaining = u32::try_from(rest).expect("Options::check bounds the segment size");
         message_unit::encode_blank(remaining, &mut self.block);
@@ -141,6 +146,12 @@ impl CommitLog {
 
     pub fn on_written(&mut self, bytes: usize) {
         self.pending -= bytes;
+    }
+
+    /// An empty log begins at `at` instead.
+    pub fn begin_at(&mut self, at: u64) {
+        assert!(self.end == 0 && !self.has_pieces(), "only an empty log can begin elsewhere");
+        (self.end, self.block_at) = (at, at);
     }
 
     /// Takes back everything from `at` on, which is the start of a segment and was not written.

@@ -202,18 +202,32 @@ impl Queues {
         slots.filter_map(|(_, slot)| Some((*slot, self.get(*slot)?)))
     }
 
+    /// Forgets one queue.
+    pub fn remove_queue(&mut self, key: &QueueKey) -> Option<Slot> {
+        let queues = self.by_topic.get_mut(&key.topic)?;
+        let at = queues.binary_search_by_key(&key.queue, |(id, _)| *id).ok()?;
+        let (_, slot) = queues.remove(at);
+        if queues.is_empty() {
+            self.by_topic.remove(&key.topic);
+        }
+        self.take(slot).map(|_| slot)
+    }
+
+    fn take(&mut self, slot: Slot) -> Option<Queue> {
+        let queue = self.slots[slot.0 as usize].take()?;
+        self.unwritten -= queue.unwritten();
+        self.count -= 1;
+        self.dirty.retain(|(dirty, _)| *dirty != slot);
+        self.ready.retain(|ready| *ready != slot);
+        Some(queue)
+    }
+
     /// Forgets the queues of a topic.
     pub fn remove_topic(&mut self, topic: &str) -> Vec<(Slot, Queue)> {
         let queues = self.by_topic.remove(topic).unwrap_or_default();
         let mut removed = Vec::new();
         for (_, slot) in queues {
-            if let Some(queue) = self.slots[slot.0 as usize].take() {
-                self.unwritten -= queue.unwritten();
-                self.count -= 1;
-                self.dirty.retain(|(dirty, _)| *dirty != slot);
-                self.ready.retain(|ready| *ready != slot);
-                removed.push((slot, queue));
-            }
+            removed.extend(self.take(slot).map(|queue| (slot, queue)));
         }
         removed
     }

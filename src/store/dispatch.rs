@@ -82,6 +82,10 @@ pub fn dispatch(
             let (end, tags_code) = (QueueOffset(entry.queue_offset + 1), entry.tags_code);
             out.push(Arrival { key: queue.key.clone(), end, tags_code });
             let physical_offset = PhysicalOffset(entry.at);
+            // Offsets that a master's log passes over.
+            for missing in queue.end..entry.queue_offset {
+                due |= queues.push(slot, missing, QueueUnit::missing_before(physical_offset), now);
+            }
             let unit = QueueUnit { physical_offset, size: entry.size, tags_code };
             due |= queues.push(slot, entry.queue_offset, unit, now);
         }

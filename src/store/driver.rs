@@ -4,10 +4,12 @@ use super::append::{Append, AppendError, Appended, BatchMember};
 use super::error::{Error, RecoveryReport};
 use super::events::{Stats, StoreEvents};
 use super::index::Index;
+use super::intake::{Intake, IntakeError};
 use super::open_files::OpenFiles;
 use super::options::Options;
 use super::query::{Queried, Query};
 use super::read::{ColdRead, QueueSlice, Read, ReadLimits};
+use super::replicas::SlaveReport;
 use super::scrub::FoundRot;
 use super::select::select;
 use super::shared::{Shared, bounds_of};
@@ -15,9 +17,11 @@ use super::tail_cache::Joined;
 use super::task::index_writer::{IndexWriter, Recovered};
 use super::task::log_writer::LogWriter;
 use super::task::queue_writer::QueueWriter;
+use super::task::raw::RawLog;
 use super::task::retention::Retainer;
 use super::task::{
-    StoreStop, cold_read, delete, floor_writer, query, recover, scrub, search, shutdown, zero_fill,
+    StoreStop, cold_read, delete, floor_writer, query, raw, recover, scrub, search, shutdown,
+    zero_fill,
 };
 use crate::disk::{Disk, LockGuard};
 use crate::format::consume_queue_unit::QueueUnit;
@@ -28,6 +32,9 @@ use crate::rt::time::Clock;
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
+
+/// One call takes in no more of a master's log, so that others have their turn. Units: bytes.
+const INTAKE_SIZE_MAX: u64 = 256 << 10;
 
 /// The message store of one broker. Cloning is cheap.
 #[derive(Clone)]
@@ -131,6 +138,61 @@ impl Store {
         }
         self.shared.log_work.notify_one();
         taken
+    }
+
+    /// What the slaves have, under SYNC_MASTER; without it nothing comes of it.
+    pub fn on_slaves(&self, report: SlaveReport) {
+        self.shared.state.lock().slave_report = Some(report);
+        self.shared.log_work.notify_one();
+    }
+
+    /// At most `size_max` bytes of what is written, from `at` on, whether it is visible or not.
+    pub async fn raw_log(&self, at: PhysicalOffset, size_max: usize) -> io::Result<RawLog> {
+        raw::read(&self.shared, at.0, size_max).await
+    }
+
+    /// Takes whole units of a master's log that were fed to `intake`.
+    /// Durable: nothing yet; `stats` says up to where the log is written and synced.
+    /// Errors: what was fed and not taken is kept.
+    pub fn take_in(&self, intake: &mut Intake) -> Result<(), IntakeError> {
+        let taken = {
+            let mut state = self.shared.state.lock();
+            state.take_in(&self.shared.options, intake, INTAKE_SIZE_MAX)
+        };
+        if matches!(taken, Err(IntakeError::Append(AppendError::NoSpace { .. }))) {
+            self.shared.state.lock().segment_asked = true;
+        }
+        self.shared.log_work.notify_one();
+        taken
+    }
+
+    /// Takes in what a master sends from the log's end on.
+    pub fn intake(&self) -> Intake {
+        let end = self.shared.state.lock().log.end();
+        Intake::new(self.shared.options.segment_size_bytes, PhysicalOffset(end))
+    }
+
+    /// An empty log begins at `at`, the start of a file, instead of at 0. Done when its end is
+    /// there; the caller waits for that.
+    pub fn begin_at(&self, at: PhysicalOffset) {
+        self.shared.state.lock().begin_asked = Some(at.0);
+        self.shared.log_work.notify_one();
+    }
+
+    /// Whether a file of the log can begin there.
+    pub fn is_file_start(&self, at: PhysicalOffset) -> bool {
+        at.0.is_multiple_of(self.shared.options.segment_size_bytes)
+    }
+
+    /// Where the file begins that is being written.
+    pub fn last_file(&self) -> PhysicalOffset {
+        let state = self.shared.state.lock();
+        PhysicalOffset(state.segments.base_of(state.flush.written()).max(state.segments.first()))
+    }
+
+    /// The next record of the queue will be its first again, and what it held is gone.
+    pub async fn forget_queue(&self, key: &QueueKey) -> Result<(), Error> {
+        delete::queue(&self.shared, key).await
     }
 
     /// Messages of a queue from `from` on whose tags code passes `filter`.

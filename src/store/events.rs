@@ -13,6 +13,8 @@ pub trait StoreEvents: Send + Sync {
     fn on_arrivals(&self, arrivals: &[Arrival]);
     /// Files of the log were deleted, and with them messages: once per round of deletions.
     fn on_deleted(&self, _deleted: &Deleted) {}
+    /// More of the log is written or synced. Called after the outcomes of the same records.
+    fn on_log_moved(&self) {}
     /// The log is poisoned. Nothing is acknowledged any more; the process should end.
     fn on_poison(&self, reason: &str);
 }

@@ -10,6 +10,7 @@
 use super::append::{Outcome, Rejection, Ticket};
 use super::gather::Gather;
 use super::options::{FlushMode, Options, Visibility};
+use super::replicas::{Need, Replicas, SlaveReport};
 use crate::rt::time::{Duration, Mono};
 use std::collections::VecDeque;
 
@@ -19,6 +20,7 @@ struct Waiter {
     /// Answered when the watermark reaches this.
     end: u64,
     ticket: Ticket,
+    need: Need,
 }
 
 /// Everything appended below `end` is to be answered by `deadline`.
@@ -46,6 +48,8 @@ pub struct Flush {
     last_sync: Mono,
     last_thorough: Mono,
     gather: Gather,
+    /// SYNC_MASTER: what is stored here waits for a slave too.
+    replicas: Option<Replicas>,
 }
 
 impl Flush {
@@ -66,7 +70,15 @@ impl Flush {
             last_sync: now,
             last_thorough: now,
             gather: Gather::new(options.flush_gather_max),
+            replicas: options.replicate.map(|r| Replicas::new(r.timeout, r.fall_behind_max, end)),
         }
+    }
+
+    /// The log, which is empty, begins at `at` instead.
+    pub fn begin_at(&mut self, at: u64) {
+        assert!(self.written == 0 && self.syncing.is_none(), "the log is not empty");
+        (self.written, self.synced) = (at, at);
+        self.marks.clear();
     }
 
     pub fn written(&self) -> u64 {
@@ -77,9 +89,13 @@ impl Flush {
     }
     /// Everything below may be seen.
     pub fn visible(&self) -> u64 {
-        match (self.mode, self.visibility) {
+        let stored = match (self.mode, self.visibility) {
             (FlushMode::Sync, Visibility::Ackable) => self.synced,
             _ => self.written,
+        };
+        match (&self.replicas, self.visibility) {
+            (Some(replicas), Visibility::Ackable) => stored.min(replicas.confirmed()),
+            _ => stored,
         }
     }
 
@@ -89,13 +105,32 @@ impl Flush {
             FlushMode::Sync if wait => &mut self.waiting,
             _ => &mut self.unwaited,
         };
-        queue.push_back(Waiter { end, ticket });
+        let need = match &self.replicas {
+            Some(replicas) if wait => replicas.need(end),
+            _ => Need::None,
+        };
+        queue.push_back(Waiter { end, ticket, need });
+    }
+
+    /// How far the slaves are.
+    pub fn on_slaves(&mut self, report: SlaveReport, out: &mut Vec<(Ticket, Outcome)>) {
+        if let Some(replicas) = &mut self.replicas {
+            replicas.on_report(report, out);
+        }
+    }
+
+    /// Whether somebody waits for a slave alone.
+    pub fn waits_for_slave(&self) -> bool {
+        self.replicas.as_ref().is_some_and(Replicas::has_waiters)
     }
 
     /// The driver looked: everything accepted so far has from now on its time to wait.
     pub fn on_turn(&mut self, now: Mono, end: u64) {
         if self.marks.back().map_or(self.acked(), |mark| mark.end) < end {
             self.marks.push_back(Mark { end, deadline: now + self.timeout });
+        }
+        if let Some(replicas) = &mut self.replicas {
+            replicas.on_turn(now, end);
         }
     }
 
@@ -108,7 +143,7 @@ impl Flush {
     pub fn on_written(&mut self, end: u64, out: &mut Vec<(Ticket, Outcome)>) {
         assert!(end >= self.written, "the written watermark goes back");
         self.written = end;
-        answer(&mut self.unwaited, end, out);
+        answer(&mut self.unwaited, end, &mut self.replicas, out);
         self.drop_marks();
     }
 
@@ -145,7 +180,7 @@ impl Flush {
         let watermark = self.syncing.take().expect("a sync was started");
         assert!(watermark >= self.synced, "the synced watermark goes back");
         self.synced = watermark;
-        answer(&mut self.waiting, watermark, out);
+        answer(&mut self.waiting, watermark, &mut self.replicas, out);
         self.drop_marks();
     }
 
@@ -183,13 +218,17 @@ impl Flush {
             }
             _ => None,
         };
-        mark.into_iter().chain(sync).min()
+        let slave = self.replicas.as_ref().and_then(Replicas::next_deadline);
+        mark.into_iter().chain(sync).chain(slave).min()
     }
 
-    /// Answers who waited too long for a sync. True when something was not even written in time:
-    /// the driver then rejects what is not written.
+    /// Answers who waited too long for a sync or a slave. True when something was not even written
+    /// in time: the driver then rejects what is not written.
     pub fn on_deadline(&mut self, now: Mono, out: &mut Vec<(Ticket, Outcome)>) -> bool {
         let mut late = false;
+        if let Some(replicas) = &mut self.replicas {
+            replicas.on_deadline(now, out);
+        }
         while let Some(mark) = self.marks.front()
             && mark.deadline <= now
         {
@@ -197,7 +236,7 @@ impl Flush {
             let end = mark.end.min(self.written);
             while self.waiting.front().is_some_and(|waiter| waiter.end <= end) {
                 let waiter = self.waiting.pop_front().expect("the loop looked at it");
-                out.push((waiter.ticket, Outcome::FlushTimeout));
+                out.push((waiter.ticket, late_outcome(&waiter, self.replicas.as_ref())));
             }
             self.marks.pop_front();
         }
@@ -225,21 +264,46 @@ impl Flush {
         for mark in self.marks.iter_mut().rev().take_while(|mark| mark.end > at) {
             mark.end = at;
         }
+        if let Some(replicas) = &mut self.replicas {
+            replicas.reject_from(at);
+        }
         self.drop_marks();
     }
 
     /// The log is poisoned: nobody is acknowledged any more.
     pub fn on_poison(&mut self, out: &mut Vec<(Ticket, Outcome)>) {
         let all = self.unwaited.drain(..).chain(self.waiting.drain(..));
-        out.extend(all.map(|waiter| (waiter.ticket, Outcome::Rejected(Rejection::Poisoned))));
+        let all = all.map(|waiter| waiter.ticket);
+        let stored = self.replicas.as_mut().into_iter().flat_map(Replicas::take_waiters);
+        let all = all.chain(stored);
+        out.extend(all.map(|ticket| (ticket, Outcome::Rejected(Rejection::Poisoned))));
         self.marks.clear();
     }
 }
 
-fn answer(queue: &mut VecDeque<Waiter>, watermark: u64, out: &mut Vec<(Ticket, Outcome)>) {
+fn answer(
+    queue: &mut VecDeque<Waiter>,
+    watermark: u64,
+    replicas: &mut Option<Replicas>,
+    out: &mut Vec<(Ticket, Outcome)>,
+) {
     while queue.front().is_some_and(|waiter| waiter.end <= watermark) {
         let waiter = queue.pop_front().expect("the loop looked at it");
-        out.push((waiter.ticket, Outcome::Durable));
+        match (waiter.need, &mut *replicas) {
+            (Need::NoSlave, _) => out.push((waiter.ticket, Outcome::NoSlave)),
+            (Need::Slave, Some(replicas)) => replicas.on_stored(waiter.end, waiter.ticket, out),
+            _ => out.push((waiter.ticket, Outcome::Durable)),
+        }
+    }
+}
+
+/// What became of one whose sync did not come in time. What is to be said about slaves goes before
+/// it. Source: CommitLog#asyncPutMessage (4.9.3).
+fn late_outcome(waiter: &Waiter, replicas: Option<&Replicas>) -> Outcome {
+    match (waiter.need, replicas) {
+        (Need::NoSlave, _) => Outcome::NoSlave,
+        (Need::Slave, Some(replicas)) if replicas.is_given_up(waiter.end) => Outcome::SlaveTimeout,
+        _ => Outcome::FlushTimeout,
     }
 }
 

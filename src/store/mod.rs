@@ -23,9 +23,11 @@
 
 pub mod append;
 pub mod error;
+pub mod intake;
 pub mod options;
 pub mod query;
 pub mod read;
+pub mod replicas;
 
 mod allocate;
 mod commit_log;
@@ -58,9 +60,12 @@ pub use dispatch::SCHEDULE_TOPIC;
 pub use driver::{Rehearsal, Store, rehearse};
 pub use error::{Error, RecoveryReport, Rot};
 pub use events::{Arrival, Cut, Deleted, Stats, StoreEvents};
+pub use intake::{Intake, IntakeError};
 pub use log_paths::LogPaths;
-pub use options::{FlushMode, Options, ReadMode, Visibility};
+pub use options::{FlushMode, Options, ReadMode, Replicate, Visibility};
 pub use query::{Queried, Query};
 pub use read::{ColdRead, QueueSlice, Read, ReadLimits, ReadResult, ReadStatus};
+pub use replicas::SlaveReport;
 pub use segment::{base as segment_base, name as segment_name};
 pub use stall::{Resource, Stall};
+pub use task::raw::RawLog;

@@ -22,6 +22,15 @@ pub enum Visibility {
     Written,
 }
 
+/// SYNC_MASTER: when a slave is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replicate {
+    /// `slaveTimeout`: how long a producer waits for a slave.
+    pub timeout: Duration,
+    /// `haSlaveFallbehindMax`: a slave that is further behind does not count. Units: bytes.
+    pub fall_behind_max: u64,
+}
+
 /// How records that left the tail cache are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadMode {
@@ -45,6 +54,8 @@ pub struct Options {
     pub owner: String,
     pub flush: FlushMode,
     pub visibility: Visibility,
+    /// Producers wait for a slave too.
+    pub replicate: Option<Replicate>,
     /// `readMode`.
     pub read_mode: ReadMode,
     /// `mappedFileSizeCommitLog`. Units: bytes.
@@ -158,6 +169,7 @@ impl Options {
             owner: String::new(),
             flush: FlushMode::Async,
             visibility: Visibility::Ackable,
+            replicate: None,
             read_mode: ReadMode::Map,
             segment_size_bytes: 1 << 30,
             queue_file_entries: 300_000,

@@ -66,6 +66,7 @@ pub fn fills(options: &Options, part: &Part) -> Option<usize> {
 pub fn encode(units: &[QueueUnit]) -> Vec<u8> {
     let mut out = Vec::with_capacity(units.len() * SIZE);
     for unit in units {
+        let unit = if unit.is_blank() { &QueueUnit::BLANK } else { unit };
         out.extend_from_slice(&unit.encode());
     }
     out

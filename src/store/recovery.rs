@@ -12,13 +12,13 @@ use crate::model::{QueueId, QueueKey, TopicName, is_directory_name, sys_flag};
 use std::collections::BTreeMap;
 
 /// More missing entries in a row are not believed: the record's queue offset was damaged.
-const GAP_MAX: u64 = 1 << 20;
+pub const GAP_MAX: u64 = 1 << 20;
 
 /// The same in files, which are made for them: small queue files must not become too many.
 const GAP_FILES_MAX: u64 = 1024;
 
 /// A queue file's place has 63 bits: no queue can have come further. Units: entries.
-const QUEUE_OFFSET_MAX: u64 = i64::MAX as u64 / SIZE as u64 / 2;
+pub const QUEUE_OFFSET_MAX: u64 = i64::MAX as u64 / SIZE as u64 / 2;
 
 /// A queue that is being made right.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -85,6 +85,16 @@ impl Segments {
         }
     }
 
+    /// The only file, which is empty, is to be deleted: the log begins at `base` instead.
+    pub fn begin_at(&mut self, base: u64) -> Option<Dropped> {
+        assert!(base.is_multiple_of(self.size()), "segments begin at multiples of their size");
+        let made = (self.end > self.first)
+            .then(|| Dropped { path: self.path(self.first), file: self.open.take(&self.first) });
+        self.places.remove(self.first);
+        (self.first, self.end) = (base, base);
+        made
+    }
+
     /// A new last file appeared.
     pub fn grow(&mut self, file: Arc<dyn File>) {
         self.open.keep(self.end, file);

@@ -7,16 +7,19 @@ use super::consume_queue::{Queue, Queues, Slot};
 use super::dispatch::{self, Entry};
 use super::events::{Arrival, Stats};
 use super::flush::Flush;
+use super::intake::{Intake, IntakeError, Next};
 use super::options::Options;
+use super::recovery;
+use super::replicas::SlaveReport;
 use super::scrub::FoundRot;
-use super::segment::Segments;
+use super::segment::{Dropped, Segments};
 use super::snapshot::{NO_ENTRY, Row, TopicFloors};
 use super::stall::Stall;
 use super::tail_cache::TailCache;
 use crate::format::floor::Floor;
-use crate::format::message_unit::{self, Record};
-use crate::model::sys_flag;
+use crate::format::message_unit::{self, Dispatch, Record, View};
 use crate::model::{PhysicalOffset, QueueId, QueueKey, QueueOffset, TopicName, WallMillis};
+use crate::model::{is_directory_name, sys_flag};
 use crate::rt::time::{Duration, Mono};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -57,6 +60,10 @@ pub struct State {
     /// Why appends are refused: the log cannot keep up.
     pub stall: Option<Stall>,
     pub longest_write: Duration,
+    /// What is new about the slaves.
+    pub slave_report: Option<SlaveReport>,
+    /// The log, which is empty, shall begin here. Units: an offset, the start of a segment.
+    pub begin_asked: Option<u64>,
     /// An operator wants expired files deleted now.
     pub deletion_asked: bool,
     /// An operator wants queue files deleted that are not needed.
@@ -115,6 +122,8 @@ impl State {
             full: None,
             stall: None,
             longest_write: Duration::ZERO,
+            slave_report: None,
+            begin_asked: None,
             deletion_asked: false,
             cleaning_asked: false,
             new_rules: None,
@@ -323,6 +332,85 @@ impl State {
         queue_offset
     }
 
+    /// Takes whole units of a master's log, at most about `size_max` bytes.
+    /// Errors: units before the one that failed are taken.
+    pub fn take_in(
+        &mut self,
+        options: &Options,
+        intake: &mut Intake,
+        size_max: u64,
+    ) -> Result<(), IntakeError> {
+        let until = intake.at().saturating_add(size_max);
+        while intake.at() < until {
+            self.is_open()?;
+            let end = self.log.end();
+            if end != intake.at() {
+                let (end, at) = (PhysicalOffset(end), PhysicalOffset(intake.at()));
+                return Err(IntakeError::Moved { end, at });
+            }
+            match intake.next()? {
+                Next::Nothing => return Ok(()),
+                Next::Blank => {
+                    self.log.end_segment();
+                    intake.consume_blank();
+                }
+                Next::Record(view) => {
+                    self.has_room(options, view.size())?;
+                    self.push_replicated(options, &view)?;
+                    let size = view.size();
+                    intake.consume(size);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A record of a master's log, as it is there. Its queue offset is believed as far as recovery
+    /// believes it.
+    fn push_replicated(&mut self, options: &Options, view: &View<'_>) -> Result<(), IntakeError> {
+        let record = view.dispatch();
+        let (at, size, offset) = (self.log.end(), view.size(), record.queue_offset.0);
+        let (mut slot, mut queue_offset) = (None, 0);
+        let is_queued = sys_flag::is_queued(record.sys_flag) && is_directory_name(record.topic);
+        if is_queued && (record.queue_id.0 as usize) < options.queues_max {
+            let (found, next) = self.replicated_slot(options, &record)?;
+            if offset >= next {
+                let is_near = offset - next <= recovery::GAP_MAX;
+                (slot, queue_offset) = (Some(found), if is_near { offset } else { next });
+            }
+        }
+        if let Some(queue) = slot.and_then(|slot| self.queues.get_mut(slot)) {
+            queue.next = queue_offset + 1;
+        }
+        let tags_code = dispatch::tags_code_of(&record, &options.delay_levels_ms);
+        let bytes = view.bytes();
+        self.log.push(size, record.store_timestamp, |out| out.extend_from_slice(bytes));
+        self.entries.push_back(Entry { at, size: size as u32, slot, queue_offset, tags_code });
+        Ok(())
+    }
+
+    /// The queue of a master's record, and the offset that it gives next.
+    fn replicated_slot(
+        &mut self,
+        options: &Options,
+        record: &Dispatch<'_>,
+    ) -> Result<(Slot, u64), IntakeError> {
+        let offset = record.queue_offset.0;
+        if let Some(slot) = self.queues.find_slot(record.topic, record.queue_id) {
+            let queue = self.queues.get(slot).expect("it was found");
+            if offset == 0 && queue.next > 0 {
+                return Err(IntakeError::BeganAnew(queue.key.clone()));
+            }
+            return Ok((slot, queue.next));
+        }
+        if self.queues.count() >= options.queues_max {
+            return Err(AppendError::Queues(options.queues_max).into());
+        }
+        let first = if offset > recovery::QUEUE_OFFSET_MAX { 0 } else { offset };
+        let key = QueueKey { topic: TopicName::new(record.topic), queue: record.queue_id };
+        Ok((self.queues.add(Queue::new(key, first, first, NO_ENTRY)), first))
+    }
+
     /// A piece is in the page cache.
     pub fn on_piece_written(&mut self, piece: Piece, out: &mut Vec<(Ticket, Outcome)>) {
         self.log.on_written(piece.bytes.len());
@@ -435,6 +523,25 @@ impl State {
             Row { key: queue.key.clone(), min: queue.min, end, last_physical }
         };
         self.queues.iter().map(|(_, queue)| row(queue)).collect()
+    }
+
+    /// An empty log begins at `at`, the start of a segment, instead. Returns the file that it had.
+    pub fn begin_at(&mut self, at: u64) -> Option<Dropped> {
+        self.log.begin_at(at);
+        self.flush.begin_at(at);
+        self.cache.begin_at(at);
+        self.segments.begin_at(at)
+    }
+
+    /// Forgets one queue, also where records wait to become visible.
+    pub fn remove_queue(&mut self, key: &QueueKey) -> Option<Slot> {
+        let gone = self.queues.remove_queue(key)?;
+        for entry in self.entries.iter_mut().filter(|entry| entry.slot == Some(gone)) {
+            entry.slot = None;
+        }
+        self.dirty_files.retain(|(slot, _)| *slot != gone);
+        self.snapshot_at = None;
+        Some(gone)
     }
 
     /// Forgets a topic's queues, also where records wait to become visible.

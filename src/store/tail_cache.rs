@@ -35,6 +35,12 @@ impl TailCache {
         if is_read { self.size_max } else { self.idle_size_max }
     }
 
+    /// The log, which is empty, begins at `at` instead.
+    pub fn begin_at(&mut self, at: u64) {
+        assert!(self.pieces.is_empty(), "the log is not empty");
+        (self.end, self.read_end) = (at, at);
+    }
+
     /// The log went on with this piece.
     pub fn push(&mut self, piece: Piece) {
         assert_eq!(piece.at, self.end, "a piece does not follow the one before it");

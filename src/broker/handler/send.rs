@@ -523,8 +523,7 @@ pub(in super::super) fn on_outcomes(shared: &Shared, outcomes: &mut Vec<(Ticket,
         } else if ticket == NOBODY {
         } else if ticket.0 & DELIVERY != 0 {
             // What no sync covered in time is in the log all the same.
-            let is_kept = matches!(outcome, Outcome::Durable | Outcome::FlushTimeout);
-            let now = shared.clock.mono();
+            let (is_kept, now) = (outcome.is_kept(), shared.clock.mono());
             is_moved |= core.schedule.on_outcome(ticket.0 & !DELIVERY, is_kept, now);
         } else {
             is_checked |= super::transaction::on_outcome(&mut core, ticket, outcome);

@@ -249,6 +249,8 @@ pub(super) fn answer(to: &ReplyTo, outcome: Outcome) {
     let status = match outcome {
         Outcome::Durable => return to.done(&[], Bytes::new()),
         Outcome::FlushTimeout => "FLUSH_DISK_TIMEOUT",
+        Outcome::NoSlave => "SLAVE_NOT_AVAILABLE",
+        Outcome::SlaveTimeout => "FLUSH_SLAVE_TIMEOUT",
         Outcome::Rejected(Rejection::SegmentLate) => "CREATE_MAPEDFILE_FAILED",
         Outcome::Rejected(Rejection::Stalled { .. }) => "OS_PAGECACHE_BUSY",
         Outcome::Rejected(_) => "SERVICE_NOT_AVAILABLE",

@@ -193,9 +193,9 @@ pub(super) fn on_resume(shared: &Arc<Shared>, request: &Request) -> Answer<Done>
 /// The store says what became of an append. True: the check should look.
 pub(super) fn on_outcome(core: &mut Core, ticket: Ticket, outcome: Outcome) -> bool {
     let kept = match outcome {
-        Outcome::Durable | Outcome::FlushTimeout => Kept::Yes,
         Outcome::Rejected(Rejection::Poisoned) => Kept::Unknown,
         Outcome::Rejected(_) => Kept::No,
+        _ => Kept::Yes,
     };
     let aim = core.transactions.on_outcome(ticket.0 & !TRANSACTION, kept);
     if let Some(to) = core.transaction_replies.remove(&ticket.0) {
@@ -205,11 +205,15 @@ pub(super) fn on_outcome(core: &mut Core, ticket: Ticket, outcome: Outcome) -> b
 }
 
 /// Source: EndTransactionProcessor#sendFinalMessage (4.9.3).
-/// Differs: what no sync covered in time is no success, but code 10.
+/// Differs: what no sync covered in time is no success, but code 10, and what no slave has is code
+/// 11 or 12.
 fn answer(to: &ReplyTo, outcome: Outcome) {
     match reply::of_outcome(outcome, || None) {
         Ok(code::SUCCESS) => to.done(&[], Bytes::new()),
-        Ok(code) => to.refuse(&Refusal::new(code, "no sync has covered it yet")),
+        Ok(code @ code::FLUSH_DISK_TIMEOUT) => {
+            to.refuse(&Refusal::new(code, "no sync has covered it yet"));
+        }
+        Ok(code) => to.refuse(&Refusal::new(code, "no slave has said that it has it")),
         Err(refusal) => to.refuse(&refusal),
     }
 }

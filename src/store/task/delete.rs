@@ -1,7 +1,7 @@
 //! A topic goes away, with its queues.
 
 use crate::disk::{Disk, replace_small};
-use crate::model::{TopicName, is_directory_name};
+use crate::model::{QueueKey, TopicName, is_directory_name};
 use crate::rt::fault;
 use crate::store::error::Error;
 use crate::store::options::Options;
@@ -30,6 +30,24 @@ pub async fn topic(shared: &Shared, topic: &str) -> Result<(), Error> {
     replace_small(&*shared.disk, &path, &floors).await.map_err(Error::io(&*what))?;
     fault::point("store: topic floor written").await;
     remove_files(shared, topic).await.map_err(Error::io(&*what))
+}
+
+/// Forgets one queue with its files: the log's next record of it is its first again. A crash leaves
+/// files that recovery makes right when it meets that record.
+pub async fn queue(shared: &Shared, key: &QueueKey) -> Result<(), Error> {
+    let what = format!("forget queue {} of topic {}", key.queue, key.topic);
+    let permit = shared.queue_dirs.acquire().await;
+    let _permit = permit.map_err(|e| Error::io(&*what)(io::Error::other(e)))?;
+    let gone = {
+        let mut state = shared.state.lock();
+        let gone = state.remove_queue(key);
+        shared.queue_files.lock().close_where(|(slot, _)| gone.is_some_and(|it| it.0 == *slot));
+        gone
+    };
+    if gone.is_none() || !is_directory_name(&key.topic) {
+        return Ok(());
+    }
+    remove_tree(&*shared.disk, &queue_files::dir(&shared.options, key)).map_err(Error::io(what))
 }
 
 async fn remove_files(shared: &Shared, topic: &str) -> io::Result<()> {

@@ -97,7 +97,7 @@ impl LogWriter {
                     stopping = true;
                     self.shared.state.lock().stopping = true;
                 }
-                Event::Clock => self.on_clock(),
+                Event::Clock => self.on_clock().await,
                 Event::Synced(done) => self.on_synced(done).await?,
                 Event::Allocated(made) => self.on_allocated(made).await,
                 Event::Work => {}
@@ -108,10 +108,15 @@ impl LogWriter {
     /// Writes what can be written, and starts what is due. True when there is more to write.
     async fn turn(&mut self) -> Result<bool, String> {
         let now = self.shared.clock.mono();
+        self.begin_elsewhere().await?;
         let (pieces, more) = self.take();
+        let reported = self.take_slave_report();
         if !pieces.is_empty() {
             fault::point("store: appended").await;
             self.write(pieces).await?;
+            self.tell(now).await;
+            self.shared.events.on_log_moved();
+        } else if reported {
             self.tell(now).await;
         }
         self.start_sync(now).await;
@@ -135,6 +140,44 @@ impl LogWriter {
         }
         let more = state.log.has_pieces() && !state.log.waits_for(limit);
         (pieces, more)
+    }
+
+    fn take_slave_report(&mut self) -> bool {
+        let mut state = self.shared.state.lock();
+        let report = state.slave_report.take();
+        if let Some(report) = report {
+            state.flush.on_slaves(report, &mut self.outcomes);
+        }
+        report.is_some()
+    }
+
+    /// An empty log shall begin where a master's does.
+    async fn begin_elsewhere(&mut self) -> Result<(), String> {
+        if self.segment.is_some() || self.sync.is_some() {
+            return Ok(()); // their end wakes this task again
+        }
+        let asked = self.shared.state.lock().begin_asked.take();
+        let Some(at) = asked else { return Ok(()) };
+        let made = {
+            let mut state = self.shared.state.lock();
+            if state.log.end() != 0 {
+                return Ok(());
+            }
+            state.begin_at(at)
+        };
+        self.writeback = at;
+        self.dirty.clear();
+        if let Some(made) = made {
+            let (disk, path) = (&self.shared.disk, &made.path);
+            let removed = disk.remove(path);
+            removed.map_err(|e| format!("failed to remove {path}, which holds nothing: {e}"))?;
+            let synced = disk.sync_dir(crate::disk::parent(path)).await;
+            synced.map_err(|e| format!("failed to remove {path} for good: {e}"))?;
+        }
+        fault::point("store: the log begins elsewhere").await;
+        crate::rt::probe!("store: an empty log begins where its master's does");
+        self.shared.log_synced.notify_one();
+        Ok(())
     }
 
     async fn write(&mut self, pieces: Vec<Piece>) -> Result<(), String> {
@@ -243,6 +286,7 @@ impl LogWriter {
         self.shared.log_synced.notify_one();
         let (now, answered) = (self.shared.clock.mono(), self.outcomes.len());
         self.tell(now).await;
+        self.shared.events.on_log_moved();
         self.shared.state.lock().flush.on_answered(now, answered);
         Ok(())
     }
@@ -360,21 +404,20 @@ impl LogWriter {
         }
     }
 
-    fn on_clock(&mut self) {
+    async fn on_clock(&mut self) {
         self.reject_stalled();
         let now = self.shared.clock.mono();
-        let mut state = self.shared.state.lock();
-        let late = state.flush.on_deadline(now, &mut self.outcomes);
-        let end = state.segments.end();
-        if late && state.log.waits_for(end) {
-            crate::rt::probe!("store: rejected suffix for a late segment");
-            state.reject_from(end, Rejection::SegmentLate, &mut self.outcomes);
+        {
+            let mut state = self.shared.state.lock();
+            let late = state.flush.on_deadline(now, &mut self.outcomes);
+            let end = state.segments.end();
+            if late && state.log.waits_for(end) {
+                crate::rt::probe!("store: rejected suffix for a late segment");
+                state.reject_from(end, Rejection::SegmentLate, &mut self.outcomes);
+            }
         }
-        drop(state);
-        if !self.outcomes.is_empty() {
-            self.shared.events.on_outcomes(&mut self.outcomes);
-            self.outcomes.clear();
-        }
+        // Who waited too long for a slave is answered, and others see what it sent.
+        self.tell(now).await;
     }
 
     fn next_deadline(&self) -> Option<Mono> {
@@ -388,7 +431,8 @@ impl LogWriter {
     fn is_idle(&self) -> bool {
         let state = self.shared.state.lock();
         let done = state.flush.written() == state.flush.synced();
-        done && !state.log.has_pieces() && self.sync.is_none() && self.segment.is_none()
+        let done = done && !state.log.has_pieces() && !state.flush.waits_for_slave();
+        done && self.sync.is_none() && self.segment.is_none()
     }
 
     fn poison(&mut self, reason: &str) {

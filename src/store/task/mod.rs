@@ -10,6 +10,7 @@ pub mod mend;
 pub mod query;
 pub mod queue_file;
 pub mod queue_writer;
+pub mod raw;
 pub mod recover;
 pub mod recover_index;
 pub mod retention;

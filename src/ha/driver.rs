@@ -1,0 +1,106 @@
+//! The running replication of one broker: a master's HA port, or a slave that follows its master.
+
+use super::master::{Master, SlaveRow};
+use super::options::Options;
+use super::task::{follow, listen};
+use crate::net::Net;
+use crate::rt::sync::{Mutex, watch};
+use crate::rt::task::TaskGroup;
+use crate::rt::time::Clock;
+use crate::store::Store;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The world that replication lives in.
+#[derive(Clone)]
+pub struct HaDeps {
+    pub net: Arc<dyn Net>,
+    pub clock: Clock,
+    pub store: Store,
+}
+
+pub(super) struct Shared {
+    pub deps: HaDeps,
+    pub options: Options,
+    pub master: Mutex<Master>,
+    /// More of the log is written or synced.
+    pub log_moved: watch::Sender<u64>,
+    /// Whom a slave follows: the HA address of its master.
+    pub follows: watch::Sender<Option<String>>,
+    pub followed: Mutex<Followed>,
+    /// The log is synced before a report counts it.
+    pub reports_synced: bool,
+}
+
+/// How a slave stands with its master, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// The HA address of the master, once it is known.
+    pub master: Option<String>,
+    pub is_connected: bool,
+    /// Where the master's log goes on, as far as it was heard. Units: an offset of the log.
+    pub heard: u64,
+    /// Why the last connection ended.
+    pub fault: Option<String>,
+}
+
+/// Replication as its broker holds it. Cloning is cheap.
+#[derive(Clone)]
+pub struct Ha(Arc<Shared>);
+
+impl Ha {
+    fn new(deps: HaDeps, options: Options, reports_synced: bool) -> Self {
+        Ha(Arc::new(Shared {
+            deps,
+            options,
+            master: Mutex::new(Master::default()),
+            log_moved: watch::channel(0).0,
+            follows: watch::channel(None).0,
+            followed: Mutex::new(Followed::default()),
+            reports_synced,
+        }))
+    }
+
+    /// Listens for slaves. Errors: the port cannot be had.
+    pub async fn serve(
+        deps: HaDeps,
+        options: Options,
+        addr: SocketAddr,
+        group: &TaskGroup,
+    ) -> io::Result<Ha> {
+        let ha = Ha::new(deps, options, false);
+        let listener = ha.0.deps.net.listen(addr).await?;
+        group.spawn(listen::run(ha.0.clone(), listener, group.stop_signal(), group.spawner()));
+        Ok(ha)
+    }
+
+    /// Follows the master that `set_master` names. `reports_synced`: the slave says that it has
+    /// something only once it is synced (SYNC_FLUSH).
+    pub fn follow(deps: HaDeps, options: Options, reports_synced: bool, group: &TaskGroup) -> Ha {
+        let ha = Ha::new(deps, options, reports_synced);
+        group.spawn(follow::run(ha.0.clone(), group.stop_signal()));
+        ha
+    }
+
+    /// The store's log moved (`StoreEvents::on_log_moved`).
+    pub fn on_log_moved(&self) {
+        self.0.log_moved.send(self.0.log_moved.get().wrapping_add(1));
+    }
+
+    /// The HA address of the master, as `host:port`; a slave goes there when it is another.
+    pub fn set_master(&self, addr: Option<String>) {
+        if self.0.follows.get() != addr {
+            self.0.follows.send(addr);
+        }
+    }
+
+    /// The connected slaves.
+    pub fn slaves(&self) -> Vec<SlaveRow> {
+        self.0.master.lock().rows()
+    }
+
+    pub fn followed(&self) -> Followed {
+        self.0.followed.lock().clone()
+    }
+}

@@ -1,0 +1,22 @@
+//! Copies commit-log bytes from master to slave, reports how far, and finds where two logs part.
+//!
+//! Owns: the HA port and its connections. The stream is that of 4.9, so that either end may be
+//! Java's: docs/formats/ha_stream.md. Must never: know what a record means; the store checks what
+//! a slave takes in.
+//!
+//! Invariants:
+//! - A slave's log is a byte prefix of its master's, but for what lies behind blank records.
+//! - A slave reports only what it has as its own flush mode says, and a master counts only reports
+//!   of what it sent on that connection or has itself (W-41, W-43).
+//! - Records travel while they are synced here: the two waits of SYNC_MASTER do not add up.
+
+pub mod master;
+pub mod options;
+pub mod transfer_frame;
+
+pub mod driver;
+mod task;
+
+pub use driver::{Followed, Ha, HaDeps};
+pub use master::SlaveRow;
+pub use options::Options;

@@ -1,0 +1,6 @@
+//! The loops of replication.
+
+pub mod follow;
+pub mod listen;
+pub mod serve;
+mod wire;

@@ -1,0 +1,187 @@
+//! A master's side of one connection: sends the log from where the slave's ends, and listens to how
+//! far the slave is.
+//!
+//! Source: HAConnection (4.9.3).
+
+use super::super::driver::Shared;
+use super::super::transfer_frame::{self, Header};
+use super::wire::{self, Unsent};
+use crate::model::PhysicalOffset;
+use crate::net::Stream;
+use crate::rt::task::Stop;
+use crate::rt::time::{Alarm, Mono};
+use crate::store::RawLog;
+use bytes::{Buf, Bytes, BytesMut};
+use std::sync::Arc;
+
+/// Reports are 8 bytes; so much is read at a time. Units: bytes.
+const READ_SIZE: usize = 4096;
+
+struct Serve {
+    shared: Arc<Shared>,
+    stream: Box<dyn Stream>,
+    id: u64,
+    received: BytesMut,
+    unsent: Unsent,
+    /// Where the next frame begins, once the slave has said where its log ends.
+    next: Option<u64>,
+    /// The log ends at `next`.
+    is_at_end: bool,
+    /// There is nothing to send at `next`, and that was said.
+    is_outside: bool,
+    heard: Mono,
+    spoke: Mono,
+}
+
+pub async fn run(shared: Arc<Shared>, stream: Box<dyn Stream>, stop: Stop) {
+    let peer = stream.peer_addr();
+    let id = shared.master.lock().on_connected(peer);
+    tracing::info!("a slave connected from {peer}");
+    let now = shared.deps.clock.mono();
+    let serve = Serve {
+        shared: shared.clone(),
+        stream,
+        id,
+        received: BytesMut::new(),
+        unsent: Unsent::default(),
+        next: None,
+        is_at_end: false,
+        is_outside: false,
+        heard: now,
+        spoke: now,
+    };
+    match serve.run(stop).await {
+        Ok(()) => tracing::info!("the connection of slave {peer} ends with this broker"),
+        Err(why) => tracing::warn!("the connection of slave {peer} ends: {why}"),
+    }
+    let report = {
+        let mut master = shared.master.lock();
+        master.on_closed(id);
+        master.report()
+    };
+    shared.deps.store.on_slaves(report);
+}
+
+impl Serve {
+    async fn run(mut self, mut stop: Stop) -> Result<(), String> {
+        let mut alarm = Alarm::new(&self.shared.deps.clock);
+        let mut moved = self.shared.log_moved.subscribe();
+        loop {
+            let seen = moved.get();
+            self.fill().await?;
+            alarm.set(Some(self.next_deadline()));
+            let waits = self.is_at_end;
+            let io = crate::rt::select! {
+                _ = stop.wait() => return Ok(()),
+                _ = alarm.ring() => None,
+                _ = moved.until(|now| *now != seen), if waits => None,
+                io = wire::progress(
+                    &mut *self.stream, &mut self.received, READ_SIZE, &mut self.unsent,
+                ) => Some(io),
+            };
+            let now = self.shared.deps.clock.mono();
+            match io {
+                Some(Ok(0) | Err(_)) | None => {}
+                Some(Ok(_)) => {
+                    self.heard = now;
+                    self.on_received()?;
+                }
+            }
+            if let Some(Err(error)) = io {
+                return Err(error.to_string());
+            }
+            self.on_clock(now)?;
+        }
+    }
+
+    fn next_deadline(&self) -> Mono {
+        let options = &self.shared.options;
+        let silence = self.heard + options.silence_max;
+        let heartbeat = self.spoke + options.heartbeat_interval;
+        if self.next.is_some() { silence.min(heartbeat) } else { silence }
+    }
+
+    fn on_clock(&mut self, now: Mono) -> Result<(), String> {
+        let options = &self.shared.options;
+        if now >= self.heard + options.silence_max {
+            return Err(format!("it said nothing for {} ms", options.silence_max.as_millis()));
+        }
+        if let Some(next) = self.next
+            && now >= self.spoke + options.heartbeat_interval
+            && self.unsent.size() == 0
+        {
+            self.send(Header { at: next, size: 0 }, Bytes::new());
+        }
+        Ok(())
+    }
+
+    fn on_received(&mut self) -> Result<(), String> {
+        let Some((said, size)) = transfer_frame::last_report(&self.received) else {
+            return Ok(());
+        };
+        self.received.advance(size);
+        let stats = self.shared.deps.store.stats();
+        let log = stats.min.0..stats.written.0;
+        let first = match self.shared.options.starts_at_last_file {
+            true => self.shared.deps.store.last_file().0,
+            false => 0,
+        };
+        let (start, report) = {
+            let mut master = self.shared.master.lock();
+            let start = master.on_report(self.id, said?, log, first).map_err(|e| e.to_string())?;
+            (start, master.report())
+        };
+        if let Some(start) = start {
+            tracing::info!("slave {} goes on at {start}", self.stream.peer_addr());
+            self.next = Some(start);
+        }
+        self.shared.deps.store.on_slaves(report);
+        Ok(())
+    }
+
+    /// Takes more of the log while the slave takes what it gets.
+    async fn fill(&mut self) -> Result<(), String> {
+        self.is_at_end = false;
+        while let Some(next) = self.next
+            && self.unsent.size() < self.shared.options.unsent_size_max
+        {
+            let (store, batch) = (&self.shared.deps.store, self.shared.options.batch_size);
+            let found = store.raw_log(PhysicalOffset(next), batch).await;
+            match found.map_err(|e| format!("the log cannot be read at {next}: {e}"))? {
+                RawLog::Bytes(bytes) => {
+                    let size = bytes.len() as u64;
+                    self.send(Header { at: next, size: size as u32 }, bytes);
+                    self.next = Some(next + size);
+                    self.shared.master.lock().on_sent(self.id, next + size);
+                }
+                RawLog::End => {
+                    self.is_at_end = true;
+                    return Ok(());
+                }
+                RawLog::Outside => return self.say_outside(next),
+            }
+        }
+        Ok(())
+    }
+
+    /// As in 4.9 the connection lives on without anything to send.
+    fn say_outside(&mut self, next: u64) -> Result<(), String> {
+        if !std::mem::replace(&mut self.is_outside, true) {
+            let (peer, min) = (self.stream.peer_addr(), self.shared.deps.store.stats().min);
+            crate::rt::probe!("ha: a slave asks for what was deleted");
+            tracing::error!(
+                "slave {peer} asks for the log from {next} on, which begins at {min} here: it gets \
+                 nothing; start it again with an empty store"
+            );
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, header: Header, bytes: Bytes) {
+        self.spoke = self.shared.deps.clock.mono();
+        self.unsent.push(Bytes::copy_from_slice(&header.encode()));
+        if !bytes.is_empty() {
+            self.unsent.push(bytes);
+        }
+    }
+}
