@@ -15,6 +15,7 @@ pub struct Live {
     pub long_polling: bool,
     pub permission: u32,
     pub pull_read_timeout: Duration,
+    pub slave_read: bool,
     pub trace_on: bool,
 }
 
@@ -27,6 +28,7 @@ impl Live {
             long_polling: options.long_polling,
             permission: options.permission,
             pull_read_timeout: options.pull_read_timeout,
+            slave_read: options.slave_read,
             trace_on: options.trace_on,
         }
     }

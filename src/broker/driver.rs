@@ -11,6 +11,7 @@ use super::hold::{self, Hold, PullTicket};
 use super::offsets::Offsets;
 use super::options::{OnStoreFailure, Options};
 use super::queue_locks::QueueLocks;
+use super::replication::Replication;
 use super::reply::{Answer, Refusal};
 use super::schedule::Schedule;
 use super::stats::Stats;
@@ -22,6 +23,7 @@ use super::tickets::Tickets;
 use super::topics::{RETRY_PREFIX, SCHEDULE_TOPIC, Topics};
 use super::transaction::{Transactions, rewrite::Names};
 use crate::disk::{Disk, LockGuard};
+use crate::ha::{Ha, HaDeps};
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, TopicName};
 use crate::net::Net;
 use crate::protocol::body::client::MessageModel;
@@ -31,7 +33,9 @@ use crate::rt::rng::Rng;
 use crate::rt::sync::{Mutex, Notify, Semaphore, mpsc, watch};
 use crate::rt::task::TaskGroup;
 use crate::rt::time::{Clock, Duration, Mono};
-use crate::store::{Arrival, Deleted, Outcome, RecoveryReport, Store, StoreEvents, Ticket};
+use crate::store::{
+    Arrival, Deleted, FlushMode, Outcome, RecoveryReport, Store, StoreEvents, Ticket,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -156,6 +160,7 @@ pub(super) struct Shared {
     pub commit_log_dir: String,
     pub store: Store,
     pub client: remoting::Client,
+    pub replication: Replication,
     pub calls: Calls,
     pub started_ms: i64,
     pub core: Mutex<Core>,
@@ -312,6 +317,12 @@ impl StoreEvents for Ear {
         pull::run_hold_effects(&shared, core);
     }
 
+    fn on_log_moved(&self) {
+        if let Some(shared) = self.shared() {
+            shared.replication.ha.on_log_moved();
+        }
+    }
+
     fn on_deleted(&self, deleted: &Deleted) {
         let told = self.shared().map(|shared| shared.deletions.try_send(deleted.clone()));
         if let Some(Err(_)) = told {
@@ -349,6 +360,7 @@ impl Broker {
     pub async fn start(deps: Deps, parts: Parts) -> Result<Broker, Error> {
         let Parts { broker: options, store: store_options, server, client, configuration } = parts;
         let ports = Ports::of(&options)?;
+        let is_synced = store_options.flush == FlushMode::Sync;
         let mut back = TaskGroup::new();
         let ear = Arc::new(Ear::default());
         let commit_log_dir = store_options.commit_log.all()[0].clone();
@@ -366,6 +378,14 @@ impl Broker {
                 return Err(error);
             }
         };
+        let replication = match open_replication(&deps, &options, &store, is_synced, &back).await {
+            Ok(replication) => replication,
+            Err(error) => {
+                stop_group(&deps.clock, &mut back).await;
+                close_store(&store).await;
+                return Err(error);
+            }
+        };
         let front = TaskGroup::new();
         let (deletions, deleted) = mpsc::channel(task::losses::ROUNDS_MAX);
         let ended_connections = Arc::new(task::register::Lost::default());
@@ -375,6 +395,7 @@ impl Broker {
             port: AtomicU16::new(options.listen_port),
             fast_port: ports.fast.map_or(0, |addr| addr.port()),
             client: client_of(&deps, &back, client, &ended_connections),
+            replication,
             calls: Calls::new(&front, options.limits.client_calls_max),
             clock: deps.clock.clone(),
             disk: deps.disk.clone(),
@@ -394,8 +415,10 @@ impl Broker {
             options,
         });
         *ear.0.lock() = Arc::downgrade(&shared);
-        // Before a producer can end a transaction, and before anything is appended.
-        task::transactions::load(&shared).await;
+        if !shared.replication.role.is_slave() {
+            // Before a producer can end a transaction, and before anything is appended.
+            task::transactions::load(&shared).await;
+        }
         back.spawn(task::persist::run(shared.clone(), files, back.stop_signal()));
         spawn_front(&shared, &front, deleted);
         let door = Arc::new(Door::new(shared.clone()));
@@ -507,8 +530,34 @@ fn spawn_front(shared: &Arc<Shared>, front: &TaskGroup, deleted: mpsc::Receiver<
     front.spawn(task::losses::run(shared.clone(), deleted, front.stop_signal()));
     front.spawn(task::sample::run(shared.clone(), front.stop_signal()));
     front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
+    if shared.replication.role.is_slave() {
+        front.spawn(task::copy_master::run(shared.clone(), front.stop_signal()));
+        return;
+    }
     front.spawn(task::deliver::run(shared.clone(), front.stop_signal()));
     front.spawn(task::check_back::run(shared.clone(), front.stop_signal()));
+}
+
+/// A master listens for slaves; a slave follows its master once it knows where that is.
+async fn open_replication(
+    deps: &Deps,
+    options: &Options,
+    store: &Store,
+    is_synced: bool,
+    group: &TaskGroup,
+) -> Result<Replication, Error> {
+    let deps = HaDeps { net: deps.net.clone(), clock: deps.clock.clone(), store: store.clone() };
+    let (told, role) = (&options.replication, options.replication.role);
+    let ha = if role.is_slave() {
+        let ha = Ha::follow(deps, told.stream.clone(), is_synced, group);
+        ha.set_master(told.master.clone());
+        ha
+    } else {
+        let addr = SocketAddr::new(options.bind_ip, told.port);
+        let serving = Ha::serve(deps, told.stream.clone(), addr, group).await;
+        serving.map_err(|source| Error::Listen { addr, source })?
+    };
+    Ok(Replication { role, ha, master: watch::channel(None).0 })
 }
 
 async fn stop_group(clock: &Clock, group: &mut TaskGroup) {
@@ -595,7 +644,9 @@ fn open_core(
     if let Some(file) = task::persist::load(&mut files.groups)? {
         groups.restore(file);
     }
-    let mut offsets = Offsets::new(limits.offset_rows_max);
+    let offsets = Offsets::new(limits.offset_rows_max);
+    let is_slave = options.replication.role.is_slave();
+    let mut offsets = if is_slave { offsets.of_slave() } else { offsets };
     if let Some(file) = task::persist::load(&mut files.offsets)? {
         offsets.restore(file);
     }

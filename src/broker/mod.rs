@@ -20,6 +20,7 @@ mod losses;
 pub mod offsets;
 pub mod options;
 pub mod queue_locks;
+pub mod replication;
 pub mod reply;
 pub mod schedule;
 pub mod stats;

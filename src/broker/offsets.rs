@@ -17,6 +17,8 @@ pub struct Offsets {
     saved: u64,
     /// Reused for lookups, so that a commit allocates nothing.
     key: String,
+    /// On a slave: rows that clients committed here and the master does not know yet.
+    own: Option<BTreeMap<String, BTreeMap<u32, i64>>>,
 }
 
 impl Offsets {
@@ -28,7 +30,39 @@ impl Offsets {
             changes: 0,
             saved: 0,
             key: String::new(),
+            own: None,
         }
+    }
+
+    /// From now on commits of clients are remembered until a master has them (`take_over`).
+    pub fn of_slave(mut self) -> Self {
+        self.own = Some(BTreeMap::new());
+        self
+    }
+
+    /// The rows of a master in place of these, but for what clients committed here and is further
+    /// than there: they did that while the master was away (apache/rocketmq#1094).
+    /// Source: SlaveSynchronize#syncConsumerOffset (4.9.3). Differs: rows that are gone there go.
+    pub fn take_over(&mut self, file: OffsetFile) {
+        let before = std::mem::take(&mut self.table);
+        self.rows = 0;
+        self.restore(file);
+        let mut own = self.own.take().unwrap_or_default();
+        own.retain(|key, queues| {
+            queues.retain(|queue, offset| {
+                let row = self.table.get(key).and_then(|queues| queues.get(queue));
+                row.is_none_or(|known| known < offset)
+            });
+            !queues.is_empty()
+        });
+        for (key, queues) in &own {
+            let row = self.table.entry(key.clone()).or_default();
+            for (queue, offset) in queues {
+                self.rows += usize::from(row.insert(*queue, *offset).is_none());
+            }
+        }
+        self.own = Some(own);
+        self.changes += u64::from(self.table != before);
     }
 
     pub fn restore(&mut self, file: OffsetFile) {
@@ -64,6 +98,9 @@ impl Offsets {
     /// Stores a commit. False when the table is full and this would be a new row.
     pub fn commit(&mut self, group: &str, topic: &str, queue: QueueId, offset: i64) -> bool {
         self.set_key(topic, group);
+        if let Some(own) = &mut self.own {
+            own.entry(self.key.clone()).or_default().insert(queue.0, offset);
+        }
         if let Some(queues) = self.table.get_mut(self.key.as_str())
             && let Some(old) = queues.get_mut(&queue.0)
         {

@@ -1,6 +1,8 @@
 //! What the broker can be told, with every bound.
 
 use super::filter::sql92;
+use super::replication::Role;
+use crate::ha;
 use crate::model::BrokerId;
 use crate::rt::rng::Rng;
 use crate::rt::time::Duration;
@@ -213,6 +215,35 @@ pub enum OnStoreFailure {
     ReadOnly,
 }
 
+/// How a broker copies to, or from, others of its name.
+#[derive(Clone, Debug)]
+pub struct ReplicationOptions {
+    /// `brokerRole`
+    pub role: Role,
+    /// Where slaves dial: `listenPort` + 1. 0 takes any free port.
+    pub port: u16,
+    /// `haMasterAddress`: where a slave dials, whatever the name servers say.
+    pub master: Option<String>,
+    pub stream: ha::Options,
+    /// A slave copies what its master keeps beside the log first after this, and then so often.
+    /// Source: BrokerController#handleSlaveSynchronize (4.9.3).
+    pub copy_first: Duration,
+    pub copy_interval: Duration,
+}
+
+impl Default for ReplicationOptions {
+    fn default() -> Self {
+        ReplicationOptions {
+            role: Role::AsyncMaster,
+            port: 10912,
+            master: None,
+            stream: ha::Options::default(),
+            copy_first: Duration::from_secs(3),
+            copy_interval: Duration::from_secs(10),
+        }
+    }
+}
+
 /// Everything a broker can be told besides its store.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -255,6 +286,8 @@ pub struct Options {
     pub reject_transactions: bool,
     /// `storeReplyMessageEnable`: answers to messages are stored, besides being pushed.
     pub store_replies: bool,
+    /// `slaveReadEnable`: who is far behind is sent to a slave, and a slave does not send back.
+    pub slave_read: bool,
     /// `startAcceptSendRequestTimeStamp`. Units: epoch milliseconds.
     pub accept_sends_from_ms: i64,
     /// `maxMsgsNumBatch`. Units: messages that one query by key returns.
@@ -267,6 +300,7 @@ pub struct Options {
     pub topics: TopicOptions,
     pub groups: GroupOptions,
     pub filters: FilterOptions,
+    pub replication: ReplicationOptions,
     pub schedule: ScheduleOptions,
     pub transactions: TransactionOptions,
     pub limits: Limits,
@@ -295,6 +329,7 @@ impl Default for Options {
             pull_read_timeout: Duration::from_secs(5),
             reject_transactions: false,
             store_replies: true,
+            slave_read: false,
             accept_sends_from_ms: 0,
             query_count_max: 64,
             unique_query_count_max: 32,
@@ -303,6 +338,7 @@ impl Default for Options {
             topics: TopicOptions::default(),
             groups: GroupOptions::default(),
             filters: FilterOptions::default(),
+            replication: ReplicationOptions::default(),
             schedule: ScheduleOptions::default(),
             transactions: TransactionOptions::default(),
             limits: Limits::default(),

@@ -206,6 +206,20 @@ impl Schedule {
         corrected
     }
 
+    /// How far a master was, on a slave, which delivers nothing itself.
+    /// Source: SlaveSynchronize#syncDelayOffset (4.9.3).
+    pub fn take_over(
+        &mut self,
+        file: DelayOffsets,
+        queues: impl Iterator<Item = (QueueId, QueueOffset, QueueOffset)>,
+    ) {
+        let before: Vec<_> = self.table().collect();
+        self.restore(file, queues);
+        if self.table().collect::<Vec<_>>() != before {
+            self.changes += 1;
+        }
+    }
+
     /// The level that a message with this DELAY is kept at; `None` for one that is not delayed.
     pub fn level_of(&self, delay: i32) -> Option<u32> {
         rewrite::clamp(delay, self.levels_ms.len())

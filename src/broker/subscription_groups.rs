@@ -97,6 +97,15 @@ impl SubscriptionGroups {
         self.saved = self.changes;
     }
 
+    /// The table of a master in place of this one.
+    /// Source: SlaveSynchronize#syncSubscriptionGroupConfig (4.9.3).
+    pub fn replace(&mut self, file: GroupFile) {
+        self.table.clear();
+        self.restore(file);
+        self.add_built_in();
+        self.changes += 1;
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.table.keys().map(|name| &**name)
     }

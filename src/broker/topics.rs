@@ -381,6 +381,10 @@ impl Topics {
 
     fn put(&mut self, now: WallMillis, config: TopicConfig) {
         self.touch(now);
+        self.set(config);
+    }
+
+    fn set(&mut self, config: TopicConfig) {
         let (name, durable, slot) = match self.table.get(config.topic_name.as_str()) {
             Some(old) => (old.name.clone(), Some(old.config.clone()), old.slot),
             None => (TopicName::new(&config.topic_name), None, self.puts.take()),
@@ -397,6 +401,31 @@ impl Topics {
             self.touch(now);
         }
         removed.is_some()
+    }
+
+    /// The table of a master in place of this one. Returns the topics that are gone.
+    /// Source: SlaveSynchronize#syncTopicConfig (4.9.3).
+    pub fn replace(&mut self, file: TopicFile) -> Vec<TopicName> {
+        if file.data_version == self.version {
+            return Vec::new();
+        }
+        self.changes += 1;
+        let is_gone = |name: &&TopicName| !file.topic_config_table.contains_key(&***name);
+        let gone: Vec<TopicName> = self.table.keys().filter(is_gone).cloned().collect();
+        for name in &gone {
+            if let Some(topic) = self.table.remove(name) {
+                self.puts.give_back(topic.slot);
+                self.durable.entry(name.clone()).or_insert(Some(topic.config));
+            }
+        }
+        for (name, mut config) in file.topic_config_table {
+            config.topic_name = name;
+            if self.table.get(config.topic_name.as_str()).is_none_or(|old| old.config != config) {
+                self.set(config);
+            }
+        }
+        self.version = file.data_version;
+        gone.into_iter().filter(|name| !self.is_reserved(name)).collect()
     }
 
     /// Name servers said which topics are ordered. Source: #updateOrderTopicConfig (4.9.3).

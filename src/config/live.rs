@@ -20,6 +20,7 @@ pub const LIVE_BROKER: &[&str] = &[
     "diskMaxUsedSpaceRatio",
     "fileReservedTime",
     "longPollingEnable",
+    "slaveReadEnable",
     "startAcceptSendRequestTimeStamp",
     "traceOn",
     "waitTimeMillsInPullQueue",

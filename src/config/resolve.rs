@@ -1,8 +1,10 @@
 //! From what was said to what is meant: each room's options.
 
 use super::file::{Error, Program, RawConfig};
+use crate::broker::replication::Role;
+use crate::model::BrokerId;
 use crate::rt::time::Duration;
-use crate::{broker, namesrv, remoting, store};
+use crate::{broker, ha, namesrv, remoting, store};
 use std::net::{IpAddr, SocketAddr};
 
 /// What the process found out about its machine and environment at boot.
@@ -154,6 +156,12 @@ pub fn store_options(
         let percent = raw.number("accessMessageInMemoryMaxRatio").unsigned_abs();
         options.memory_size_bytes = machine.memory_size / 100 * percent;
     }
+    if raw.text("brokerRole") == Some("SYNC_MASTER") {
+        options.replicate = Some(store::Replicate {
+            timeout: ms(raw, "slaveTimeout"),
+            fall_behind_max: raw.number("haSlaveFallbehindMax").unsigned_abs(),
+        });
+    }
     let levels = raw.text("messageDelayLevel").unwrap_or_default();
     options.delay_levels_ms = match delay_levels_ms(levels) {
         Some(levels) => levels,
@@ -211,15 +219,12 @@ fn delay_levels_ms(text: &str) -> Option<Vec<i64>> {
 
 /// What the broker is told.
 pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Options, Error> {
-    let role = raw.text("brokerRole").unwrap_or_default();
-    if role != "ASYNC_MASTER" {
-        return refuse("brokerRole", role, "expected ASYNC_MASTER: replication is not built yet");
-    }
+    let (role, id) = role(raw)?;
     let text = |name: &str| text(raw, machine, name).unwrap_or_default();
     let name_servers = name_servers(&text("namesrvAddr"))?;
     let mut options = broker::Options {
         root: store_root(raw, machine),
-        id: 0,
+        id,
         advertised_ip: ip(raw, machine, "brokerIP1")?,
         ha_ip: ip(raw, machine, "brokerIP2")?,
         bind_ip: ip(raw, machine, "bindAddress")?,
@@ -250,8 +255,10 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
         accept_sends_from_ms: raw.number("startAcceptSendRequestTimeStamp"),
         query_count_max: size(raw, "maxMsgsNumBatch"),
         unique_query_count_max: size(raw, "defaultQueryMaxNum"),
+        slave_read: raw.flag("slaveReadEnable"),
         ..broker::Options::default()
     };
+    options.replication = replication(raw, role, options.listen_port);
     options.topics = broker::options::TopicOptions {
         cluster_name: text("brokerClusterName"),
         broker_name: text("brokerName"),
@@ -273,6 +280,40 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
     };
     options.limits.message_bytes_max = size(raw, "maxMessageSize");
     Ok(options)
+}
+
+/// Source: BrokerStartup#createBrokerController (4.9.3): a master has id 0 whatever is said.
+fn role(raw: &RawConfig) -> Result<(Role, BrokerId), Error> {
+    let role = match raw.text("brokerRole") {
+        Some("SYNC_MASTER") => Role::SyncMaster,
+        Some("SLAVE") => Role::Slave,
+        _ => Role::AsyncMaster,
+    };
+    if !role.is_slave() {
+        return Ok((role, 0));
+    }
+    match raw.number("brokerId") {
+        id if id > 0 => Ok((role, id)),
+        id => refuse("brokerId", &id.to_string(), "Slave's brokerId must be > 0"),
+    }
+}
+
+/// `haMasterAddress` counts when it is long enough to be one. Source: HAService.HAClient (4.9.3).
+fn replication(raw: &RawConfig, role: Role, port: u16) -> broker::options::ReplicationOptions {
+    let master = raw.text("haMasterAddress").map(str::trim).filter(|addr| addr.len() >= 6);
+    broker::options::ReplicationOptions {
+        role,
+        // Source: BrokerStartup: listenPort + 1, whatever haListenPort says.
+        port: if port == 0 { 0 } else { port.wrapping_add(1) },
+        master: master.map(str::to_owned),
+        stream: ha::Options {
+            heartbeat_interval: ms(raw, "haSendHeartbeatInterval"),
+            silence_max: ms(raw, "haHousekeepingInterval"),
+            batch_size: size(raw, "haTransferBatchSize"),
+            ..ha::Options::default()
+        },
+        ..Default::default()
+    }
 }
 
 fn transaction_options(raw: &RawConfig) -> broker::options::TransactionOptions {
@@ -391,7 +432,7 @@ mod tests {
     #[test]
     fn values_that_only_make_sense_together_are_refused_with_their_key() {
         for (text, part) in [
-            ("brokerRole=SLAVE", "replication is not built yet"),
+            ("brokerRole=SLAVE", "Slave's brokerId must be > 0"),
             ("brokerIP1=nowhere", "brokerIP1"),
             ("namesrvAddr=10.0.0.1", "The Name Server Address[10.0.0.1] illegal, please"),
         ] {

@@ -11,6 +11,7 @@ use crate::store::Store;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The world that replication lives in.
 #[derive(Clone)]
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub followed: Mutex<Followed>,
     /// The log is synced before a report counts it.
     pub reports_synced: bool,
+    pub port: AtomicU16,
 }
 
 /// How a slave stands with its master, for people.
@@ -59,6 +61,7 @@ impl Ha {
             follows: watch::channel(None).0,
             followed: Mutex::new(Followed::default()),
             reports_synced,
+            port: AtomicU16::new(0),
         }))
     }
 
@@ -71,6 +74,7 @@ impl Ha {
     ) -> io::Result<Ha> {
         let ha = Ha::new(deps, options, false);
         let listener = ha.0.deps.net.listen(addr).await?;
+        ha.0.port.store(listener.local_addr().port(), Ordering::Relaxed);
         group.spawn(listen::run(ha.0.clone(), listener, group.stop_signal(), group.spawner()));
         Ok(ha)
     }
@@ -81,6 +85,11 @@ impl Ha {
         let ha = Ha::new(deps, options, reports_synced);
         group.spawn(follow::run(ha.0.clone(), group.stop_signal()));
         ha
+    }
+
+    /// The port that slaves dial; 0 at a slave.
+    pub fn port(&self) -> u16 {
+        self.0.port.load(Ordering::Relaxed)
     }
 
     /// The store's log moved (`StoreEvents::on_log_moved`).

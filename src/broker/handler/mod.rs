@@ -157,6 +157,10 @@ pub(super) fn on_frame(shared: &Arc<Shared>, core: &mut Core, peer: &Peer, frame
         request.reply_to().refuse(&Refusal::stopping());
         return;
     }
+    if shared.replication.role.is_slave() && is_work && !is_pull {
+        request.reply_to().refuse(&slave_refusal(shared, header.code));
+        return;
+    }
     match header.code {
         request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
             if send::on_send(shared, core, &request) == send::Taken::MustWait {
@@ -173,6 +177,15 @@ pub(super) fn on_frame(shared: &Arc<Shared>, core: &mut Core, peer: &Peer, frame
         }
         _ => on_rare(shared, core, &request),
     }
+}
+
+/// A slave stores nothing of its own. Source: DefaultMessageStore#checkStoreStatus,
+/// SendMessageProcessor#asyncConsumerSendMsgBack (4.9.3).
+fn slave_refusal(shared: &Shared, code: i32) -> Refusal {
+    if code == request::CONSUMER_SEND_MSG_BACK {
+        return Refusal::system_error("SERVICE_NOT_AVAILABLE");
+    }
+    Refusal::not_available("this broker is a slave", shared.disk_used())
 }
 
 fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {

@@ -49,7 +49,9 @@ pub(in super::super) fn on_pull(shared: &Arc<Shared>, core: &mut Core, request: 
     match accept(shared, core, request) {
         Ok((pull, header)) => {
             run(shared, core, pull);
-            if header.sys_flag & pull_flag::COMMIT_OFFSET != 0 {
+            // Source: PullMessageProcessor: a slave leaves this to its master.
+            let is_slave = shared.replication.role.is_slave();
+            if header.sys_flag & pull_flag::COMMIT_OFFSET != 0 && !is_slave {
                 let queue = QueueId(header.queue_id.max(0) as u32);
                 let (group, topic) = (&header.consumer_group, &header.topic);
                 core.offsets.commit(group, topic, queue, header.commit_offset);
@@ -325,7 +327,7 @@ fn finish(shared: &Arc<Shared>, core: &mut Core, mut pull: ParkedPull, result: R
     if result.count > 0 {
         core.stats.on_got(pull.counted_at, result.count as u64, result.size as u64);
     }
-    answer(&pull, code, &result);
+    answer(&pull, code, &result, suggestion(core, &pull, &result));
     if code == code::PULL_OFFSET_MOVED {
         tell_offset_moved(shared, core, &pull, result.next);
     }
@@ -403,7 +405,19 @@ fn renew(core: &Core, pull: &mut ParkedPull) {
     }
 }
 
-fn answer(pull: &ParkedPull, code: i32, result: &ReadResult) {
+/// The broker that this reader should ask next: 0 is the master.
+/// Source: PullMessageProcessor#processRequest (4.9.3).
+fn suggestion(core: &Core, pull: &ParkedPull, result: &ReadResult) -> i64 {
+    if !core.live.slave_read {
+        return 0;
+    }
+    match core.groups.get(&pull.group) {
+        Some(group) if result.suggest_slave => group.which_broker_when_consume_slowly,
+        group => group.map_or(0, |group| group.broker_id),
+    }
+}
+
+fn answer(pull: &ParkedPull, code: i32, result: &ReadResult, suggest_which_broker_id: i64) {
     let to = &pull.to;
     if to.oneway {
         return;
@@ -412,7 +426,7 @@ fn answer(pull: &ParkedPull, code: i32, result: &ReadResult) {
         opaque: to.opaque,
         code,
         remark: Some(result.status.name()),
-        suggest_which_broker_id: 0,
+        suggest_which_broker_id,
         next_begin_offset: result.next.0 as i64,
         min_offset: result.min.0 as i64,
         max_offset: result.max.0 as i64,
@@ -429,6 +443,9 @@ fn answer(pull: &ParkedPull, code: i32, result: &ReadResult) {
 /// A reader stood where no message is: an event says where it was sent instead.
 /// Source: PullMessageProcessor#generateOffsetMovedEvent (4.9.3).
 fn tell_offset_moved(shared: &Shared, core: &mut Core, pull: &ParkedPull, next: QueueOffset) {
+    if shared.replication.role.is_slave() {
+        return;
+    }
     let body = serde_json::json!({
         "consumerGroup": &*pull.group,
         "messageQueue": {

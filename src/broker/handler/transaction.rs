@@ -28,6 +28,9 @@ struct End {
 /// Answered when what it wrote is as durable as the flush mode promises.
 /// Source: EndTransactionProcessor#processRequest (4.9.3).
 pub(super) fn on_end(shared: &Arc<Shared>, core: &mut Core, request: &Request) -> Answer<Done> {
+    if shared.replication.role.is_slave() {
+        return Err(Refusal::new(code::SLAVE_NOT_AVAILABLE, ""));
+    }
     let header = EndTransactionHeader::decode(&request.header.ext)
         .map_err(|error| Refusal::system_error(error.to_string()))?;
     let is_commit = match header.commit_or_rollback {

@@ -2,6 +2,7 @@
 
 pub(super) mod calls;
 pub(super) mod check_back;
+pub(super) mod copy_master;
 pub(super) mod deliver;
 pub(super) mod expire;
 pub(super) mod losses;

@@ -147,6 +147,7 @@ impl Loop {
             Ok(answer) if answer.code == response_code::SUCCESS => {
                 self.failures = 0;
                 order_topics(&self.shared, &answer);
+                note_master(&self.shared, &answer);
             }
             Ok(answer) => {
                 let remark = answer.remark.unwrap_or_default();
@@ -179,7 +180,10 @@ fn broker_fields(shared: &Shared, code: i32) -> Command {
 fn registration(shared: &Shared) -> Command {
     let body = registration_body(shared).to_string().into_bytes();
     let crc = crc32fast::hash(&body) & 0x7FFF_FFFF;
-    let ha_port = shared.store_host().port().wrapping_add(1);
+    let ha_port = match shared.replication.ha.port() {
+        0 => shared.store_host().port().wrapping_add(1),
+        port => port,
+    };
     broker_fields(shared, request_code::REGISTER_BROKER)
         .with_ext("haServerAddr", format!("{}:{ha_port}", shared.options.ha_ip))
         .with_ext("compressed", false)
@@ -214,6 +218,23 @@ fn registration_body(shared: &Shared) -> Value {
             "topicConfigTable": table,
         },
     })
+}
+
+/// The name server's answer tells a slave where its master is.
+/// Source: BrokerController#doRegisterBrokerAll (4.9.3).
+fn note_master(shared: &Shared, answer: &Command) {
+    if !shared.replication.role.is_slave() {
+        return;
+    }
+    let said = |name: &str| answer.get(name).filter(|addr| !addr.is_empty()).map(str::to_owned);
+    if let Some(addr) = said("haServerAddr")
+        && shared.options.replication.master.is_none()
+    {
+        shared.replication.ha.set_master(Some(addr));
+    }
+    if let Some(addr) = said("masterAddr") {
+        shared.replication.master.send(Some(addr));
+    }
 }
 
 /// The name server's answer names the ordered topics, when it knows any.

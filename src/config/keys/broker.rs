@@ -112,7 +112,7 @@ pub(super) const BROKER: &[Key] = keys! {
         "Returned as MSG_REGION ext field.";
     int registerBrokerTimeoutMills = "6000" [unit("ms") used("broker")]
         "Per-round registration wait.";
-    flag slaveReadEnable = "false" [live later(HA)]
+    flag slaveReadEnable = "false" [live used("broker")]
         "Allow/redirect reads to slaves.";
     flag disableConsumeIfConsumerReadSlowly = "false" [live later(SLOW_READER)]
         "Auto-disable groups that lag on disk (checked every 3 min).";

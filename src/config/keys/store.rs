@@ -93,15 +93,15 @@ pub(super) const STORE: &[Key] = keys! {
         "True = recovery also waits for the index timestamp.";
     int haListenPort = "10912" [range(0, 65535) ignored(HA_PORT)]
         "HA port: always listenPort+1.";
-    int haSendHeartbeatInterval = "5000" [unit("ms") later(HA)]
+    int haSendHeartbeatInterval = "5000" [unit("ms") at_least(1) used("ha")]
         "Pause after which the master sends an empty HA frame.";
-    int haHousekeepingInterval = "20000" [unit("ms") later(HA)]
+    int haHousekeepingInterval = "20000" [unit("ms") at_least(1) used("ha")]
         "HA connection idle limit.";
-    int haTransferBatchSize = "32768" [unit("B") later(HA)]
+    int haTransferBatchSize = "32768" [unit("B") range(1, 4194000) used("ha")]
         "Max body per HA frame.";
-    text haMasterAddress = "" [important later(HA)]
+    text haMasterAddress = "" [important used("broker")]
         "Fixed HA master (used when length >= 6); else learned from the name server.";
-    int haSlaveFallbehindMax = "268435456" [unit("B") later(HA)]
+    int haSlaveFallbehindMax = "268435456" [unit("B") used("store")]
         "Slave counts as available only if it lags less.";
     choice brokerRole = "ASYNC_MASTER" [one_of(ROLES) important used("broker")]
         "ASYNC_MASTER, SYNC_MASTER or SLAVE.";
@@ -109,7 +109,7 @@ pub(super) const STORE: &[Key] = keys! {
         "ASYNC_FLUSH answers from the page cache, SYNC_FLUSH after a sync.";
     int syncFlushTimeout = "5000" [unit("ms") used("store")]
         "How long a SYNC_FLUSH send waits for its sync before FLUSH_DISK_TIMEOUT.";
-    int slaveTimeout = "3000" [unit("ms") live later(HA)]
+    int slaveTimeout = "3000" [unit("ms") used("store")]
         "Since 4.9.3; earlier the sync-flush timeout was used.";
     text messageDelayLevel = "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h"
         [used("store")]

@@ -20,6 +20,9 @@ pub enum RawLog {
 pub async fn read(shared: &Shared, at: u64, size_max: usize) -> io::Result<RawLog> {
     let (offset, size, file) = {
         let mut state = shared.state.lock();
+        if let Some(reason) = &state.poison {
+            return Err(io::Error::other(format!("the commit log is poisoned: {reason}")));
+        }
         let written = state.flush.written();
         if at == written {
             return Ok(RawLog::End);

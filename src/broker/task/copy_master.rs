@@ -1,0 +1,127 @@
+//! A slave's copy of what its master keeps beside the log: topics, groups, how far consumers and
+//! delay levels are.
+//!
+//! Source: SlaveSynchronize (4.9.3).
+//! Differs: topics and offsets that are gone there go here too, and progress waits until the log is
+//! here (W-48).
+
+use super::super::driver::Shared;
+use super::super::offsets::OffsetFile;
+use super::super::replication::{Pending, Progress};
+use super::super::subscription_groups::GroupFile;
+use super::super::topics::{SCHEDULE_TOPIC, TopicFile};
+use crate::model::PhysicalOffset;
+use crate::protocol::Command;
+use crate::protocol::body::offset::DelayOffsets;
+use crate::protocol::body::{self, list::KvTable};
+use crate::protocol::code::{request_code as request, response_code as code};
+use crate::rt::task::Stop;
+use crate::rt::time::Duration;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+/// Each question is given up after this. Source: BrokerOuterAPI (4.9.3).
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// While something waits for the log it is looked at so often.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
+    let mut pending = Pending::default();
+    let options = &shared.options.replication;
+    let mut next_copy = shared.clock.mono() + options.copy_first;
+    loop {
+        let next = next_copy.min(shared.clock.mono() + LOOK_INTERVAL);
+        crate::rt::select! {
+            _ = stop.wait() => return,
+            _ = shared.clock.sleep_until(next) => {}
+        }
+        take_over_due(&shared, &mut pending);
+        if shared.clock.mono() < next_copy {
+            continue;
+        }
+        let master = shared.replication.master.get();
+        if let Some(master) = master.filter(|addr| *addr != shared.store_host().to_string()) {
+            crate::rt::select! {
+                _ = stop.wait() => return,
+                () = copy(&shared, &master, &mut pending) => {}
+            }
+        }
+        next_copy = shared.clock.mono() + options.copy_interval;
+    }
+}
+
+/// Each table by itself: one that cannot be had leaves the others.
+async fn copy(shared: &Arc<Shared>, master: &str, pending: &mut Pending) {
+    match ask::<TopicFile>(shared, master, request::GET_ALL_TOPIC_CONFIG).await {
+        Ok(file) => copy_topics(shared, file).await,
+        Err(why) => tracing::warn!("the topics of master {master} could not be copied: {why}"),
+    }
+    match ask::<GroupFile>(shared, master, request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG).await {
+        Ok(file) => copy_groups(shared, file),
+        Err(why) => tracing::warn!("the groups of master {master} could not be copied: {why}"),
+    }
+    match copy_progress(shared, master).await {
+        Ok(progress) => pending.on_copied(progress),
+        Err(why) => tracing::warn!("the offsets of master {master} could not be copied: {why}"),
+    }
+    take_over_due(shared, pending);
+}
+
+async fn ask<T: DeserializeOwned>(shared: &Shared, master: &str, code: i32) -> Result<T, String> {
+    let answer = shared.client.invoke(master, Command::request(code), TIMEOUT).await;
+    let answer = answer.map_err(|error| error.to_string())?;
+    if answer.code != code::SUCCESS {
+        return Err(format!("code {}: {}", answer.code, answer.remark.unwrap_or_default()));
+    }
+    body::decode(&answer.body).map_err(|error| error.to_string())
+}
+
+async fn copy_topics(shared: &Arc<Shared>, file: TopicFile) {
+    let gone = {
+        let mut core = shared.core.lock();
+        let before = core.topics.changes();
+        let gone = core.topics.replace(file);
+        for topic in &gone {
+            core.offsets.remove_topic(topic);
+        }
+        if core.topics.changes() != before {
+            shared.topics_changed();
+        }
+        gone
+    };
+    for topic in gone {
+        tracing::info!(topic = &*topic, "the master has this topic no more: it is deleted here");
+        if let Err(error) = shared.store.delete_topic(&topic).await {
+            tracing::warn!("failed to delete topic {topic}: {error}");
+        }
+    }
+}
+
+fn copy_groups(shared: &Shared, file: GroupFile) {
+    let mut core = shared.core.lock();
+    if core.groups.version() != file.data_version {
+        core.groups.replace(file);
+        shared.unsaved.notify_one();
+    }
+}
+
+/// Offsets first, and then where the log ended: what they say lies below.
+async fn copy_progress(shared: &Shared, master: &str) -> Result<Progress, String> {
+    let offsets = ask::<OffsetFile>(shared, master, request::GET_ALL_CONSUMER_OFFSET).await?;
+    let delays = ask::<DelayOffsets>(shared, master, request::GET_ALL_DELAY_OFFSET).await?;
+    let runtime = ask::<KvTable>(shared, master, request::GET_BROKER_RUNTIME_INFO).await?;
+    let at = runtime.table.get("commitLogMaxOffset").and_then(|at| at.parse().ok());
+    let at = PhysicalOffset(at.ok_or("it does not say where its log ends")?);
+    Ok(Progress { at, offsets, delays })
+}
+
+fn take_over_due(shared: &Shared, pending: &mut Pending) {
+    let Some(progress) = pending.take_due(shared.store.stats().written) else { return };
+    let queues = shared.store.queues().into_iter();
+    let queues: Vec<_> = queues.filter(|(key, ..)| &*key.topic == SCHEDULE_TOPIC).collect();
+    let mut core = shared.core.lock();
+    core.offsets.take_over(progress.offsets);
+    let queues = queues.into_iter().map(|(key, min, end)| (key.queue, min, end));
+    core.schedule.take_over(progress.delays, queues);
+}
