@@ -20,11 +20,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("protocol", &["model"]),
     ("remoting", &["model", "rt", "net", "protocol"]),
     ("store", &["model", "rt", "format", "disk"]),
+    ("ha", &["model", "rt", "net", "store"]),
     ("namesrv", &["model", "rt", "disk", "net", "protocol", "remoting"]),
-    ("broker", &["model", "rt", "format", "disk", "net", "protocol", "remoting", "store"]),
+    ("broker", &["model", "rt", "format", "disk", "net", "protocol", "remoting", "store", "ha"]),
     ("client", &["model", "rt", "format", "disk", "net", "protocol", "remoting"]),
     ("doctor", &["model", "rt", "format", "disk", "protocol", "store"]),
-    ("config", &["model", "rt", "disk", "remoting", "store", "namesrv", "broker", "client"]),
+    ("config", &["model", "rt", "disk", "remoting", "store", "ha", "namesrv", "broker", "client"]),
     ("cli", &["*"]),
 ];
 

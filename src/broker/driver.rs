@@ -450,6 +450,11 @@ impl Broker {
         &self.shared.store
     }
 
+    /// Replication: the slaves of a master, or how a slave stands with its master.
+    pub fn ha(&self) -> &Ha {
+        &self.shared.replication.ha
+    }
+
     /// What 4.9 prints when a broker is up. Source: BrokerStartup#start (4.9.3).
     pub fn boot_line(&self) -> String {
         let options = &self.shared.options;

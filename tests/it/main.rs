@@ -14,6 +14,7 @@ mod delay;
 mod disk;
 mod doctor;
 mod filter;
+mod ha;
 mod namesrv;
 mod net;
 mod progress;

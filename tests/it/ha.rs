@@ -1,0 +1,320 @@
+//! A master and its slave over loopback: the log, the tables beside it, and what producers are told.
+
+use super::broker::World;
+use hotfire::broker::replication::Role;
+use hotfire::broker::{Broker, Parts};
+use hotfire::format::message_unit;
+use hotfire::namesrv::{self, Namesrv};
+use hotfire::net::{self, Stream};
+use hotfire::protocol::Command;
+use hotfire::protocol::code::{request_code as request, response_code as code};
+use hotfire::rt::block_on;
+use hotfire::rt::time::Duration;
+use hotfire::store::{FlushMode, Replicate};
+use std::path::PathBuf;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A name server, and directories for a master and a slave of one name.
+struct Town {
+    world: World,
+    name_server: Namesrv,
+}
+
+impl Town {
+    async fn new() -> Town {
+        let world = World::new();
+        let options = namesrv::Options {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            kv_config_path: world.dir.path().join("kv.json").to_str().unwrap().to_owned(),
+            ..namesrv::Options::default()
+        };
+        let (disk, net, clock) = (world.disk.clone(), &world.net, &world.clock);
+        let started = Namesrv::start(disk, net, clock, &world.group, options).await;
+        Town { name_server: started.unwrap(), world }
+    }
+
+    fn dir(&self, name: &str) -> PathBuf {
+        self.world.dir.path().join(name)
+    }
+
+    fn parts(&self, name: &str, role: Role) -> Parts {
+        let mut parts = self.world.parts();
+        let root = self.dir(name).to_str().unwrap().to_owned();
+        parts.store = hotfire::store::Options {
+            segment_size_bytes: 64 << 10,
+            ..hotfire::store::Options::new(&root)
+        };
+        parts.broker.root = root;
+        parts.broker.topics.broker_name = "broker-a".to_owned();
+        parts.broker.name_servers = vec![self.name_server.local_addr().unwrap().to_string()];
+        parts.broker.id = i64::from(role.is_slave());
+        let replication = &mut parts.broker.replication;
+        (replication.role, replication.port) = (role, 0);
+        replication.copy_first = Duration::from_millis(50);
+        replication.copy_interval = Duration::from_millis(100);
+        if role == Role::SyncMaster {
+            let timeout = Duration::from_millis(300);
+            parts.store.replicate = Some(Replicate { timeout, fall_behind_max: 256 << 20 });
+        }
+        parts
+    }
+
+    async fn start(&self, name: &str, role: Role) -> Broker {
+        self.world.start(self.parts(name, role)).await
+    }
+
+    /// Waits until `holds`.
+    async fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let clock = &self.world.clock;
+        let deadline = clock.mono() + TIMEOUT;
+        while !holds() {
+            assert!(clock.mono() < deadline, "not in time: {what}");
+            clock.sleep_until(clock.mono() + Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until the slave has what the master has.
+    async fn until_same(&self, master: &Broker, slave: &Broker) {
+        let same = || slave.store().stats().visible == master.store().stats().written;
+        self.until("the slave has caught up", same).await;
+    }
+
+    /// The log's files as they lie on disk.
+    fn log(&self, name: &str, end: u64) -> Vec<u8> {
+        let mut files: Vec<_> = std::fs::read_dir(self.dir(name).join("commitlog"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        let mut bytes: Vec<u8> =
+            files.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
+        bytes.truncate(end as usize);
+        bytes
+    }
+}
+
+#[test]
+fn a_slave_has_its_masters_log_byte_for_byte_and_serves_it() {
+    block_on(async {
+        let town = Town::new().await;
+        let master = town.start("master", Role::AsyncMaster).await;
+        let caller = town.world.caller(&master);
+        let body = "x".repeat(3000);
+        for n in 0..60 {
+            assert_eq!(caller.send("T", n % 4, "", &body).await.code, code::SUCCESS);
+        }
+        let slave = town.start("slave", Role::Slave).await;
+        town.until_same(&master, &slave).await;
+        for n in 0..60 {
+            assert_eq!(caller.send("T", n % 4, "", &body).await.code, code::SUCCESS);
+        }
+        town.until_same(&master, &slave).await;
+        let end = master.store().stats().written.0;
+        assert!(town.log("master", end) == town.log("slave", end), "the logs differ");
+        let reader = town.world.caller(&slave);
+        town.until("the topic is known", || !slave.store().queues().is_empty()).await;
+        assert_eq!(reader.number(request::GET_MAX_OFFSET, "T", 0).await, "30");
+        let refused = reader.send("T", 0, "", "mine").await;
+        assert_eq!(refused.code, code::SERVICE_NOT_AVAILABLE);
+        assert!(refused.remark.unwrap().contains("this broker is a slave"));
+        assert_eq!(master.ha().slaves().len(), 1);
+        slave.shutdown().await;
+        master.shutdown().await;
+    });
+}
+
+#[test]
+fn a_slave_that_was_away_goes_on_where_it_was() {
+    block_on(async {
+        let town = Town::new().await;
+        let master = town.start("master", Role::AsyncMaster).await;
+        let caller = town.world.caller(&master);
+        for round in 0..4 {
+            let slave = town.start("slave", Role::Slave).await;
+            for n in 0..20 {
+                let body = format!("{round} {n} {}", "y".repeat(2000));
+                assert_eq!(caller.send("T", 0, "", &body).await.code, code::SUCCESS);
+            }
+            town.until_same(&master, &slave).await;
+            slave.shutdown().await;
+            for n in 0..20 {
+                assert_eq!(caller.send("T", 0, "", &format!("away {n}")).await.code, 0);
+            }
+        }
+        let slave = town.start("slave", Role::Slave).await;
+        town.until_same(&master, &slave).await;
+        let end = master.store().stats().written.0;
+        assert!(town.log("master", end) == town.log("slave", end), "the logs differ");
+        slave.shutdown().await;
+        master.shutdown().await;
+    });
+}
+
+#[test]
+fn a_sync_master_says_when_no_slave_has_the_message() {
+    block_on(async {
+        let town = Town::new().await;
+        let master = town.start("master", Role::SyncMaster).await;
+        let caller = town.world.caller(&master);
+        let alone = caller.send("T", 0, "", "alone").await;
+        assert_eq!(alone.code, code::SLAVE_NOT_AVAILABLE);
+        assert_eq!(caller.number(request::GET_MAX_OFFSET, "T", 0).await, "1");
+        let slave = town.start("slave", Role::Slave).await;
+        town.until_same(&master, &slave).await;
+        town.until("its word came", || {
+            master.ha().slaves().iter().any(|slave| slave.acked.is_some_and(|acked| acked > 0))
+        })
+        .await;
+        for _ in 0..10 {
+            assert_eq!(caller.send("T", 0, "", "both").await.code, code::SUCCESS);
+        }
+        assert_eq!(slave.store().stats().written, master.store().stats().written);
+        slave.shutdown().await;
+        master.shutdown().await;
+    });
+}
+
+/// A slave that listens and never says a word more.
+async fn mute_slave(town: &Town, master: &Broker) -> Box<dyn Stream> {
+    let addr = format!("127.0.0.1:{}", master.ha().port());
+    let mut stream = town.world.net.dial(&addr, TIMEOUT).await.unwrap();
+    let end = master.store().stats().written.0;
+    net::write_all(&mut *stream, &end.to_be_bytes()).await.unwrap();
+    town.until("the mute slave is taken", || !master.ha().slaves().is_empty()).await;
+    town.until("its first word came", || master.ha().slaves()[0].acked.is_some()).await;
+    stream
+}
+
+#[test]
+fn a_slave_that_is_silent_costs_each_message_its_own_wait_and_delays_its_visibility() {
+    block_on(async {
+        let town = Town::new().await;
+        let master = town.start("master", Role::SyncMaster).await;
+        let caller = town.world.caller(&master);
+        caller.send("T", 0, "", "first").await;
+        let mute = mute_slave(&town, &master).await;
+        let began = town.world.clock.mono();
+        let waiting = caller.send("T", 0, "", "second");
+        let visible = async {
+            let clock = &town.world.clock;
+            clock.sleep_until(clock.mono() + Duration::from_millis(100)).await;
+            caller.number(request::GET_MAX_OFFSET, "T", 0).await
+        };
+        let (late, seen) = tokio::join!(waiting, visible);
+        assert_eq!((late.code, seen.as_str()), (code::FLUSH_SLAVE_TIMEOUT, "1"));
+        assert!(town.world.clock.mono().since(began) >= Duration::from_millis(300));
+        assert_eq!(caller.number(request::GET_MAX_OFFSET, "T", 0).await, "2");
+        drop(mute);
+        master.shutdown().await;
+    });
+}
+
+#[test]
+fn the_word_of_an_impostor_changes_nothing() {
+    block_on(async {
+        let town = Town::new().await;
+        let master = town.start("master", Role::SyncMaster).await;
+        let caller = town.world.caller(&master);
+        caller.send("T", 0, "", "first").await;
+        let addr = format!("127.0.0.1:{}", master.ha().port());
+        let mut stream = town.world.net.dial(&addr, TIMEOUT).await.unwrap();
+        net::write_all(&mut *stream, &(1u64 << 40).to_be_bytes()).await.unwrap();
+        let mut rest = bytes::BytesMut::new();
+        assert_eq!(net::read(&mut *stream, &mut rest, 100).await.unwrap_or(0), 0);
+        assert_eq!(caller.send("T", 0, "", "x").await.code, code::SLAVE_NOT_AVAILABLE);
+        let mut mute = mute_slave(&town, &master).await;
+        net::write_all(&mut *mute, &(1u64 << 40).to_be_bytes()).await.unwrap();
+        town.until("it is sent away", || master.ha().slaves().is_empty()).await;
+        assert_eq!(caller.send("T", 0, "", "y").await.code, code::SLAVE_NOT_AVAILABLE);
+        master.shutdown().await;
+    });
+}
+
+#[test]
+fn topics_groups_and_offsets_follow_and_what_is_deleted_goes() {
+    block_on(async {
+        let town = Town::new().await;
+        let mut parts = town.parts("slave", Role::Slave);
+        parts.store.flush = FlushMode::Sync;
+        let master = town.start("master", Role::AsyncMaster).await;
+        let slave = town.world.start(parts).await;
+        let (caller, reader) = (town.world.caller(&master), town.world.caller(&slave));
+        for topic in ["T", "U"] {
+            assert_eq!(caller.send(topic, 0, "", "one").await.code, code::SUCCESS);
+        }
+        caller.heartbeat("g", "T", 1).await;
+        let commit = Command::request(request::UPDATE_CONSUMER_OFFSET)
+            .with_ext("consumerGroup", "g")
+            .with_ext("topic", "T")
+            .with_ext("queueId", 0)
+            .with_ext("commitOffset", 1);
+        assert_eq!(caller.call(commit).await.code, code::SUCCESS);
+        town.until_same(&master, &slave).await;
+        let offset = || async {
+            let ask = Command::request(request::QUERY_CONSUMER_OFFSET)
+                .with_ext("consumerGroup", "g")
+                .with_ext("topic", "T")
+                .with_ext("queueId", 0);
+            let answer = reader.call(ask).await;
+            answer.get("offset").map(str::to_owned)
+        };
+        let clock = &town.world.clock;
+        let deadline = clock.mono() + TIMEOUT;
+        while offset().await.as_deref() != Some("1") {
+            assert!(clock.mono() < deadline, "the offset did not come");
+            clock.sleep_until(clock.mono() + Duration::from_millis(10)).await;
+        }
+        let delete = Command::request(request::DELETE_TOPIC_IN_BROKER).with_ext("topic", "U");
+        assert_eq!(caller.call(delete).await.code, code::SUCCESS);
+        town.until("U is gone", || {
+            slave.store().queues().iter().all(|(key, ..)| &*key.topic != "U")
+        })
+        .await;
+        assert_eq!(caller.send("U", 0, "", "anew").await.code, code::SUCCESS);
+        town.until_same(&master, &slave).await;
+        assert_eq!(reader.number(request::GET_MAX_OFFSET, "U", 0).await, "1");
+        slave.shutdown().await;
+        master.shutdown().await;
+    });
+}
+
+#[test]
+fn a_slave_without_a_log_begins_where_its_masters_begins() {
+    block_on(async {
+        let town = Town::new().await;
+        let master = town.start("master", Role::AsyncMaster).await;
+        let caller = town.world.caller(&master);
+        let body = "x".repeat(3000);
+        for _ in 0..60 {
+            assert_eq!(caller.send("T", 0, "", &body).await.code, code::SUCCESS);
+        }
+        master.shutdown().await;
+        std::fs::remove_file(town.dir("master").join("commitlog/00000000000000000000")).unwrap();
+        let master = town.start("master", Role::AsyncMaster).await;
+        let slave = town.start("slave", Role::Slave).await;
+        town.until_same(&master, &slave).await;
+        assert_eq!(slave.store().stats().min.0, 64 << 10);
+        assert_eq!(slave.store().queues(), master.store().queues());
+        let (queue, min, _) = slave.store().queues().remove(0);
+        assert!(min.0 > 0, "{queue:?} begins at {min:?}");
+        let reader = town.world.caller(&slave);
+        let mut found = reader.pull("T", 0, min.0 as i64, 0).await;
+        for _ in 0..100 {
+            if found.code == code::SUCCESS {
+                break;
+            }
+            let clock = &town.world.clock;
+            clock.sleep_until(clock.mono() + Duration::from_millis(20)).await;
+            found = reader.pull("T", 0, min.0 as i64, 0).await;
+        }
+        let first = message_unit::delivered(&found.body).next().unwrap().unwrap();
+        assert_eq!(first.queue_offset(), min);
+        slave.shutdown().await;
+        master.shutdown().await;
+        // And it goes on there after a restart.
+        let slave = town.start("slave", Role::Slave).await;
+        assert_eq!(slave.store().stats().min.0, 64 << 10);
+        slave.shutdown().await;
+    });
+}
