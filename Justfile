@@ -75,6 +75,10 @@ compat-clients *ARGS:
     @tests/compat/run.sh --client 4.9.8 {{ARGS}}
     @tests/compat/run.sh --client 5.5.0 {{ARGS}}
 
+# Masters and slaves, each Hotfire's or Java's, in all four pairings (needs a JDK and Maven): just compat-ha [--only PREFIX]
+compat-ha *ARGS:
+    @tests/compat-ha/run.sh {{ARGS}}
+
 # The real mqadmin, every command, against Java's servers and ours: just compat-mqadmin [--json] [--write] [--only COMMAND]
 compat-mqadmin *ARGS:
     @tests/mqadmin/run.sh {{ARGS}}

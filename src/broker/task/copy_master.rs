@@ -2,8 +2,8 @@
 //! delay levels are.
 //!
 //! Source: SlaveSynchronize (4.9.3).
-//! Differs: topics and offsets that are gone there go here too, and progress waits until the log is
-//! here (W-48).
+//! Differs: topics and offsets that are gone there go here too, progress waits until the log is
+//! here, and a record of a new queue makes it look at once (W-48).
 
 use super::super::driver::Shared;
 use super::super::offsets::OffsetFile;
@@ -23,11 +23,19 @@ use std::sync::Arc;
 /// Each question is given up after this. Source: BrokerOuterAPI (4.9.3).
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// While something waits for the log it is looked at so often.
+/// How often it is looked whether something waits for the log, or is wanted now.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
+/// What was copied last.
+#[derive(Default, PartialEq, Eq)]
+struct Known {
+    master: Option<String>,
+    /// Records of another queue came: its topic may be a new one.
+    queues: usize,
+}
+
 pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
-    let mut pending = Pending::default();
+    let (mut pending, mut known) = (Pending::default(), Known::default());
     let options = &shared.options.replication;
     let mut next_copy = shared.clock.mono() + options.copy_first;
     loop {
@@ -37,14 +45,17 @@ pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
             _ = shared.clock.sleep_until(next) => {}
         }
         take_over_due(&shared, &mut pending);
-        if shared.clock.mono() < next_copy {
+        let now =
+            Known { master: shared.replication.master.get(), queues: shared.store.stats().queues };
+        if shared.clock.mono() < next_copy && known == now {
             continue;
         }
-        let master = shared.replication.master.get();
-        if let Some(master) = master.filter(|addr| *addr != shared.store_host().to_string()) {
+        known = now;
+        let master = known.master.as_ref();
+        if let Some(master) = master.filter(|addr| **addr != shared.store_host().to_string()) {
             crate::rt::select! {
                 _ = stop.wait() => return,
-                () = copy(&shared, &master, &mut pending) => {}
+                () = copy(&shared, master, &mut pending) => {}
             }
         }
         next_copy = shared.clock.mono() + options.copy_interval;
