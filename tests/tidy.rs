@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("protocol", &["model"]),
     ("remoting", &["model", "rt", "net", "protocol"]),
     ("store", &["model", "rt", "format", "disk"]),
-    ("ha", &["model", "rt", "net", "store"]),
+    ("ha", &["model", "rt", "format", "net", "store"]),
     ("namesrv", &["model", "rt", "disk", "net", "protocol", "remoting"]),
     ("broker", &["model", "rt", "format", "disk", "net", "protocol", "remoting", "store", "ha"]),
     ("client", &["model", "rt", "format", "disk", "net", "protocol", "remoting"]),

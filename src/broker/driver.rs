@@ -12,18 +12,20 @@ use super::offsets::Offsets;
 use super::options::{OnStoreFailure, Options};
 use super::queue_locks::QueueLocks;
 use super::replication::Replication;
+use super::replication::peers::{Admission, KnownSlaves};
 use super::reply::{Answer, Refusal};
 use super::schedule::Schedule;
 use super::stats::Stats;
 use super::subscription_groups::SubscriptionGroups;
 use super::task;
 use super::task::calls::Calls;
+use super::task::greet::MasterGreeter;
 use super::task::state_file::StateFile;
 use super::tickets::Tickets;
 use super::topics::{RETRY_PREFIX, SCHEDULE_TOPIC, Topics};
 use super::transaction::{Transactions, rewrite::Names};
 use crate::disk::{Disk, LockGuard};
-use crate::ha::{Ha, HaDeps};
+use crate::ha::{self, Ha, HaDeps};
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, TopicName};
 use crate::net::Net;
 use crate::protocol::body::client::MessageModel;
@@ -161,6 +163,8 @@ pub(super) struct Shared {
     pub store: Store,
     pub client: remoting::Client,
     pub replication: Replication,
+    /// SYNC_FLUSH: only what is synced counts as stored.
+    pub is_synced: bool,
     pub calls: Calls,
     pub started_ms: i64,
     pub core: Mutex<Core>,
@@ -187,6 +191,12 @@ impl Shared {
     /// What clients dial, and what every message carries.
     pub fn store_host(&self) -> SocketAddr {
         SocketAddr::new(self.options.advertised_ip, self.port.load(Ordering::Relaxed))
+    }
+
+    /// Up to where the log is stored as the flush mode says.
+    pub fn stored_end(&self) -> PhysicalOffset {
+        let stats = self.store.stats();
+        if self.is_synced { stats.synced } else { stats.written }
     }
 
     /// Topics changed: they are saved, and then the name servers are told.
@@ -370,6 +380,26 @@ impl Broker {
             Store::open(deps.disk.clone(), deps.clock.clone(), &back, store_options, ear.clone())
                 .await
                 .map_err(Error::Store)?;
+        let ended_connections = Arc::new(task::register::Lost::default());
+        let client = client_of(&deps, &back, client, &ended_connections);
+        let known_slaves = KnownSlaves::load(&*deps.disk, &options.root);
+        if !options.replication.role.is_slave() {
+            let start = task::catch_up::Start {
+                clock: &deps.clock,
+                client: &client,
+                store: &store,
+                options: &options,
+                addr: own_addr(&options),
+                known: known_slaves.all(),
+                is_unclean: report.unclean,
+            };
+            let epoch_id = deps.rng.clone().next_u64();
+            if let Err(error) = task::catch_up::run(&start, epoch_id).await {
+                stop_group(&deps.clock, &mut back).await;
+                close_store(&store).await;
+                return Err(error);
+            }
+        }
         let files = Files::new(&deps.disk, &options.root);
         let (core, files) = match open_core(&deps, &options, &levels_ms, files, &store) {
             Ok(opened) => opened,
@@ -378,7 +408,8 @@ impl Broker {
                 return Err(error);
             }
         };
-        let replication = match open_replication(&deps, &options, &store, is_synced, &back).await {
+        let opening = Opening { deps: &deps, options: &options, store: &store, client: &client };
+        let replication = match opening.replication(is_synced, known_slaves, &back).await {
             Ok(replication) => replication,
             Err(error) => {
                 stop_group(&deps.clock, &mut back).await;
@@ -388,13 +419,13 @@ impl Broker {
         };
         let front = TaskGroup::new();
         let (deletions, deleted) = mpsc::channel(task::losses::ROUNDS_MAX);
-        let ended_connections = Arc::new(task::register::Lost::default());
         let shared = Arc::new(Shared {
             configuration,
             configuring: Semaphore::new(1),
             port: AtomicU16::new(options.listen_port),
             fast_port: ports.fast.map_or(0, |addr| addr.port()),
-            client: client_of(&deps, &back, client, &ended_connections),
+            client,
+            is_synced,
             replication,
             calls: Calls::new(&front, options.limits.client_calls_max),
             clock: deps.clock.clone(),
@@ -488,6 +519,11 @@ impl Broker {
         reason.unwrap_or_default()
     }
 
+    /// Resolves with the reason when a slave must be started again: its log is to be cut back.
+    pub async fn restart_wanted(&self) -> String {
+        self.shared.replication.ha.restart_wanted().await
+    }
+
     /// Stops in order: name servers are told, new sends and pulls are refused, what was accepted is
     /// answered, the store closes, connections close, consumer offsets are saved.
     ///
@@ -535,6 +571,7 @@ fn spawn_front(shared: &Arc<Shared>, front: &TaskGroup, deleted: mpsc::Receiver<
     front.spawn(task::losses::run(shared.clone(), deleted, front.stop_signal()));
     front.spawn(task::sample::run(shared.clone(), front.stop_signal()));
     front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
+    front.spawn(task::greet::learn_peers(shared.clone(), front.stop_signal()));
     if shared.replication.role.is_slave() {
         front.spawn(task::copy_master::run(shared.clone(), front.stop_signal()));
         return;
@@ -543,26 +580,55 @@ fn spawn_front(shared: &Arc<Shared>, front: &TaskGroup, deleted: mpsc::Receiver<
     front.spawn(task::check_back::run(shared.clone(), front.stop_signal()));
 }
 
-/// A master listens for slaves; a slave follows its master once it knows where that is.
-async fn open_replication(
-    deps: &Deps,
-    options: &Options,
-    store: &Store,
-    is_synced: bool,
-    group: &TaskGroup,
-) -> Result<Replication, Error> {
-    let deps = HaDeps { net: deps.net.clone(), clock: deps.clock.clone(), store: store.clone() };
-    let (told, role) = (&options.replication, options.replication.role);
-    let ha = if role.is_slave() {
-        let ha = Ha::follow(deps, told.stream.clone(), is_synced, group);
-        ha.set_master(told.master.clone());
-        ha
-    } else {
-        let addr = SocketAddr::new(options.bind_ip, told.port);
-        let serving = Ha::serve(deps, told.stream.clone(), addr, group).await;
-        serving.map_err(|source| Error::Listen { addr, source })?
-    };
-    Ok(Replication { role, ha, master: watch::channel(None).0 })
+/// Where others reach this broker; nothing when any free port is taken.
+fn own_addr(options: &Options) -> String {
+    if options.listen_port == 0 {
+        return String::new();
+    }
+    format!("{}:{}", options.advertised_ip, options.listen_port)
+}
+
+/// What replication is opened with.
+struct Opening<'a> {
+    deps: &'a Deps,
+    options: &'a Options,
+    store: &'a Store,
+    client: &'a remoting::Client,
+}
+
+impl Opening<'_> {
+    /// A master listens for slaves; a slave follows its master once it knows where that is.
+    async fn replication(
+        self,
+        is_synced: bool,
+        known_slaves: KnownSlaves,
+        group: &TaskGroup,
+    ) -> Result<Replication, Error> {
+        let Opening { deps, options, store, client } = self;
+        let (net, clock) = (deps.net.clone(), deps.clock.clone());
+        let ha_deps = HaDeps { net, clock, store: store.clone() };
+        let (told, role) = (&options.replication, options.replication.role);
+        let (stream, master) = (told.stream.clone(), watch::channel(None).0);
+        let admission = Arc::new(Admission::new(&told.allowed));
+        let ha = if role.is_slave() {
+            let greeter = MasterGreeter {
+                client: client.clone(),
+                broker_name: options.topics.broker_name.clone(),
+                addr: own_addr(options),
+                master: master.subscribe(),
+            };
+            let ha = Ha::follow(ha_deps, stream, is_synced, Arc::new(greeter), group);
+            ha.set_master(told.master.clone());
+            ha
+        } else {
+            let addr = SocketAddr::new(options.bind_ip, told.port);
+            let known = admission.clone();
+            let admits: ha::Admission = Arc::new(move |ip| known.admits(ip));
+            let serving = Ha::serve(ha_deps, stream, addr, admits, group).await;
+            serving.map_err(|source| Error::Listen { addr, source })?
+        };
+        Ok(Replication { role, ha, admission, known_slaves, master })
+    }
 }
 
 async fn stop_group(clock: &Clock, group: &mut TaskGroup) {

@@ -224,7 +224,12 @@ pub struct ReplicationOptions {
     pub port: u16,
     /// `haMasterAddress`: where a slave dials, whatever the name servers say.
     pub master: Option<String>,
+    /// `haAllowedPeers`: who may be a slave; empty: whoever name servers know by this name.
+    pub allowed: Vec<IpAddr>,
     pub stream: ha::Options,
+    /// A master whose last process did not stop in order waits so long for slaves that may have
+    /// more of its log.
+    pub catch_up_wait: Duration,
     /// A slave copies what its master keeps beside the log first after this, and then so often.
     /// Source: BrokerController#handleSlaveSynchronize (4.9.3).
     pub copy_first: Duration,
@@ -237,7 +242,9 @@ impl Default for ReplicationOptions {
             role: Role::AsyncMaster,
             port: 10912,
             master: None,
+            allowed: Vec::new(),
             stream: ha::Options::default(),
+            catch_up_wait: Duration::from_secs(10),
             copy_first: Duration::from_secs(3),
             copy_interval: Duration::from_secs(10),
         }

@@ -1,10 +1,15 @@
 //! What this broker is to others of its name: master or slave, and what a slave takes over.
 
+pub mod peers;
+pub mod wire;
+
 use super::offsets::OffsetFile;
 use crate::ha::Ha;
 use crate::model::PhysicalOffset;
 use crate::protocol::body::offset::DelayOffsets;
 use crate::rt::sync::watch;
+use peers::{Admission, KnownSlaves};
+use std::sync::Arc;
 
 /// `brokerRole`. Source: BrokerRole (4.9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +29,8 @@ impl Role {
 pub struct Replication {
     pub role: Role,
     pub ha: Ha,
+    pub admission: Arc<Admission>,
+    pub known_slaves: KnownSlaves,
     /// What clients dial to reach the master, as the name servers say; a slave copies from there.
     pub master: watch::Sender<Option<String>>,
 }

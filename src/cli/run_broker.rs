@@ -36,22 +36,37 @@ pub fn run(args: &args::Broker) -> Result<(), Failure> {
 async fn serve(settings: Settings, parts: Parts, received: Arc<AtomicU64>) -> Result<(), Failure> {
     let mut signal = pin!(rt::shutdown_signal());
     let world = World::counting(received);
-    let broker = rt::select! {
-        _ = &mut signal => return Ok(()),
-        started = start(&world, parts) => started?,
+    let ended = loop {
+        let broker = rt::select! {
+            _ = &mut signal => return Ok(()),
+            started = start(&world, parts.clone()) => started?,
+        };
+        say::line(boot_line(&settings, broker.local_addr().port()));
+        let end = rt::select! {
+            _ = &mut signal => End::Asked,
+            reason = broker.poisoned() => End::Poisoned(reason),
+            reason = broker.restart_wanted() => End::Again(reason),
+        };
+        let read_only = broker.read_only();
+        broker.shutdown().await;
+        match (end, read_only) {
+            (End::Again(reason), None) => tracing::warn!("the broker starts again: {reason}"),
+            (End::Poisoned(reason), _) | (_, Some(reason)) => {
+                break Err(Failure::new(Failure::REFUSED, reason));
+            }
+            (End::Asked, None) => break Ok(()),
+        }
     };
-    say::line(boot_line(&settings, broker.local_addr().port()));
-    let poison = rt::select! {
-        _ = signal => None,
-        reason = broker.poisoned() => Some(reason),
-    };
-    let poison = poison.or_else(|| broker.read_only());
-    broker.shutdown().await;
     world.end().await;
-    match poison {
-        None => Ok(()),
-        Some(reason) => Err(Failure::new(Failure::REFUSED, reason)),
-    }
+    ended
+}
+
+/// Why a broker stopped.
+enum End {
+    Asked,
+    Poisoned(String),
+    /// A slave's log is cut back by the next start.
+    Again(String),
 }
 
 /// What the configuration means for each part of a broker.
@@ -86,6 +101,7 @@ pub async fn start(world: &World, parts: Parts) -> Result<Broker, Failure> {
     Broker::start(deps, parts).await.map_err(|error| {
         let code = match &error {
             broker::Error::Store(store::Error::Locked { .. })
+            | broker::Error::Fenced { .. }
             | broker::Error::Listen { .. }
             | broker::Error::Port { .. } => Failure::NOT_STARTED,
             _ => Failure::NOT_INITIALIZED,

@@ -258,7 +258,7 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
         slave_read: raw.flag("slaveReadEnable"),
         ..broker::Options::default()
     };
-    options.replication = replication(raw, role, options.listen_port);
+    options.replication = replication(raw, role, options.listen_port)?;
     options.topics = broker::options::TopicOptions {
         cluster_name: text("brokerClusterName"),
         broker_name: text("brokerName"),
@@ -299,10 +299,21 @@ fn role(raw: &RawConfig) -> Result<(Role, BrokerId), Error> {
 }
 
 /// `haMasterAddress` counts when it is long enough to be one. Source: HAService.HAClient (4.9.3).
-fn replication(raw: &RawConfig, role: Role, port: u16) -> broker::options::ReplicationOptions {
+fn replication(
+    raw: &RawConfig,
+    role: Role,
+    port: u16,
+) -> Result<broker::options::ReplicationOptions, Error> {
     let master = raw.text("haMasterAddress").map(str::trim).filter(|addr| addr.len() >= 6);
-    broker::options::ReplicationOptions {
+    let peers = raw.text("haAllowedPeers").unwrap_or_default();
+    let allowed: Result<Vec<IpAddr>, _> =
+        peers.split([',', ';', ' ']).filter(|ip| !ip.is_empty()).map(str::parse).collect();
+    let Ok(allowed) = allowed else {
+        return refuse("haAllowedPeers", peers, "expected addresses divided by commas");
+    };
+    Ok(broker::options::ReplicationOptions {
         role,
+        allowed,
         // Source: BrokerStartup: listenPort + 1, whatever haListenPort says.
         port: if port == 0 { 0 } else { port.wrapping_add(1) },
         master: master.map(str::to_owned),
@@ -313,7 +324,7 @@ fn replication(raw: &RawConfig, role: Role, port: u16) -> broker::options::Repli
             ..ha::Options::default()
         },
         ..Default::default()
-    }
+    })
 }
 
 fn transaction_options(raw: &RawConfig) -> broker::options::TransactionOptions {

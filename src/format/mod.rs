@@ -9,6 +9,7 @@
 pub mod checkpoint;
 pub mod checksum;
 pub mod consume_queue_unit;
+pub mod epochs;
 pub mod floor;
 pub mod index_file;
 pub mod message_batch;

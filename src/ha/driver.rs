@@ -1,5 +1,6 @@
 //! The running replication of one broker: a master's HA port, or a slave that follows its master.
 
+use super::greeting::Greeter;
 use super::master::{Master, SlaveRow};
 use super::options::Options;
 use super::task::{follow, listen};
@@ -9,7 +10,7 @@ use crate::rt::task::TaskGroup;
 use crate::rt::time::Clock;
 use crate::store::Store;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -20,6 +21,9 @@ pub struct HaDeps {
     pub clock: Clock,
     pub store: Store,
 }
+
+/// Whether a connection from this address may be a slave's.
+pub type Admission = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 pub(super) struct Shared {
     pub deps: HaDeps,
@@ -33,6 +37,11 @@ pub(super) struct Shared {
     /// The log is synced before a report counts it.
     pub reports_synced: bool,
     pub port: AtomicU16,
+    pub admission: Admission,
+    /// Of a slave.
+    pub greeter: Option<Arc<dyn Greeter>>,
+    /// The log must be cut back, which a start does: why.
+    pub restart: watch::Sender<Option<String>>,
 }
 
 /// How a slave stands with its master, for people.
@@ -52,8 +61,17 @@ pub struct Followed {
 pub struct Ha(Arc<Shared>);
 
 impl Ha {
-    fn new(deps: HaDeps, options: Options, reports_synced: bool) -> Self {
+    fn new(
+        deps: HaDeps,
+        options: Options,
+        reports_synced: bool,
+        admission: Admission,
+        greeter: Option<Arc<dyn Greeter>>,
+    ) -> Self {
         Ha(Arc::new(Shared {
+            admission,
+            greeter,
+            restart: watch::channel(None).0,
             deps,
             options,
             master: Mutex::new(Master::default()),
@@ -70,19 +88,27 @@ impl Ha {
         deps: HaDeps,
         options: Options,
         addr: SocketAddr,
+        admission: Admission,
         group: &TaskGroup,
     ) -> io::Result<Ha> {
-        let ha = Ha::new(deps, options, false);
+        let ha = Ha::new(deps, options, false, admission, None);
         let listener = ha.0.deps.net.listen(addr).await?;
         ha.0.port.store(listener.local_addr().port(), Ordering::Relaxed);
         group.spawn(listen::run(ha.0.clone(), listener, group.stop_signal(), group.spawner()));
         Ok(ha)
     }
 
-    /// Follows the master that `set_master` names. `reports_synced`: the slave says that it has
-    /// something only once it is synced (SYNC_FLUSH).
-    pub fn follow(deps: HaDeps, options: Options, reports_synced: bool, group: &TaskGroup) -> Ha {
-        let ha = Ha::new(deps, options, reports_synced);
+    /// Follows the master that `set_master` names, once `greeter` has spoken with it.
+    /// `reports_synced`: the slave says that it has something only once it is synced (SYNC_FLUSH).
+    pub fn follow(
+        deps: HaDeps,
+        options: Options,
+        reports_synced: bool,
+        greeter: Arc<dyn Greeter>,
+        group: &TaskGroup,
+    ) -> Ha {
+        let nobody: Admission = Arc::new(|_| false);
+        let ha = Ha::new(deps, options, reports_synced, nobody, Some(greeter));
         group.spawn(follow::run(ha.0.clone(), group.stop_signal()));
         ha
     }
@@ -95,6 +121,19 @@ impl Ha {
     /// The store's log moved (`StoreEvents::on_log_moved`).
     pub fn on_log_moved(&self) {
         self.0.log_moved.send(self.0.log_moved.get().wrapping_add(1));
+    }
+
+    /// A slave was greeted and will dial with this token.
+    pub fn expect(&self, token: u64) {
+        let options = &self.0.options;
+        let until = self.0.deps.clock.mono() + options.token_lifetime;
+        self.0.master.lock().on_greeted(token, until, options.tokens_max);
+    }
+
+    /// Resolves with the reason when the log must be cut back, which the next start does.
+    pub async fn restart_wanted(&self) -> String {
+        let reason = self.0.restart.subscribe().until(Option::is_some).await;
+        reason.unwrap_or_default()
     }
 
     /// The HA address of the master, as `host:port`; a slave goes there when it is another.

@@ -4,8 +4,9 @@
 //! Differs: a report of what the master never had, or never sent, closes the connection and changes
 //! nothing (W-41).
 
+use crate::rt::time::Mono;
 use crate::store::SlaveReport;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
 
@@ -38,6 +39,8 @@ pub enum Refused {
 pub struct Master {
     slaves: BTreeMap<u64, Slave>,
     next: u64,
+    /// Given out and not used, oldest first, and until when each is good.
+    tokens: VecDeque<(u64, Mono)>,
 }
 
 impl Master {
@@ -56,6 +59,19 @@ impl Master {
         let acked = self.slaves.values().filter_map(|slave| slave.acked);
         let acked = acked.fold(None, |best: Option<u64>, acked| Some(best.unwrap_or(0).max(acked)));
         SlaveReport { is_connected: acked.is_some(), acked: acked.unwrap_or(0) }
+    }
+
+    /// A slave was greeted. Of more than `count_max` tokens the oldest is void.
+    pub fn on_greeted(&mut self, token: u64, until: Mono, count_max: usize) {
+        self.tokens.push_back((token, until));
+        let excess = self.tokens.len().saturating_sub(count_max);
+        self.tokens.drain(..excess);
+    }
+
+    /// Whether a token is good; it is not any more.
+    pub fn take_token(&mut self, now: Mono, token: u64) -> bool {
+        let at = self.tokens.iter().position(|(known, until)| *known == token && now <= *until);
+        at.and_then(|at| self.tokens.remove(at)).is_some()
     }
 
     pub fn on_connected(&mut self, addr: SocketAddr) -> u64 {
@@ -122,6 +138,18 @@ mod tests {
         assert_eq!(master.report(), SlaveReport { is_connected: true, acked: 300 });
         master.on_closed(b);
         assert_eq!(master.report().acked, 100);
+    }
+
+    #[test]
+    fn a_token_opens_one_connection_and_not_for_ever() {
+        let mut master = Master::default();
+        for (token, until) in [(1, 10), (2, 20), (3, 30)] {
+            master.on_greeted(token, Mono(until), 2);
+        }
+        assert!(!master.take_token(Mono(5), 1), "the oldest of too many is void");
+        assert!(!master.take_token(Mono(21), 2));
+        assert!(master.take_token(Mono(21), 3));
+        assert!(!master.take_token(Mono(21), 3));
     }
 
     #[test]

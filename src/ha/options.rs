@@ -27,6 +27,10 @@ pub struct Options {
     pub dial_pause_max: Duration,
     /// A slave that cannot take what it was sent tries again after this.
     pub retry_interval: Duration,
+    /// A token of a greeting opens a connection for so long.
+    pub token_lifetime: Duration,
+    /// Tokens that wait to be used; the oldest of more are void.
+    pub tokens_max: usize,
     /// A slave without any log gets the master's last file only, as in 4.9, and not everything.
     pub starts_at_last_file: bool,
 }
@@ -43,6 +47,8 @@ impl Default for Options {
             dial_timeout: Duration::from_secs(5),
             dial_pause_max: Duration::from_secs(5),
             retry_interval: Duration::from_millis(100),
+            token_lifetime: Duration::from_secs(30),
+            tokens_max: 64,
             starts_at_last_file: false,
         }
     }

@@ -37,6 +37,20 @@ impl Header {
     }
 }
 
+/// A slave that was greeted says its token before its first report: as a number that no report is.
+pub fn encode_token(token: u64) -> [u8; REPORT_SIZE] {
+    (token | TOKEN).to_be_bytes()
+}
+
+/// The token, when the first word of a connection is one.
+pub fn token(bytes: &[u8]) -> Option<u64> {
+    let word = u64::from_be_bytes(*bytes.first_chunk()?);
+    (word & TOKEN != 0).then_some(word & !TOKEN)
+}
+
+/// The highest bit: a report is never negative.
+pub const TOKEN: u64 = 1 << 63;
+
 /// The newest of the reports that are whole in `bytes`, and how many bytes they are.
 /// Source: HAConnection.ReadSocketService#processReadEvent: older ones are passed over.
 /// Errors: it is negative.
@@ -59,6 +73,13 @@ mod tests {
         assert_eq!(Header::decode(&bytes), Some(Ok(header)));
         assert_eq!(Header::decode(&bytes[..11]), None);
         assert!(Header::decode(&[0xFF; 12]).is_some_and(|header| header.is_err()));
+    }
+
+    #[test]
+    fn a_token_is_no_report() {
+        assert_eq!(token(&encode_token(77)), Some(77));
+        assert_eq!(token(&77u64.to_be_bytes()), None);
+        assert_eq!(token(&[0xFF; 7]), None);
     }
 
     #[test]

@@ -18,7 +18,8 @@ macro_rules! codes {
     };
 }
 
-/// Source: RequestCode (4.9.3), all of them, and those of later versions that are answered here.
+/// Source: RequestCode (4.9.3), all of them, those of later versions that are answered here, and
+/// what two Hotfires ask each other (`broker::replication::wire`).
 pub mod request_code {
     codes! {
         SEND_MESSAGE = 10,
@@ -118,6 +119,8 @@ pub mod request_code {
         DELETE_EXPIRED_COMMITLOG = 329,
         GET_TOPIC_CONFIG = 351,
         LITE_PULL_MESSAGE = 361,
+        HOTFIRE_POSITION = 60001,
+        HOTFIRE_READ_LOG = 60002,
     }
 }
 
@@ -172,7 +175,11 @@ mod tests {
         for table in [request_code::all(), response_code::all()] {
             assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
         }
-        assert_eq!(request_code::all().len(), 94 + 3, "329 came with 4.9.4, 351 and 361 with 5.0");
+        assert_eq!(
+            request_code::all().len(),
+            94 + 5,
+            "329 came with 4.9.4, 351 and 361 with 5.0, and two are ours"
+        );
         assert_eq!(request_code::name(310), Some("SEND_MESSAGE_V2"));
         assert_eq!(response_code::name(19), Some("PULL_NOT_FOUND"));
     }

@@ -20,11 +20,12 @@ use super::task::queue_writer::QueueWriter;
 use super::task::raw::RawLog;
 use super::task::retention::Retainer;
 use super::task::{
-    StoreStop, cold_read, delete, floor_writer, query, raw, recover, scrub, search, shutdown,
-    zero_fill,
+    StoreStop, cold_read, delete, epochs, floor_writer, query, raw, recover, scrub, search,
+    shutdown, zero_fill,
 };
 use crate::disk::{Disk, LockGuard};
 use crate::format::consume_queue_unit::QueueUnit;
+use crate::format::epochs::Epochs;
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, WallMillis};
 use crate::rt::sync::{Mutex, Notify, Semaphore, watch};
 use crate::rt::task::TaskGroup;
@@ -65,6 +66,7 @@ impl Store {
         let is_new = state.segments.end() == 0;
         let index = Mutex::new(Index::new(options.index_shape()));
         let recovered = Recovered { unclean: report.unclean, end };
+        let epochs = Mutex::new(epochs::read(&*disk, &options));
         let shared = Arc::new(Shared {
             disk,
             clock,
@@ -76,6 +78,7 @@ impl Store {
             queue_work: Notify::new(),
             floor_work: Notify::new(),
             retention_work: Notify::new(),
+            epochs,
             index,
             index_files: Mutex::new(OpenFiles::new(open_files_max)),
             index_work: Notify::new(),
@@ -177,6 +180,52 @@ impl Store {
     pub fn begin_at(&self, at: PhysicalOffset) {
         self.shared.state.lock().begin_asked = Some(at.0);
         self.shared.log_work.notify_one();
+    }
+
+    /// Who wrote which part of the log.
+    pub fn epochs(&self) -> Epochs {
+        self.shared.epochs.lock().clone()
+    }
+
+    /// A master begins to write at the log's end. `id` is drawn anew for each. Durable on return.
+    pub async fn begin_epoch(&self, id: u64) -> Result<(), Error> {
+        let end = self.shared.state.lock().log.end();
+        let mut next = self.epochs();
+        next.begin(end, id);
+        epochs::write(&self.shared, next).await
+    }
+
+    /// A slave goes by its master's list. Durable on return.
+    pub async fn adopt_epochs(&self, list: Epochs) -> Result<(), Error> {
+        if *self.shared.epochs.lock() == list {
+            return Ok(());
+        }
+        epochs::write(&self.shared, list).await
+    }
+
+    /// The next start cuts the log back to `at`, the end of a record. Durable on return: that it
+    /// will.
+    pub async fn cut_back_at_next_start(&self, at: PhysicalOffset) -> Result<(), Error> {
+        let (disk, options) = (&*self.shared.disk, &self.shared.options);
+        recover::cut_back::ask(disk, options, at).await.map_err(Error::io("write hotfire/cut_to"))
+    }
+
+    /// The newest record that is written, and the CRC-32 of its bytes. None when there is none.
+    pub async fn last_checksum(&self) -> io::Result<Option<(PhysicalOffset, u32)>> {
+        let (last, end) = {
+            let state = self.shared.state.lock();
+            (state.last_record(), state.flush.written())
+        };
+        let Some(at) = last else { return Ok(None) };
+        let found = self.checksum_at(PhysicalOffset(at)).await?;
+        Ok(found.filter(|_| at < end).map(|sum| (PhysicalOffset(at), sum)))
+    }
+
+    /// The CRC-32 of the record that begins at `at`; `None` when none does that is written.
+    pub async fn checksum_at(&self, at: PhysicalOffset) -> io::Result<Option<u32>> {
+        let written = self.shared.state.lock().flush.written();
+        let bytes = search::record_below(&self.shared, at.0, written).await?;
+        Ok(bytes.map(|bytes| crc32fast::hash(&bytes)))
     }
 
     /// Whether a file of the log can begin there.

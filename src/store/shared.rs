@@ -8,6 +8,7 @@ use super::options::Options;
 use super::select::Bounds;
 use super::state::State;
 use crate::disk::{Disk, LockGuard};
+use crate::format::epochs::Epochs;
 use crate::model::QueueKey;
 use crate::rt::sync::{Mutex, Notify, Semaphore, watch};
 use crate::rt::time::Clock;
@@ -30,6 +31,8 @@ pub struct Shared {
     pub floor_work: Notify,
     /// Wakes the task that deletes old files.
     pub retention_work: Notify,
+    /// Who wrote which part of the log, as `hotfire/epochs` has it.
+    pub epochs: Mutex<Epochs>,
     /// The key index; its files are touched by its writer, and read by queries.
     pub index: Mutex<Index>,
     pub index_files: Mutex<OpenFiles<u64>>,

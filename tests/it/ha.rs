@@ -2,16 +2,17 @@
 
 use super::broker::World;
 use hotfire::broker::replication::Role;
-use hotfire::broker::{Broker, Parts};
+use hotfire::broker::{Broker, Deps, Parts};
 use hotfire::format::message_unit;
 use hotfire::namesrv::{self, Namesrv};
 use hotfire::net::{self, Stream};
 use hotfire::protocol::Command;
 use hotfire::protocol::code::{request_code as request, response_code as code};
 use hotfire::rt::block_on;
+use hotfire::rt::rng::Rng;
 use hotfire::rt::time::Duration;
 use hotfire::store::{FlushMode, Replicate};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -62,6 +63,14 @@ impl Town {
 
     async fn start(&self, name: &str, role: Role) -> Broker {
         self.world.start(self.parts(name, role)).await
+    }
+
+    /// Why a broker does not start.
+    async fn refused(&self, name: &str, role: Role) -> String {
+        let (disk, net) = (self.world.disk.clone(), self.world.net.clone());
+        let deps = Deps { disk, net, clock: self.world.clock.clone(), rng: Rng::from_seed(9) };
+        let started = Broker::start(deps, self.parts(name, role)).await;
+        started.err().map(|error| error.to_string()).unwrap()
     }
 
     /// Waits until `holds`.
@@ -316,5 +325,147 @@ fn a_slave_without_a_log_begins_where_its_masters_begins() {
         let slave = town.start("slave", Role::Slave).await;
         assert_eq!(slave.store().stats().min.0, 64 << 10);
         slave.shutdown().await;
+    });
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// A master and a slave that has all of its log, with 20 messages.
+async fn pair(town: &Town, role: Role) -> (Broker, Broker) {
+    let master = town.start("master", role).await;
+    let slave = town.start("slave", Role::Slave).await;
+    let caller = town.world.caller(&master);
+    for n in 0..20 {
+        let answer = caller.send("T", 0, "", &format!("{n} {}", "z".repeat(2000))).await;
+        assert!(matches!(answer.code, 0 | code::SLAVE_NOT_AVAILABLE), "{answer:?}");
+    }
+    town.until_same(&master, &slave).await;
+    (master, slave)
+}
+
+#[test]
+fn an_old_master_gives_up_what_its_successor_never_had_and_keeps_a_copy() {
+    block_on(async {
+        let town = Town::new().await;
+        let (master, slave) = pair(&town, Role::AsyncMaster).await;
+        slave.shutdown().await;
+        let caller = town.world.caller(&master);
+        for n in 0..30 {
+            let body = format!("lost {n} {}", "l".repeat(3000));
+            assert_eq!(caller.send("T", 0, "", &body).await.code, code::SUCCESS);
+        }
+        master.shutdown().await;
+        let promoted = town.start("slave", Role::AsyncMaster).await;
+        let caller = town.world.caller(&promoted);
+        for n in 0..10 {
+            assert_eq!(caller.send("T", 0, "", &format!("new {n}")).await.code, code::SUCCESS);
+        }
+        let old = town.start("master", Role::Slave).await;
+        let why = old.restart_wanted().await;
+        assert!(why.contains("kept in hotfire/cut"), "{why}");
+        old.shutdown().await;
+        let old = town.start("master", Role::Slave).await;
+        town.until_same(&promoted, &old).await;
+        let end = promoted.store().stats().written.0;
+        assert!(town.log("master", end) == town.log("slave", end), "the logs differ");
+        assert_eq!(old.store().queues(), promoted.store().queues());
+        assert_eq!(old.store().epochs(), promoted.store().epochs());
+        let cut = std::fs::read_dir(town.dir("master").join("hotfire/cut")).unwrap();
+        let kept: Vec<u8> = cut.flat_map(|e| std::fs::read(e.unwrap().path()).unwrap()).collect();
+        let found = kept.windows(8).filter(|bytes| bytes.starts_with(b"lost ")).count();
+        assert_eq!(found, 30, "the copy holds what was cut off");
+        old.shutdown().await;
+        promoted.shutdown().await;
+    });
+}
+
+#[test]
+fn a_master_that_lost_its_tail_takes_it_from_its_slave_before_it_writes() {
+    block_on(async {
+        let town = Town::new().await;
+        let (master, slave) = pair(&town, Role::SyncMaster).await;
+        copy_dir(&town.dir("master"), &town.dir("earlier"));
+        let caller = town.world.caller(&master);
+        for n in 0..40 {
+            let body = format!("acked {n} {}", "a".repeat(3000));
+            assert_eq!(caller.send("T", 0, "", &body).await.code, code::SUCCESS);
+        }
+        let end = master.store().stats().written;
+        master.shutdown().await;
+        std::fs::remove_dir_all(town.dir("master")).unwrap();
+        std::fs::rename(town.dir("earlier"), town.dir("master")).unwrap();
+        // The slave listens at a port that name servers know.
+        assert_eq!(slave.store().stats().written, end);
+        let master = town.start("master", Role::SyncMaster).await;
+        assert_eq!(master.store().stats().written, end);
+        assert_eq!(town.world.caller(&master).number(request::GET_MAX_OFFSET, "T", 0).await, "60");
+        town.until_same(&master, &slave).await;
+        slave.shutdown().await;
+        master.shutdown().await;
+    });
+}
+
+#[test]
+fn no_second_master_starts_beside_one_that_runs_or_over_a_slaves_log() {
+    block_on(async {
+        let town = Town::new().await;
+        let (master, slave) = pair(&town, Role::AsyncMaster).await;
+        let refused = town.refused("other", Role::AsyncMaster).await;
+        assert!(refused.contains("it is master of this name, in epoch 1"), "{refused}");
+        master.shutdown().await;
+        std::fs::remove_dir_all(town.dir("master")).unwrap();
+        let refused = town.refused("master", Role::AsyncMaster).await;
+        assert!(refused.contains("it is a slave with a log of this name"), "{refused}");
+        slave.shutdown().await;
+    });
+}
+
+#[test]
+fn logs_that_differ_where_epochs_agree_are_never_merged() {
+    block_on(async {
+        let town = Town::new().await;
+        let (master, slave) = pair(&town, Role::AsyncMaster).await;
+        slave.shutdown().await;
+        // A bit of the slave's newest record flips, and its checksum with it.
+        let caller = town.world.caller(&master);
+        let path = town.dir("slave").join("commitlog/00000000000000000000");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let (_, at) = bytes
+            .windows(2)
+            .enumerate()
+            .filter(|(_, two)| *two == b"19")
+            .map(|(at, _)| ((), at))
+            .next_back()
+            .unwrap();
+        bytes[at] = b'7';
+        let head = bytes[..at].windows(4).rposition(|four| four == 0xDAA3_20A7u32.to_be_bytes());
+        let start = head.unwrap() - 4;
+        let body = bytes[start + 84..start + 88].try_into().map(u32::from_be_bytes).unwrap();
+        let sum = message_unit::body_crc(&bytes[start + 88..start + 88 + body as usize]);
+        bytes[start + 8..start + 12].copy_from_slice(&sum.to_be_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::remove_file(town.dir("slave").join("hotfire/floor")).unwrap();
+        std::fs::remove_file(town.dir("slave").join("hotfire/queues")).unwrap();
+        let slave = town.start("slave", Role::Slave).await;
+        town.until("it says why", || {
+            let fault = slave.ha().followed().fault;
+            fault.is_some_and(|why| why.contains("another one at the master"))
+        })
+        .await;
+        assert_eq!(caller.send("T", 0, "", "more").await.code, code::SUCCESS);
+        assert!(slave.store().stats().written < master.store().stats().written);
+        slave.shutdown().await;
+        master.shutdown().await;
     });
 }

@@ -11,6 +11,7 @@ pub(super) mod offset;
 mod progress;
 pub(super) mod pull;
 pub(super) mod query;
+mod replication;
 mod reply_message;
 pub(super) mod send;
 mod send_back;
@@ -241,6 +242,8 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
         request::CLEAN_EXPIRED_CONSUMEQUEUE => Ok(clean_queues(shared)),
         request::CLEAN_UNUSED_TOPIC => topic::clean_unused(shared, core, request),
         request::DELETE_EXPIRED_COMMITLOG => Ok(delete_expired(shared)),
+        request::HOTFIRE_POSITION => replication::position(shared, core, request),
+        request::HOTFIRE_READ_LOG => replication::read_log(shared, request),
         code => Err(Refusal::unknown_code(code)),
     };
     give(&to, answer);

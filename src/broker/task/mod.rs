@@ -1,10 +1,12 @@
 //! One background loop per file: registration, saving state, deadlines.
 
 pub(super) mod calls;
+pub(super) mod catch_up;
 pub(super) mod check_back;
 pub(super) mod copy_master;
 pub(super) mod deliver;
 pub(super) mod expire;
+pub(super) mod greet;
 pub(super) mod losses;
 pub(super) mod persist;
 pub(super) mod register;

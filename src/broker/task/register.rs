@@ -227,13 +227,13 @@ fn note_master(shared: &Shared, answer: &Command) {
         return;
     }
     let said = |name: &str| answer.get(name).filter(|addr| !addr.is_empty()).map(str::to_owned);
+    if let Some(addr) = said("masterAddr") {
+        shared.replication.master.send(Some(addr));
+    }
     if let Some(addr) = said("haServerAddr")
         && shared.options.replication.master.is_none()
     {
         shared.replication.ha.set_master(Some(addr));
-    }
-    if let Some(addr) = said("masterAddr") {
-        shared.replication.master.send(Some(addr));
     }
 }
 

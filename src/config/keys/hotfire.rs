@@ -38,7 +38,7 @@ pub(super) const HOTFIRE: &[Key] = keys! {
         "Port of /metrics, /healthz and /readyz; 0 is off.";
     choice adminAccess = "open" [one_of(&["open", "authenticated", "loopback"]) refused(LIMITS)]
         "Who may send requests that change the broker.";
-    text haAllowedPeers = "" [later(HA)]
+    text haAllowedPeers = "" [used("broker")]
         "Addresses that may open an HA connection; unset: registered for this name, and loopback.";
     long scrubRateBytesPerSecond = "4194304" [unit("B") used("store")]
         "How fast finished commit log files are read again to find rot; 0 is never.";

@@ -5,15 +5,17 @@
 //! (W-46); a log that is full stops the reading (W-49).
 
 use super::super::driver::{Followed, Shared};
-use super::super::transfer_frame::{HEADER_SIZE, Header};
+use super::super::greeting::{self, Course, Greeted, Position};
+use super::super::transfer_frame::{self, HEADER_SIZE, Header};
 use super::wire::{self, Unsent};
 use crate::model::PhysicalOffset;
 use crate::net::Stream;
 use crate::rt::sync::watch;
 use crate::rt::task::{Stop, yield_now};
 use crate::rt::time::{Alarm, Duration, Mono};
-use crate::store::{AppendError, Intake, IntakeError};
+use crate::store::{AppendError, Intake, IntakeError, Store};
 use bytes::{Buf, Bytes, BytesMut};
+use std::io;
 use std::sync::Arc;
 
 /// Read at a time. Units: bytes.
@@ -58,6 +60,10 @@ pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
                 let followed =
                     Followed { is_connected: false, fault: Some(why), ..shared.followed() };
                 *shared.followed.lock() = followed;
+                if shared.restart.get().is_some() {
+                    stop.wait().await;
+                    return;
+                }
                 let pause = PAUSE_MIN * (1 << (failures - 1).min(8));
                 let until = shared.deps.clock.mono() + pause.min(shared.options.dial_pause_max);
                 crate::rt::select! {
@@ -81,6 +87,13 @@ async fn follow(
     stop: &mut Stop,
     follows: &mut watch::Receiver<Option<String>>,
 ) -> End {
+    let token = crate::rt::select! {
+        _ = stop.wait() => return End::Stop,
+        greeted = greet(shared, addr) => match greeted {
+            Ok(token) => token,
+            Err(why) => return End::Lost(why),
+        },
+    };
     let dialled = crate::rt::select! {
         _ = stop.wait() => return End::Stop,
         dialled = shared.deps.net.dial(addr, shared.options.dial_timeout) => dialled,
@@ -90,12 +103,16 @@ async fn follow(
         Err(error) => return End::Lost(error.to_string()),
     };
     let now = shared.deps.clock.mono();
+    let mut unsent = Unsent::default();
+    if let Some(token) = token {
+        unsent.push(Bytes::copy_from_slice(&transfer_frame::encode_token(token)));
+    }
     let mut follow = Follow {
         shared: shared.clone(),
         stream,
         intake: shared.deps.store.intake(),
         received: BytesMut::new(),
-        unsent: Unsent::default(),
+        unsent,
         body_left: 0,
         reported: None,
         retry_at: None,
@@ -112,6 +129,45 @@ async fn follow(
         _ = follows.until(is_moved) => End::Moved,
         why = follow.run() => End::Lost(why),
     }
+}
+
+/// Finds out what this log and the master's have in common. Returns the token that opens the
+/// connection; `None` for a master of 4.9. Errors: nothing is followed now.
+async fn greet(shared: &Shared, addr: &str) -> Result<Option<u64>, String> {
+    let Some(greeter) = &shared.greeter else { return Ok(None) };
+    let store = &shared.deps.store;
+    let mine = position(store).await.map_err(|e| format!("this log cannot be read: {e}"))?;
+    let Greeted::Welcome(welcome) = greeter.greet(addr, mine.clone()).await? else {
+        return Ok(None);
+    };
+    match greeting::course(&mine, &welcome) {
+        Course::Follow => {
+            let adopted = store.adopt_epochs(welcome.epochs).await;
+            adopted.map_err(|error| error.to_string())?;
+            Ok(Some(welcome.token))
+        }
+        Course::Stop(why) => Err(why),
+        Course::CutTo(to) => {
+            crate::rt::probe!("ha: a log went another way than its master's");
+            let asked = store.cut_back_at_next_start(PhysicalOffset(to)).await;
+            asked.map_err(|error| error.to_string())?;
+            let why = format!(
+                "the log here ends at {}, and its master went another way at {to}: what lies \
+                 behind is cut off and kept in hotfire/cut",
+                mine.end
+            );
+            tracing::error!("{why}");
+            shared.restart.send(Some(why.clone()));
+            Err(why)
+        }
+    }
+}
+
+/// All of this log: what is not written yet is not waited for, for it came from a master.
+pub async fn position(store: &Store) -> io::Result<Position> {
+    let (epochs, stats) = (store.epochs(), store.stats());
+    let last = store.last_checksum().await?.map(|(at, sum)| (at.0, sum));
+    Ok(Position { epochs, min: stats.min.0, end: stats.end.0, last })
 }
 
 struct Follow {
@@ -187,7 +243,8 @@ impl Follow {
             }
         };
         // What was not yet sent need not be said: the next report says more.
-        if is_due && self.unsent.size() == 0 {
+        let is_free = self.unsent.size() == 0 || self.reported.is_none();
+        if is_due && is_free {
             self.unsent.push(Bytes::copy_from_slice(&has.to_be_bytes()));
             (self.reported, self.spoke) = (Some(has), now);
         }

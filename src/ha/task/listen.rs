@@ -26,6 +26,13 @@ pub async fn run(
                 let (peer, max) = (stream.peer_addr(), shared.options.slaves_max);
                 tracing::warn!("{peer} is not taken as a slave: {max} are connected");
             }
+            Ok(stream) if !(shared.admission)(stream.peer_addr().ip()) => {
+                let peer = stream.peer_addr();
+                tracing::warn!(
+                    "{peer} is not taken as a slave: name servers do not know it as a broker of \
+                     this name, and haAllowedPeers does not name it"
+                );
+            }
             Ok(stream) => spawner.spawn(serve::run(shared.clone(), stream, stop.clone())),
             Err(error) => {
                 tracing::warn!("the HA port takes no connection: {error}");

@@ -25,6 +25,8 @@ struct Serve {
     unsent: Unsent,
     /// Where the next frame begins, once the slave has said where its log ends.
     next: Option<u64>,
+    /// It was greeted, and so is a Hotfire.
+    has_token: bool,
     /// The log ends at `next`.
     is_at_end: bool,
     /// There is nothing to send at `next`, and that was said.
@@ -45,6 +47,7 @@ pub async fn run(shared: Arc<Shared>, stream: Box<dyn Stream>, stop: Stop) {
         received: BytesMut::new(),
         unsent: Unsent::default(),
         next: None,
+        has_token: false,
         is_at_end: false,
         is_outside: false,
         heard: now,
@@ -116,6 +119,17 @@ impl Serve {
     }
 
     fn on_received(&mut self) -> Result<(), String> {
+        if self.next.is_none()
+            && !self.has_token
+            && let Some(token) = transfer_frame::token(&self.received)
+        {
+            let now = self.shared.deps.clock.mono();
+            if !self.shared.master.lock().take_token(now, token) {
+                return Err("its token is not one that was given out, or too old".to_owned());
+            }
+            self.has_token = true;
+            self.received.advance(transfer_frame::REPORT_SIZE);
+        }
         let Some((said, size)) = transfer_frame::last_report(&self.received) else {
             return Ok(());
         };

@@ -2,6 +2,7 @@
 
 pub mod cold_read;
 pub mod delete;
+pub mod epochs;
 pub mod floor_writer;
 pub mod index_files;
 pub mod index_writer;

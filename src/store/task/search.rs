@@ -189,7 +189,7 @@ pub async fn first_kept(
 }
 
 /// The record that begins at `at` and ends at or below `limit`.
-async fn record_below(shared: &Shared, at: u64, limit: u64) -> io::Result<Option<Bytes>> {
+pub async fn record_below(shared: &Shared, at: u64, limit: u64) -> io::Result<Option<Bytes>> {
     let Some(size) = fetch(shared, at, 4, limit).await? else { return Ok(None) };
     let size = size.first_chunk::<4>().map_or(0, |size| u32::from_be_bytes(*size));
     let Some(bytes) = fetch(shared, at, size as usize, limit).await? else { return Ok(None) };

@@ -8,6 +8,7 @@
 //! Only writes that may be repeated are made, so that a crash in the middle costs nothing.
 
 mod cut;
+pub mod cut_back;
 mod evidence;
 mod listing;
 mod lock;
@@ -41,6 +42,7 @@ pub async fn recover(
     clock: &Clock,
     options: &Options,
 ) -> Result<(State, RecoveryReport), Error> {
+    cut_back::run(disk, options).await?;
     let mut found = look(disk, options).await?;
     let trusted = trusted(disk, options, &mut found).await?;
     let (unclean, removed) = (found.unclean, std::mem::take(&mut found.removed));

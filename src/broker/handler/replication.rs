@@ -1,0 +1,91 @@
+//! What another Hotfire of this name asks: requests 60001 and 60002.
+
+use super::super::driver::{Core, Shared};
+use super::super::replication::wire::{self, Answer as Said, Question};
+use super::super::reply::{Answer, Refusal};
+use super::{Done, Request, later};
+use crate::ha::Position;
+use crate::model::PhysicalOffset;
+use crate::protocol::code::response_code as code;
+use crate::store::RawLog;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Log bytes of one answer. Units: bytes.
+const READ_SIZE_MAX: usize = 256 << 10;
+
+fn bad(why: impl Into<String>) -> Refusal {
+    Refusal::system_error(why.into())
+}
+
+fn check(shared: &Shared, request: &Request) -> Answer<()> {
+    let ip = request.peer.addr().ip();
+    if shared.replication.admission.admits(ip) {
+        return Ok(());
+    }
+    Err(bad(format!("{ip} is not known as a broker of this name")))
+}
+
+/// How this log stands to that of the one who asks; one that will follow gets a token.
+pub(super) fn position(shared: &Arc<Shared>, core: &mut Core, request: &Request) -> Answer<Done> {
+    check(shared, request)?;
+    let asked = Question::decode(&request.header.ext, request.body()).map_err(bad)?;
+    let name = &shared.options.topics.broker_name;
+    if asked.broker_name != *name {
+        return Err(bad(format!("this is broker {name}, not {}", asked.broker_name)));
+    }
+    let is_slave = shared.replication.role.is_slave();
+    if asked.follows && is_slave {
+        return Err(bad("this broker is a slave itself"));
+    }
+    let token = asked.follows.then(|| core.rng.next_u64() >> 1);
+    let shared = shared.clone();
+    later(request, async move {
+        let sum = match asked.position.last {
+            Some((at, _)) => shared.store.checksum_at(PhysicalOffset(at)).await,
+            None => Ok(None),
+        };
+        let sum = sum.map_err(|error| bad(format!("the log cannot be read: {error}")))?;
+        if let Some(token) = token {
+            remember(&shared, &asked.addr).await;
+            shared.replication.ha.expect(token);
+        }
+        let stats = shared.store.stats();
+        if stats.poisoned {
+            return Err(bad("the commit log is poisoned"));
+        }
+        let (epochs, end) = (shared.store.epochs(), shared.stored_end().0);
+        let position = Position { epochs, min: stats.min.0, end, last: None };
+        let said = Said { is_slave, position, written: stats.written.0, sum, token };
+        let (ext, body) = (said.fields(), said.body());
+        Ok(Done::Full { code: code::SUCCESS, remark: "".into(), ext, body })
+    })
+}
+
+/// After a start that was not expected this master will ask it.
+async fn remember(shared: &Shared, addr: &str) {
+    let slaves = &shared.replication.known_slaves;
+    let Some(text) = slaves.on_greeted(addr) else { return };
+    if let Err(error) = slaves.save(&*shared.disk, &text).await {
+        tracing::warn!("slave {addr} will be known by name servers alone: {error}");
+    }
+}
+
+/// Bytes of this log for a master that lacks them.
+pub(super) fn read_log(shared: &Arc<Shared>, request: &Request) -> Answer<Done> {
+    check(shared, request)?;
+    let at = wire::read_log_at(&request.header.ext).map_err(bad)?;
+    let shared = shared.clone();
+    later(request, async move {
+        let left = shared.stored_end().0.saturating_sub(at);
+        let size = usize::try_from(left).unwrap_or(usize::MAX).min(READ_SIZE_MAX);
+        if size == 0 {
+            return Ok(Done::Body(Bytes::new()));
+        }
+        match shared.store.raw_log(PhysicalOffset(at), size).await {
+            Ok(RawLog::Bytes(bytes)) => Ok(Done::Body(bytes)),
+            Ok(RawLog::End | RawLog::Outside) => Err(bad(format!("the log has nothing at {at}"))),
+            Err(error) => Err(bad(format!("the log cannot be read at {at}: {error}"))),
+        }
+    })
+}

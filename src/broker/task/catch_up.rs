@@ -1,0 +1,276 @@
+//! Before a master writes: others of its name are asked whether one has more of its log, which it
+//! then takes, and whether somebody else was master meanwhile, who then keeps the name (ADR-0026).
+//!
+//! Source: none; in 4.9 a master that comes back goes on with what it has (W-40, W-47).
+
+use super::super::error::Error;
+use super::super::options::Options;
+use super::super::replication::wire::{self, Answer, Question};
+use crate::ha::Position;
+use crate::model::PhysicalOffset;
+use crate::protocol::Command;
+use crate::protocol::body::{self, cluster::ClusterInfo};
+use crate::protocol::code::{request_code, response_code as code};
+use crate::remoting::Client;
+use crate::rt::time::{Clock, Duration};
+use crate::store::{AppendError, IntakeError, Store};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Each question is given up after this.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Who did not answer is asked again after this.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// What was fetched is looked at so often until it is stored.
+const STORED_STEP: Duration = Duration::from_millis(5);
+
+/// What the start needs of the broker that is not there yet.
+pub struct Start<'a> {
+    pub clock: &'a Clock,
+    pub client: &'a Client,
+    pub store: &'a Store,
+    pub options: &'a Options,
+    /// Where this broker is reached.
+    pub addr: String,
+    /// Slaves that followed before.
+    pub known: Vec<String>,
+    /// The last process did not stop in order: its log may lack what a slave has.
+    pub is_unclean: bool,
+}
+
+/// What one of the others said.
+enum Heard {
+    Hotfire(Answer),
+    /// A broker of 4.9, or no broker.
+    Other(String),
+    Nothing(String),
+}
+
+/// Makes the log as long as that of the slave that has most of it, and begins an epoch.
+/// Durable on return. Errors: `Fenced`.
+pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<(), Error> {
+    let deadline = start.clock.mono() + start.options.replication.catch_up_wait;
+    let mut heard: BTreeMap<String, Answer> = BTreeMap::new();
+    let mut silent: BTreeMap<String, String>;
+    loop {
+        silent = BTreeMap::new();
+        for addr in others(start).await {
+            if heard.contains_key(&addr) {
+                continue;
+            }
+            match ask(start, &addr).await? {
+                Heard::Hotfire(answer) => {
+                    heard.insert(addr, answer);
+                }
+                Heard::Other(what) => tracing::info!("{addr} has this broker's name: {what}"),
+                Heard::Nothing(why) => {
+                    silent.insert(addr, why);
+                }
+            }
+        }
+        let is_over = start.clock.mono() + PAUSE >= deadline;
+        if silent.is_empty() || is_over || !start.is_unclean {
+            break;
+        }
+        start.clock.sleep_until(start.clock.mono() + PAUSE).await;
+    }
+    for (addr, answer) in &heard {
+        judge(start, addr, answer).await?;
+    }
+    let most = heard.iter().max_by_key(|(_, answer)| answer.position.end);
+    if let Some((addr, answer)) = most {
+        take_over(start, addr, answer).await?;
+    }
+    if start.is_unclean {
+        for (addr, why) in silent {
+            tracing::warn!(
+                "slave {addr} could not be asked ({why}): what it has behind {} is lost",
+                start.store.stats().end
+            );
+        }
+    }
+    start.store.begin_epoch(epoch_id).await.map_err(Error::Store)
+}
+
+/// The addresses of others of this name, as name servers know them, and of known slaves.
+async fn others(start: &Start<'_>) -> BTreeSet<String> {
+    let mut all: BTreeSet<String> = start.known.iter().cloned().collect();
+    for server in &start.options.name_servers {
+        if let Ok(found) = of_name(start.client, server, start.options).await {
+            all.extend(found);
+        }
+    }
+    all.remove(&start.addr);
+    all
+}
+
+/// Every address that a name server knows for this broker's name.
+pub async fn of_name(
+    client: &Client,
+    server: &str,
+    options: &Options,
+) -> Result<Vec<String>, String> {
+    let request = Command::request(request_code::GET_BROKER_CLUSTER_INFO);
+    let answer = client.invoke(server, request, TIMEOUT).await.map_err(|e| e.to_string())?;
+    let info: ClusterInfo = body::decode(&answer.body).map_err(|error| error.to_string())?;
+    let named = info.broker_addr_table.get(&options.topics.broker_name);
+    Ok(named.map(|data| data.broker_addrs.values().cloned().collect()).unwrap_or_default())
+}
+
+async fn position(store: &Store) -> Result<Position, Error> {
+    let last = store.last_checksum().await.map_err(|source| Error::ReadLog { source })?;
+    let stats = store.stats();
+    Ok(Position {
+        epochs: store.epochs(),
+        min: stats.min.0,
+        end: stats.end.0,
+        last: last.map(|(at, sum)| (at.0, sum)),
+    })
+}
+
+async fn ask(start: &Start<'_>, addr: &str) -> Result<Heard, Error> {
+    let question = Question {
+        broker_name: start.options.topics.broker_name.clone(),
+        addr: start.addr.clone(),
+        follows: false,
+        position: position(start.store).await?,
+    };
+    let asked = start.client.invoke(addr, question.to_command(), TIMEOUT).await;
+    Ok(match asked {
+        Ok(answer) if answer.code == code::SUCCESS => match Answer::decode(&answer) {
+            Ok(answer) => Heard::Hotfire(answer),
+            Err(why) => Heard::Nothing(why),
+        },
+        Ok(answer) if answer.code == code::REQUEST_CODE_NOT_SUPPORTED => {
+            Heard::Other("it is no Hotfire, what it has is not known".to_owned())
+        }
+        Ok(answer) => Heard::Nothing(answer.remark.unwrap_or_default()),
+        Err(error) => Heard::Nothing(error.to_string()),
+    })
+}
+
+/// Whether this broker may write although the other says this.
+async fn judge(start: &Start<'_>, addr: &str, answer: &Answer) -> Result<(), Error> {
+    let fenced = |why: String| Error::Fenced { addr: addr.to_owned(), why };
+    let mine = position(start.store).await?;
+    let theirs = &answer.position;
+    if !answer.is_slave {
+        return Err(fenced(format!(
+            "it is master of this name, in epoch {}; start this one with brokerRole=SLAVE",
+            theirs.epochs.number()
+        )));
+    }
+    if mine.end == 0 && theirs.end > 0 {
+        return Err(fenced(format!(
+            "it is a slave with a log of this name up to {}, and there is none here: make it the \
+             master, or delete what it has",
+            theirs.end
+        )));
+    }
+    let newest = theirs.epochs.rows().last();
+    let is_mine = newest.is_none_or(|newest| mine.epochs.rows().contains(newest));
+    let is_superset = has_all(&mine, answer);
+    if is_mine || is_superset || theirs.epochs.number() <= mine.epochs.number() {
+        return Ok(());
+    }
+    Err(fenced(format!(
+        "it follows another master since epoch {}; start this one with brokerRole=SLAVE, or that \
+         one as the master",
+        theirs.epochs.number()
+    )))
+}
+
+/// Whether the other's log goes on where this one ends.
+fn has_all(mine: &Position, answer: &Answer) -> bool {
+    let is_same = mine.last.is_none_or(|(_, sum)| answer.sum == Some(sum));
+    is_same && answer.position.min <= mine.end && mine.end <= answer.position.end
+}
+
+/// Takes what another has behind this log's end, and its list of epochs.
+async fn take_over(start: &Start<'_>, addr: &str, answer: &Answer) -> Result<(), Error> {
+    let mine = position(start.store).await?;
+    if !has_all(&mine, answer) {
+        if answer.position.end > mine.end {
+            tracing::error!(
+                "slave {addr} has a log up to {}, which is another one than this up to {}: \
+                 nothing of it is taken",
+                answer.position.end,
+                mine.end
+            );
+        }
+        return Ok(());
+    }
+    if answer.position.end > mine.end {
+        fetch(start, addr, answer).await?;
+    }
+    if answer.position.epochs.number() > mine.epochs.number() {
+        let adopted = start.store.adopt_epochs(answer.position.epochs.clone()).await;
+        adopted.map_err(Error::Store)?;
+    }
+    Ok(())
+}
+
+async fn fetch(start: &Start<'_>, addr: &str, answer: &Answer) -> Result<(), Error> {
+    let (store, before) = (start.store, start.store.stats().end);
+    let give_up_at = start.clock.mono() + start.options.replication.catch_up_wait;
+    crate::rt::probe!("ha: a master took from its slave what it had lost");
+    let mut intake = store.intake();
+    let end = answer.position.end;
+    while intake.received().0 < end {
+        let at = intake.received().0;
+        let asked = start.client.invoke(addr, wire::read_log(at), TIMEOUT * 3).await;
+        let bytes = match asked {
+            Ok(found) if found.code == code::SUCCESS && !found.body.is_empty() => found.body,
+            Ok(found) => {
+                let why = found.remark.unwrap_or_default();
+                return gave_up(addr, at, end, &why);
+            }
+            Err(error) => return gave_up(addr, at, end, &error.to_string()),
+        };
+        intake.feed(&bytes);
+        loop {
+            let before = intake.at();
+            match store.take_in(&mut intake) {
+                Ok(()) if intake.at() == before => break,
+                Ok(()) => {}
+                Err(IntakeError::BeganAnew(key)) => {
+                    store.forget_queue(&key).await.map_err(Error::Store)?;
+                }
+                Err(IntakeError::Append(error))
+                    if !matches!(error, AppendError::Poisoned(_))
+                        && start.clock.mono() < give_up_at =>
+                {
+                    start.clock.sleep_until(start.clock.mono() + STORED_STEP).await;
+                }
+                Err(error) => return gave_up(addr, at, end, &error.to_string()),
+            }
+        }
+    }
+    until_stored(start, PhysicalOffset(intake.at())).await?;
+    tracing::warn!(
+        "this log ended at {before} after a stop that was not in order; slave {addr} had more, \
+         and it ends at {} now",
+        store.stats().end
+    );
+    Ok(())
+}
+
+fn gave_up(addr: &str, at: u64, end: u64, why: &str) -> Result<(), Error> {
+    tracing::error!("slave {addr} has the log up to {end}, and from {at} on it is lost: {why}");
+    Ok(())
+}
+
+async fn until_stored(start: &Start<'_>, end: PhysicalOffset) -> Result<(), Error> {
+    loop {
+        let stats = start.store.stats();
+        if stats.visible >= end {
+            return Ok(());
+        }
+        if stats.poisoned {
+            let reason = "the log failed while it caught up with a slave".to_owned();
+            return Err(Error::Store(crate::store::Error::Poisoned(reason)));
+        }
+        start.clock.sleep_until(start.clock.mono() + STORED_STEP).await;
+    }
+}

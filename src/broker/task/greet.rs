@@ -1,0 +1,100 @@
+//! A slave's word to its master before it follows, and a master's question who its slaves may be.
+
+use super::super::driver::Shared;
+use super::super::options::Options;
+use super::super::replication::peers::ip_of;
+use super::super::replication::wire::{Answer, Question};
+use super::catch_up::of_name;
+use crate::ha::{Greeted, Greeter, Position, Welcome};
+use crate::net::BoxFuture;
+use crate::protocol::code::response_code as code;
+use crate::remoting::Client;
+use crate::rt::sync::watch;
+use crate::rt::task::Stop;
+use crate::rt::time::Duration;
+use std::sync::Arc;
+
+/// The question is given up after this.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Name servers are not asked more often for addresses that are not known.
+const ASK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Asks the master on its main port.
+pub struct MasterGreeter {
+    pub client: Client,
+    pub broker_name: String,
+    /// Where this slave can be asked.
+    pub addr: String,
+    /// What clients dial to reach the master, once name servers have said it.
+    pub master: watch::Receiver<Option<String>>,
+}
+
+impl MasterGreeter {
+    /// Without a word of name servers: one below the HA port.
+    fn main_addr(&self, ha_addr: &str) -> String {
+        let below = || {
+            let (host, port) = ha_addr.rsplit_once(':')?;
+            Some(format!("{host}:{}", port.parse::<u16>().ok()?.checked_sub(1)?))
+        };
+        self.master.get().or_else(below).unwrap_or_else(|| ha_addr.to_owned())
+    }
+}
+
+impl Greeter for MasterGreeter {
+    fn greet(
+        &self,
+        ha_addr: &str,
+        position: Position,
+    ) -> BoxFuture<'static, Result<Greeted, String>> {
+        let (client, master) = (self.client.clone(), self.main_addr(ha_addr));
+        let question = Question {
+            broker_name: self.broker_name.clone(),
+            addr: self.addr.clone(),
+            follows: true,
+            position,
+        };
+        Box::pin(async move {
+            let asked = client.invoke(&master, question.to_command(), TIMEOUT).await;
+            let answer = asked.map_err(|error| format!("{master}: {error}"))?;
+            if answer.code == code::REQUEST_CODE_NOT_SUPPORTED {
+                return Ok(Greeted::Unknown);
+            }
+            if answer.code != code::SUCCESS {
+                let remark = answer.remark.unwrap_or_default();
+                return Err(format!("{master} says code {}: {remark}", answer.code));
+            }
+            let Answer { position, written, sum, token, .. } =
+                Answer::decode(&answer).map_err(|why| format!("{master}: {why}"))?;
+            let token = token.ok_or_else(|| format!("{master} gave no token"))?;
+            Ok(Greeted::Welcome(Welcome { epochs: position.epochs, end: written, sum, token }))
+        })
+    }
+}
+
+/// Asks name servers for the addresses of this broker's name when one came that is not known.
+pub async fn learn_peers(shared: Arc<Shared>, mut stop: Stop) {
+    loop {
+        crate::rt::select! {
+            _ = stop.wait() => return,
+            _ = shared.replication.admission.unknown.notified() => {}
+        }
+        shared.replication.admission.learn(addresses(&shared.client, &shared.options).await);
+        let until = shared.clock.mono() + ASK_PAUSE;
+        crate::rt::select! {
+            _ = stop.wait() => return,
+            _ = shared.clock.sleep_until(until) => {}
+        }
+    }
+}
+
+async fn addresses(client: &Client, options: &Options) -> Vec<std::net::IpAddr> {
+    let mut all = Vec::new();
+    for server in &options.name_servers {
+        match of_name(client, server, options).await {
+            Ok(found) => all.extend(found.iter().filter_map(|addr| ip_of(addr))),
+            Err(why) => tracing::debug!("name server {server} does not say who is there: {why}"),
+        }
+    }
+    all
+}

@@ -1,0 +1,142 @@
+//! What two Hotfires say to each other before bytes flow, and what a slave makes of it. A Java
+//! broker knows no greeting: its stream is followed as 4.9 does.
+
+use crate::format::epochs::Epochs;
+use crate::net::BoxFuture;
+
+/// What a broker says of its log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    pub epochs: Epochs,
+    /// Where the log begins, and up to where it is stored as the flush mode says.
+    pub min: u64,
+    pub end: u64,
+    /// The newest record, and the CRC-32 of its bytes.
+    pub last: Option<(u64, u32)>,
+}
+
+/// What a master answers to a slave's position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    pub epochs: Epochs,
+    /// Up to where the master's log is written.
+    pub end: u64,
+    /// The CRC-32 of the record that lies where the slave's newest does.
+    pub sum: Option<u32>,
+    /// Opens the HA connection, once.
+    pub token: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Greeted {
+    Welcome(Welcome),
+    /// It is a broker of 4.9.
+    Unknown,
+}
+
+/// Speaks with the master on its main port.
+pub trait Greeter: Send + Sync {
+    /// `ha_addr` is the master's HA address. Errors: why it cannot be followed for now.
+    fn greet(
+        &self,
+        ha_addr: &str,
+        position: Position,
+    ) -> BoxFuture<'static, Result<Greeted, String>>;
+}
+
+/// What a slave does after a greeting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Course {
+    Follow,
+    /// What lies behind was never its master's: it is cut off before anything is followed.
+    CutTo(u64),
+    /// Nothing is merged, and nothing followed: why.
+    Stop(String),
+}
+
+/// Source: none; 4.9 follows whatever it finds (W-40).
+pub fn course(mine: &Position, master: &Welcome) -> Course {
+    if mine.end == 0 {
+        return Course::Follow;
+    }
+    let is_same_record = mine.last.is_some_and(|(_, sum)| master.sum == Some(sum));
+    if is_same_record && mine.end <= master.end {
+        // Nobody writes the same record at the same place twice: whatever the lists say, which one
+        // of both may have lost.
+        return Course::Follow;
+    }
+    let common = mine.epochs.common(mine.end, &master.epochs, master.end);
+    if common.end < mine.min {
+        return Course::Stop(format!(
+            "this log begins at {}, and has nothing in common with the master's behind {}: start \
+             with an empty store",
+            mine.min, common.end
+        ));
+    }
+    if common.end < mine.end && common.is_same {
+        return Course::Stop(format!(
+            "this log ends at {} and the master's at {}, although both have the same epochs",
+            mine.end, master.end
+        ));
+    }
+    if common.end < mine.end {
+        return Course::CutTo(common.end);
+    }
+    match mine.last {
+        Some((at, _)) if !is_same_record => Course::Stop(format!(
+            "the record at {at} is another one at the master, although the epochs agree"
+        )),
+        _ => Course::Follow,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(epochs: &str, min: u64, end: u64) -> Position {
+        let epochs = Epochs::parse(epochs).expect("a list");
+        Position { epochs, min, end, last: Some((end.saturating_sub(50), 7)) }
+    }
+    #[test]
+    fn the_same_newest_record_says_more_than_a_list_that_was_lost() {
+        let (mine, master) = (position("1:0:a,2:300:b", 0, 500), welcome("1:500:c", 900, 7));
+        assert_eq!(course(&mine, &master), Course::Follow);
+        assert_eq!(course(&mine, &welcome("1:500:c", 900, 8)), Course::CutTo(0));
+    }
+
+    fn welcome(epochs: &str, end: u64, sum: u32) -> Welcome {
+        let epochs = Epochs::parse(epochs).expect("a list");
+        Welcome { epochs, end, sum: Some(sum), token: 1 }
+    }
+
+    #[test]
+    fn a_slave_of_this_master_follows() {
+        let (mine, master) = (position("1:0:a", 0, 500), welcome("1:0:a,2:500:b", 900, 7));
+        assert_eq!(course(&mine, &master), Course::Follow);
+        let empty = Position::default();
+        assert_eq!(course(&empty, &master), Course::Follow);
+    }
+
+    #[test]
+    fn an_old_master_is_cut_back_to_where_the_new_one_began() {
+        let (mine, master) = (position("1:0:a", 0, 700), welcome("1:0:a,2:500:b", 900, 7));
+        assert_eq!(course(&mine, &master), Course::CutTo(500));
+    }
+
+    #[test]
+    fn a_log_without_anything_in_common_is_left_alone() {
+        let (mine, master) = (position("1:0:a", 600, 700), welcome("1:0:a,2:500:b", 900, 7));
+        assert!(matches!(course(&mine, &master), Course::Stop(why) if why.contains("empty store")));
+    }
+
+    #[test]
+    fn other_bytes_in_the_same_epoch_stop_the_slave() {
+        let (mine, master) = (position("1:0:a", 0, 500), welcome("1:0:a", 900, 8));
+        assert!(matches!(course(&mine, &master), Course::Stop(why) if why.contains("450")));
+        let ahead = position("1:0:a", 0, 1000);
+        assert!(
+            matches!(course(&ahead, &master), Course::Stop(why) if why.contains("same epochs"))
+        );
+    }
+}
