@@ -1,5 +1,7 @@
 //! The running broker: its state behind one lock, its start, its end, and what the store tells it.
 
+pub(super) mod opening;
+
 use super::clients::{self, Clients};
 use super::configuration::{Configuration, Live};
 use super::error::Error;
@@ -12,21 +14,18 @@ use super::offsets::Offsets;
 use super::options::{OnStoreFailure, Options};
 use super::queue_locks::QueueLocks;
 use super::replication::Replication;
-use super::replication::peers::{Admission, KnownSlaves};
 use super::reply::{Answer, Refusal};
 use super::schedule::Schedule;
 use super::stats::Stats;
 use super::subscription_groups::SubscriptionGroups;
 use super::task;
 use super::task::calls::Calls;
-use super::task::greet::MasterGreeter;
-use super::task::state_file::StateFile;
 use super::tickets::Tickets;
 use super::topics::{RETRY_PREFIX, SCHEDULE_TOPIC, Topics};
 use super::transaction::{Transactions, rewrite::Names};
 use crate::disk::{Disk, LockGuard};
-use crate::ha::{self, Ha, HaDeps};
-use crate::model::{PhysicalOffset, QueueKey, QueueOffset, TopicName};
+use crate::ha::Ha;
+use crate::model::{PhysicalOffset, QueueOffset};
 use crate::net::Net;
 use crate::protocol::body::client::MessageModel;
 use crate::protocol::frame::Frame;
@@ -38,6 +37,7 @@ use crate::rt::time::{Clock, Duration, Mono};
 use crate::store::{
     Arrival, Deleted, FlushMode, Outcome, RecoveryReport, Store, StoreEvents, Ticket,
 };
+use opening::{Opened, Opening, Ports, client_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -382,35 +382,10 @@ impl Broker {
                 .map_err(Error::Store)?;
         let ended_connections = Arc::new(task::register::Lost::default());
         let client = client_of(&deps, &back, client, &ended_connections);
-        let known_slaves = KnownSlaves::load(&*deps.disk, &options.root);
-        if !options.replication.role.is_slave() {
-            let start = task::catch_up::Start {
-                clock: &deps.clock,
-                client: &client,
-                store: &store,
-                options: &options,
-                addr: own_addr(&options),
-                known: known_slaves.all(),
-                is_unclean: report.unclean,
-            };
-            let epoch_id = deps.rng.clone().next_u64();
-            if let Err(error) = task::catch_up::run(&start, epoch_id).await {
-                stop_group(&deps.clock, &mut back).await;
-                close_store(&store).await;
-                return Err(error);
-            }
-        }
-        let files = Files::new(&deps.disk, &options.root);
-        let (core, files) = match open_core(&deps, &options, &levels_ms, files, &store) {
-            Ok(opened) => opened,
-            Err(error) => {
-                close_store(&store).await;
-                return Err(error);
-            }
-        };
         let opening = Opening { deps: &deps, options: &options, store: &store, client: &client };
-        let replication = match opening.replication(is_synced, known_slaves, &back).await {
-            Ok(replication) => replication,
+        let opened = opening.open(is_synced, report.unclean, &levels_ms, &back).await;
+        let Opened { core, files, replication } = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 stop_group(&deps.clock, &mut back).await;
                 close_store(&store).await;
@@ -556,16 +531,6 @@ impl Broker {
     }
 }
 
-fn client_of(
-    deps: &Deps,
-    group: &TaskGroup,
-    options: remoting::ClientOptions,
-    ended_connections: &Arc<task::register::Lost>,
-) -> remoting::Client {
-    let requests = Some(ended_connections.clone() as Arc<dyn remoting::ClientRequests>);
-    remoting::Client::new(&deps.net, &deps.clock, group, options, requests)
-}
-
 /// The loops that end before the connections do.
 fn spawn_front(shared: &Arc<Shared>, front: &TaskGroup, deleted: mpsc::Receiver<Deleted>) {
     front.spawn(task::losses::run(shared.clone(), deleted, front.stop_signal()));
@@ -580,57 +545,6 @@ fn spawn_front(shared: &Arc<Shared>, front: &TaskGroup, deleted: mpsc::Receiver<
     front.spawn(task::check_back::run(shared.clone(), front.stop_signal()));
 }
 
-/// Where others reach this broker; nothing when any free port is taken.
-fn own_addr(options: &Options) -> String {
-    if options.listen_port == 0 {
-        return String::new();
-    }
-    format!("{}:{}", options.advertised_ip, options.listen_port)
-}
-
-/// What replication is opened with.
-struct Opening<'a> {
-    deps: &'a Deps,
-    options: &'a Options,
-    store: &'a Store,
-    client: &'a remoting::Client,
-}
-
-impl Opening<'_> {
-    /// A master listens for slaves; a slave follows its master once it knows where that is.
-    async fn replication(
-        self,
-        is_synced: bool,
-        known_slaves: KnownSlaves,
-        group: &TaskGroup,
-    ) -> Result<Replication, Error> {
-        let Opening { deps, options, store, client } = self;
-        let (net, clock) = (deps.net.clone(), deps.clock.clone());
-        let ha_deps = HaDeps { net, clock, store: store.clone() };
-        let (told, role) = (&options.replication, options.replication.role);
-        let (stream, master) = (told.stream.clone(), watch::channel(None).0);
-        let admission = Arc::new(Admission::new(&told.allowed));
-        let ha = if role.is_slave() {
-            let greeter = MasterGreeter {
-                client: client.clone(),
-                broker_name: options.topics.broker_name.clone(),
-                addr: own_addr(options),
-                master: master.subscribe(),
-            };
-            let ha = Ha::follow(ha_deps, stream, is_synced, Arc::new(greeter), group);
-            ha.set_master(told.master.clone());
-            ha
-        } else {
-            let addr = SocketAddr::new(options.bind_ip, told.port);
-            let known = admission.clone();
-            let admits: ha::Admission = Arc::new(move |ip| known.admits(ip));
-            let serving = Ha::serve(ha_deps, stream, addr, admits, group).await;
-            serving.map_err(|source| Error::Listen { addr, source })?
-        };
-        Ok(Replication { role, ha, admission, known_slaves, master })
-    }
-}
-
 async fn stop_group(clock: &Clock, group: &mut TaskGroup) {
     group.shutdown(clock, clock.mono() + Duration::from_secs(1)).await;
 }
@@ -642,148 +556,4 @@ async fn close_store(store: &Store) -> Option<Box<dyn LockGuard>> {
         tracing::error!("failed to close the store in order: {error}");
     }
     lock
-}
-
-/// Where the broker listens.
-struct Ports {
-    main: SocketAddr,
-    fast: Option<SocketAddr>,
-}
-
-impl Ports {
-    fn of(options: &Options) -> Result<Ports, Error> {
-        let port = options.listen_port;
-        let main = SocketAddr::new(options.bind_ip, port);
-        let fast = match port {
-            0 => None,
-            1 | 2 => {
-                let reason = "the port 2 below it does not exist".to_owned();
-                return Err(Error::Port { port, reason });
-            }
-            port => Some(SocketAddr::new(options.bind_ip, port - 2)),
-        };
-        Ok(Ports { main, fast })
-    }
-
-    fn all(&self) -> Vec<SocketAddr> {
-        std::iter::once(self.main).chain(self.fast).collect()
-    }
-}
-
-/// The state files.
-pub(super) struct Files {
-    pub topics: StateFile,
-    pub groups: StateFile,
-    pub offsets: StateFile,
-    pub filters: StateFile,
-    pub delays: StateFile,
-}
-
-impl Files {
-    fn new(disk: &Arc<dyn Disk>, root: &str) -> Self {
-        let file = |name| StateFile::new(disk.clone(), root, name);
-        Files {
-            topics: file("topics.json"),
-            groups: file("subscriptionGroup.json"),
-            offsets: file("consumerOffset.json"),
-            filters: file("consumerFilter.json"),
-            delays: file("delayOffset.json"),
-        }
-    }
-}
-
-fn open_core(
-    deps: &Deps,
-    options: &Options,
-    levels_ms: &[i64],
-    mut files: Files,
-    store: &Store,
-) -> Result<(Core, Files), Error> {
-    let now = deps.clock.wall();
-    let limits = &options.limits;
-    let mut topics = Topics::new(&options.topics, now);
-    if let Some(file) = task::persist::load(&mut files.topics)? {
-        topics.restore(file);
-    } else if !store.queues().is_empty() {
-        tracing::error!(
-            "{} is missing although the store holds queues: their topics are unknown until they \
-             are created again",
-            files.topics.path()
-        );
-    }
-    let mut groups = SubscriptionGroups::new(&options.groups, now);
-    if let Some(file) = task::persist::load(&mut files.groups)? {
-        groups.restore(file);
-    }
-    let offsets = Offsets::new(limits.offset_rows_max);
-    let is_slave = options.replication.role.is_slave();
-    let mut offsets = if is_slave { offsets.of_slave() } else { offsets };
-    if let Some(file) = task::persist::load(&mut files.offsets)? {
-        offsets.restore(file);
-    }
-    let count = offsets.cut(|topic, queue| {
-        let key = QueueKey { topic: TopicName::new(topic), queue };
-        i64::try_from(store.max_offset(&key).0).unwrap_or(i64::MAX)
-    });
-    if count > 0 {
-        crate::rt::probe!("broker: a consumer offset was past the recovered log");
-        tracing::warn!("{count} consumer offsets were past the end of their queues and were cut");
-    }
-    let mut compiled = Compiled::new(options.filters.sql.clone(), options.filters.compiled_max);
-    let mut filters = ConsumerFilters::new(options.filters.rows_max, options.filters.keep_dead);
-    if let Some(file) = task::persist::load(&mut files.filters)? {
-        filters.restore(now, file, &mut compiled);
-    }
-    let schedule = open_schedule(options, levels_ms, &mut files, store)?;
-    let core = Core {
-        live: Live::of(options),
-        topics,
-        groups,
-        stats: Stats::new(limits.stats_rows_max, now, deps.clock.local_offset_ms(now)),
-        offsets,
-        filters,
-        compiled,
-        clients: Clients::new(options.client_silence_max, limits.memberships_max),
-        locks: QueueLocks::new(options.queue_lock_lifetime, limits.queue_locks_max),
-        hold: Hold::default(),
-        schedule,
-        transactions: Transactions::new(&options.transactions),
-        transaction_names: Names::default(),
-        transaction_replies: BTreeMap::new(),
-        pulls: BTreeMap::new(),
-        next_pull: 0,
-        sends: Tickets::default(),
-        peers: BTreeMap::new(),
-        waiting_for_topic: Vec::new(),
-        rng: deps.rng.clone(),
-        scratch: Vec::new(),
-        client_effects: Vec::new(),
-        hold_effects: Vec::new(),
-        stopping: false,
-    };
-    Ok((core, files))
-}
-
-fn open_schedule(
-    options: &Options,
-    levels_ms: &[i64],
-    files: &mut Files,
-    store: &Store,
-) -> Result<Schedule, Error> {
-    let mut schedule = Schedule::new(&options.schedule, levels_ms);
-    let file = task::persist::load(&mut files.delays)?.unwrap_or_default();
-    let queues = store.queues().into_iter().filter(|(key, ..)| &*key.topic == SCHEDULE_TOPIC);
-    let corrected = schedule.restore(file, queues.map(|(key, min, end)| (key.queue, min, end)));
-    if corrected > 0 {
-        crate::rt::probe!("schedule: a cursor was outside of its queue");
-        tracing::warn!("{corrected} offsets of delayOffset.json were outside of their queues");
-    }
-    for queue in schedule.unknown_queues() {
-        let level = queue.0 + 1;
-        tracing::warn!(
-            "delay level {level} is not in messageDelayLevel any more: what waits there is \
-             delivered at the time that was set when it was sent"
-        );
-    }
-    Ok(schedule)
 }

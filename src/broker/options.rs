@@ -220,8 +220,6 @@ pub enum OnStoreFailure {
 pub struct ReplicationOptions {
     /// `brokerRole`
     pub role: Role,
-    /// Where slaves dial: `listenPort` + 1. 0 takes any free port.
-    pub port: u16,
     /// `haMasterAddress`: where a slave dials, whatever the name servers say.
     pub master: Option<String>,
     /// `haAllowedPeers`: who may be a slave; empty: whoever name servers know by this name.
@@ -240,7 +238,6 @@ impl Default for ReplicationOptions {
     fn default() -> Self {
         ReplicationOptions {
             role: Role::AsyncMaster,
-            port: 10912,
             master: None,
             allowed: Vec::new(),
             stream: ha::Options::default(),

@@ -258,7 +258,7 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
         slave_read: raw.flag("slaveReadEnable"),
         ..broker::Options::default()
     };
-    options.replication = replication(raw, role, options.listen_port)?;
+    options.replication = replication(raw, role)?;
     options.topics = broker::options::TopicOptions {
         cluster_name: text("brokerClusterName"),
         broker_name: text("brokerName"),
@@ -299,11 +299,7 @@ fn role(raw: &RawConfig) -> Result<(Role, BrokerId), Error> {
 }
 
 /// `haMasterAddress` counts when it is long enough to be one. Source: HAService.HAClient (4.9.3).
-fn replication(
-    raw: &RawConfig,
-    role: Role,
-    port: u16,
-) -> Result<broker::options::ReplicationOptions, Error> {
+fn replication(raw: &RawConfig, role: Role) -> Result<broker::options::ReplicationOptions, Error> {
     let master = raw.text("haMasterAddress").map(str::trim).filter(|addr| addr.len() >= 6);
     let peers = raw.text("haAllowedPeers").unwrap_or_default();
     let allowed: Result<Vec<IpAddr>, _> =
@@ -314,8 +310,6 @@ fn replication(
     Ok(broker::options::ReplicationOptions {
         role,
         allowed,
-        // Source: BrokerStartup: listenPort + 1, whatever haListenPort says.
-        port: if port == 0 { 0 } else { port.wrapping_add(1) },
         master: master.map(str::to_owned),
         stream: ha::Options {
             heartbeat_interval: ms(raw, "haSendHeartbeatInterval"),

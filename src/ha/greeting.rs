@@ -120,13 +120,13 @@ mod tests {
 
     #[test]
     fn an_old_master_is_cut_back_to_where_the_new_one_began() {
-        let (mine, master) = (position("1:0:a", 0, 700), welcome("1:0:a,2:500:b", 900, 7));
+        let (mine, master) = (position("1:0:a", 0, 700), welcome("1:0:a,2:500:b", 900, 8));
         assert_eq!(course(&mine, &master), Course::CutTo(500));
     }
 
     #[test]
     fn a_log_without_anything_in_common_is_left_alone() {
-        let (mine, master) = (position("1:0:a", 600, 700), welcome("1:0:a,2:500:b", 900, 7));
+        let (mine, master) = (position("1:0:a", 600, 700), welcome("1:0:a,2:500:b", 900, 8));
         assert!(matches!(course(&mine, &master), Course::Stop(why) if why.contains("empty store")));
     }
 

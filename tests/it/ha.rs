@@ -51,7 +51,7 @@ impl Town {
         parts.broker.name_servers = vec![self.name_server.local_addr().unwrap().to_string()];
         parts.broker.id = i64::from(role.is_slave());
         let replication = &mut parts.broker.replication;
-        (replication.role, replication.port) = (role, 0);
+        replication.role = role;
         replication.copy_first = Duration::from_millis(50);
         replication.copy_interval = Duration::from_millis(100);
         if role == Role::SyncMaster {

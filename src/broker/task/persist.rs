@@ -1,7 +1,8 @@
 //! Keeps the state files as new as the tables: topics and groups at once, filters and offsets of
 //! consumers and of delay levels every few seconds, all of them once more at the end.
 
-use super::super::driver::{Core, Files, Saved, Shared};
+use super::super::driver::opening::Files;
+use super::super::driver::{Core, Saved, Shared};
 use super::super::error::Error;
 use super::super::handler::{self, send};
 use super::super::transaction::{GROUP, HALF_TOPIC, OP_TOPIC, Progress, rewrite};

@@ -64,6 +64,11 @@ impl Process {
 
     /// The one TCP port that it listens on.
     pub fn port(&self) -> u16 {
+        self.ports().pop().expect("it listens on a port")
+    }
+
+    /// The TCP ports that it listens on: a broker's own, and the one for slaves.
+    pub fn ports(&self) -> Vec<u16> {
         listening(self.id())
     }
 
@@ -127,7 +132,7 @@ fn collect(from: impl Read + Send + 'static, lines: Arc<(Mutex<Vec<String>>, Con
 }
 
 /// Finds the listening socket of a process in the kernel's tables.
-fn listening(pid: u32) -> u16 {
+fn listening(pid: u32) -> Vec<u16> {
     let mut inodes = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
         let link = std::fs::read_link(entry.path()).unwrap_or_default().display().to_string();
@@ -141,5 +146,5 @@ fn listening(pid: u32) -> u16 {
         let is_ours = words.get(3) == Some(&"0A") && inodes.iter().any(|i| i == words[9]);
         is_ours.then(|| u16::from_str_radix(words[1].rsplit(':').next()?, 16).ok())?
     });
-    ports.collect::<Vec<_>>().pop().expect("it listens on a port")
+    ports.collect()
 }

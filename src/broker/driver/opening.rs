@@ -1,0 +1,290 @@
+//! What a broker is made of before it listens: its ports, its state files, its tables, replication.
+
+use super::super::clients::Clients;
+use super::super::configuration::Live;
+use super::super::error::Error;
+use super::super::filter::compiled::Compiled;
+use super::super::filter::consumer_filters::ConsumerFilters;
+use super::super::hold::Hold;
+use super::super::offsets::Offsets;
+use super::super::options::Options;
+use super::super::queue_locks::QueueLocks;
+use super::super::replication::Replication;
+use super::super::replication::peers::{Admission, KnownSlaves};
+use super::super::schedule::Schedule;
+use super::super::stats::Stats;
+use super::super::subscription_groups::SubscriptionGroups;
+use super::super::task::greet::MasterGreeter;
+use super::super::task::state_file::StateFile;
+use super::super::task::{catch_up, persist, register};
+use super::super::tickets::Tickets;
+use super::super::topics::{SCHEDULE_TOPIC, Topics};
+use super::super::transaction::{Transactions, rewrite::Names};
+use super::{Core, Deps};
+use crate::disk::Disk;
+use crate::ha::{self, Ha, HaDeps};
+use crate::model::{QueueKey, TopicName};
+use crate::remoting;
+use crate::rt::sync::watch;
+use crate::rt::task::TaskGroup;
+use crate::rt::time::WallMillis;
+use crate::store::Store;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Where the broker listens.
+pub struct Ports {
+    pub main: SocketAddr,
+    pub fast: Option<SocketAddr>,
+}
+
+impl Ports {
+    pub fn of(options: &Options) -> Result<Ports, Error> {
+        let port = options.listen_port;
+        let main = SocketAddr::new(options.bind_ip, port);
+        let fast = match port {
+            0 => None,
+            1 | 2 => {
+                let reason = "the port 2 below it does not exist".to_owned();
+                return Err(Error::Port { port, reason });
+            }
+            u16::MAX => {
+                let reason = "the port 1 above it, for slaves, does not exist".to_owned();
+                return Err(Error::Port { port, reason });
+            }
+            port => Some(SocketAddr::new(options.bind_ip, port - 2)),
+        };
+        Ok(Ports { main, fast })
+    }
+
+    pub fn all(&self) -> Vec<SocketAddr> {
+        std::iter::once(self.main).chain(self.fast).collect()
+    }
+}
+
+pub fn client_of(
+    deps: &Deps,
+    group: &TaskGroup,
+    options: remoting::ClientOptions,
+    ended_connections: &Arc<register::Lost>,
+) -> remoting::Client {
+    let requests = Some(ended_connections.clone() as Arc<dyn remoting::ClientRequests>);
+    remoting::Client::new(&deps.net, &deps.clock, group, options, requests)
+}
+
+/// Where others reach this broker; nothing when any free port is taken.
+fn own_addr(options: &Options) -> String {
+    if options.listen_port == 0 {
+        return String::new();
+    }
+    format!("{}:{}", options.advertised_ip, options.listen_port)
+}
+
+/// What a broker is made of when its store is open.
+pub struct Opened {
+    pub core: Core,
+    pub files: Files,
+    pub replication: Replication,
+}
+
+/// What it is made from.
+pub struct Opening<'a> {
+    pub deps: &'a Deps,
+    pub options: &'a Options,
+    pub store: &'a Store,
+    pub client: &'a remoting::Client,
+}
+
+impl Opening<'_> {
+    /// A master makes sure of its log first; then the state is loaded, and replication opened.
+    pub async fn open(
+        &self,
+        is_synced: bool,
+        is_unclean: bool,
+        levels_ms: &[i64],
+        group: &TaskGroup,
+    ) -> Result<Opened, Error> {
+        let Opening { deps, options, store, client } = *self;
+        let known_slaves = KnownSlaves::load(&*deps.disk, &options.root);
+        if !options.replication.role.is_slave() {
+            let start = catch_up::Start {
+                clock: &deps.clock,
+                client,
+                store,
+                options,
+                addr: own_addr(options),
+                known: known_slaves.all(),
+                is_unclean,
+            };
+            catch_up::run(&start, deps.rng.clone().next_u64()).await?;
+        }
+        let files = Files::new(&deps.disk, &options.root);
+        let (core, files) = open_core(deps, options, levels_ms, files, store)?;
+        let replication = self.replication(is_synced, known_slaves, group).await?;
+        Ok(Opened { core, files, replication })
+    }
+
+    /// A master listens for slaves; a slave follows its master once it knows where that is.
+    async fn replication(
+        &self,
+        is_synced: bool,
+        known_slaves: KnownSlaves,
+        group: &TaskGroup,
+    ) -> Result<Replication, Error> {
+        let Opening { deps, options, store, client } = *self;
+        let (net, clock) = (deps.net.clone(), deps.clock.clone());
+        let ha_deps = HaDeps { net, clock, store: store.clone() };
+        let (told, role) = (&options.replication, options.replication.role);
+        let (stream, master) = (told.stream.clone(), watch::channel(None).0);
+        let admission = Arc::new(Admission::new(&told.allowed));
+        let ha = if role.is_slave() {
+            let greeter = MasterGreeter {
+                client: client.clone(),
+                broker_name: options.topics.broker_name.clone(),
+                addr: own_addr(options),
+                master: master.subscribe(),
+            };
+            let ha = Ha::follow(ha_deps, stream, is_synced, Arc::new(greeter), group);
+            ha.set_master(told.master.clone());
+            ha
+        } else {
+            // Source: BrokerStartup: listenPort + 1, whatever haListenPort says.
+            let port = if options.listen_port == 0 { 0 } else { options.listen_port + 1 };
+            let addr = SocketAddr::new(options.bind_ip, port);
+            let known = admission.clone();
+            let admits: ha::Admission = Arc::new(move |ip| known.admits(ip));
+            let serving = Ha::serve(ha_deps, stream, addr, admits, group).await;
+            serving.map_err(|source| Error::Listen { addr, source })?
+        };
+        Ok(Replication { role, ha, admission, known_slaves, master })
+    }
+}
+
+/// The state files.
+pub(in super::super) struct Files {
+    pub topics: StateFile,
+    pub groups: StateFile,
+    pub offsets: StateFile,
+    pub filters: StateFile,
+    pub delays: StateFile,
+}
+
+impl Files {
+    fn new(disk: &Arc<dyn Disk>, root: &str) -> Self {
+        let file = |name| StateFile::new(disk.clone(), root, name);
+        Files {
+            topics: file("topics.json"),
+            groups: file("subscriptionGroup.json"),
+            offsets: file("consumerOffset.json"),
+            filters: file("consumerFilter.json"),
+            delays: file("delayOffset.json"),
+        }
+    }
+}
+
+fn open_core(
+    deps: &Deps,
+    options: &Options,
+    levels_ms: &[i64],
+    mut files: Files,
+    store: &Store,
+) -> Result<(Core, Files), Error> {
+    let now = deps.clock.wall();
+    let limits = &options.limits;
+    let topics = open_topics(options, &mut files, store, now)?;
+    let mut groups = SubscriptionGroups::new(&options.groups, now);
+    if let Some(file) = persist::load(&mut files.groups)? {
+        groups.restore(file);
+    }
+    let offsets = Offsets::new(limits.offset_rows_max);
+    let is_slave = options.replication.role.is_slave();
+    let mut offsets = if is_slave { offsets.of_slave() } else { offsets };
+    if let Some(file) = persist::load(&mut files.offsets)? {
+        offsets.restore(file);
+    }
+    let count = offsets.cut(|topic, queue| {
+        let key = QueueKey { topic: TopicName::new(topic), queue };
+        i64::try_from(store.max_offset(&key).0).unwrap_or(i64::MAX)
+    });
+    if count > 0 {
+        crate::rt::probe!("broker: a consumer offset was past the recovered log");
+        tracing::warn!("{count} consumer offsets were past the end of their queues and were cut");
+    }
+    let mut compiled = Compiled::new(options.filters.sql.clone(), options.filters.compiled_max);
+    let mut filters = ConsumerFilters::new(options.filters.rows_max, options.filters.keep_dead);
+    if let Some(file) = persist::load(&mut files.filters)? {
+        filters.restore(now, file, &mut compiled);
+    }
+    let schedule = open_schedule(options, levels_ms, &mut files, store)?;
+    let core = Core {
+        live: Live::of(options),
+        topics,
+        groups,
+        stats: Stats::new(limits.stats_rows_max, now, deps.clock.local_offset_ms(now)),
+        offsets,
+        filters,
+        compiled,
+        clients: Clients::new(options.client_silence_max, limits.memberships_max),
+        locks: QueueLocks::new(options.queue_lock_lifetime, limits.queue_locks_max),
+        hold: Hold::default(),
+        schedule,
+        transactions: Transactions::new(&options.transactions),
+        transaction_names: Names::default(),
+        transaction_replies: BTreeMap::new(),
+        pulls: BTreeMap::new(),
+        next_pull: 0,
+        sends: Tickets::default(),
+        peers: BTreeMap::new(),
+        waiting_for_topic: Vec::new(),
+        rng: deps.rng.clone(),
+        scratch: Vec::new(),
+        client_effects: Vec::new(),
+        hold_effects: Vec::new(),
+        stopping: false,
+    };
+    Ok((core, files))
+}
+
+fn open_topics(
+    options: &Options,
+    files: &mut Files,
+    store: &Store,
+    now: WallMillis,
+) -> Result<Topics, Error> {
+    let mut topics = Topics::new(&options.topics, now);
+    if let Some(file) = persist::load(&mut files.topics)? {
+        topics.restore(file);
+    } else if !store.queues().is_empty() && !options.replication.role.is_slave() {
+        tracing::error!(
+            "{} is missing although the store holds queues: their topics are unknown until they \
+             are created again",
+            files.topics.path()
+        );
+    }
+    Ok(topics)
+}
+
+fn open_schedule(
+    options: &Options,
+    levels_ms: &[i64],
+    files: &mut Files,
+    store: &Store,
+) -> Result<Schedule, Error> {
+    let mut schedule = Schedule::new(&options.schedule, levels_ms);
+    let file = persist::load(&mut files.delays)?.unwrap_or_default();
+    let queues = store.queues().into_iter().filter(|(key, ..)| &*key.topic == SCHEDULE_TOPIC);
+    let corrected = schedule.restore(file, queues.map(|(key, min, end)| (key.queue, min, end)));
+    if corrected > 0 {
+        crate::rt::probe!("schedule: a cursor was outside of its queue");
+        tracing::warn!("{corrected} offsets of delayOffset.json were outside of their queues");
+    }
+    for queue in schedule.unknown_queues() {
+        let level = queue.0 + 1;
+        tracing::warn!(
+            "delay level {level} is not in messageDelayLevel any more: what waits there is \
+             delivered at the time that was set when it was sent"
+        );
+    }
+    Ok(schedule)
+}
