@@ -386,11 +386,7 @@ impl Broker {
         let opened = opening.open(is_synced, report.unclean, &levels_ms, &back).await;
         let Opened { core, files, replication } = match opened {
             Ok(opened) => opened,
-            Err(error) => {
-                stop_group(&deps.clock, &mut back).await;
-                close_store(&store).await;
-                return Err(error);
-            }
+            Err(error) => return Err(give_up(&deps.clock, &mut back, &store, error).await),
         };
         let front = TaskGroup::new();
         let (deletions, deleted) = mpsc::channel(task::losses::ROUNDS_MAX);
@@ -427,16 +423,10 @@ impl Broker {
         }
         back.spawn(task::persist::run(shared.clone(), files, back.stop_signal()));
         spawn_front(&shared, &front, deleted);
-        let door = Arc::new(Door::new(shared.clone()));
-        let addrs = ports.all();
-        let listening = Server::start(&deps.net, &deps.clock, &back, &addrs, door, server).await;
+        let listening = listen(&deps, &ports, &shared, &back, server).await;
         let server = match listening {
             Ok(server) => server,
-            Err(source) => {
-                stop_group(&deps.clock, &mut back).await;
-                close_store(&store).await;
-                return Err(Error::Listen { addr: ports.main, source });
-            }
+            Err(error) => return Err(give_up(&deps.clock, &mut back, &store, error).await),
         };
         shared.port.store(server.local_addrs()[0].port(), Ordering::Relaxed);
         let registrar = task::register::start(&shared, &front, &ended_connections).await;
@@ -543,6 +533,25 @@ fn spawn_front(shared: &Arc<Shared>, front: &TaskGroup, deleted: mpsc::Receiver<
     }
     front.spawn(task::deliver::run(shared.clone(), front.stop_signal()));
     front.spawn(task::check_back::run(shared.clone(), front.stop_signal()));
+}
+
+async fn listen(
+    deps: &Deps,
+    ports: &Ports,
+    shared: &Arc<Shared>,
+    group: &TaskGroup,
+    options: remoting::ServerOptions,
+) -> Result<Server, Error> {
+    let (door, addrs) = (Arc::new(Door::new(shared.clone())), ports.all());
+    let started = Server::start(&deps.net, &deps.clock, group, &addrs, door, options).await;
+    started.map_err(|source| Error::Listen { addr: ports.main, source })
+}
+
+/// A start that failed leaves nothing behind.
+async fn give_up(clock: &Clock, group: &mut TaskGroup, store: &Store, error: Error) -> Error {
+    stop_group(clock, group).await;
+    close_store(store).await;
+    error
 }
 
 async fn stop_group(clock: &Clock, group: &mut TaskGroup) {

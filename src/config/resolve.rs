@@ -156,12 +156,7 @@ pub fn store_options(
         let percent = raw.number("accessMessageInMemoryMaxRatio").unsigned_abs();
         options.memory_size_bytes = machine.memory_size / 100 * percent;
     }
-    if raw.text("brokerRole") == Some("SYNC_MASTER") {
-        options.replicate = Some(store::Replicate {
-            timeout: ms(raw, "slaveTimeout"),
-            fall_behind_max: raw.number("haSlaveFallbehindMax").unsigned_abs(),
-        });
-    }
+    options.replicate = replicate(raw);
     let levels = raw.text("messageDelayLevel").unwrap_or_default();
     options.delay_levels_ms = match delay_levels_ms(levels) {
         Some(levels) => levels,
@@ -171,6 +166,14 @@ pub fn store_options(
         }
     };
     Ok(options)
+}
+
+/// SYNC_MASTER waits for a slave.
+fn replicate(raw: &RawConfig) -> Option<store::Replicate> {
+    (raw.text("brokerRole") == Some("SYNC_MASTER")).then(|| store::Replicate {
+        timeout: ms(raw, "slaveTimeout"),
+        fall_behind_max: raw.number("haSlaveFallbehindMax").unsigned_abs(),
+    })
 }
 
 /// What is kept, and for how long.

@@ -52,8 +52,8 @@ impl Epochs {
         self.0.last().map_or(0, |epoch| epoch.number)
     }
 
-    /// A master begins to write at `end`, the log's end. Epochs that would have begun behind it left
-    /// nothing here.
+    /// A master begins to write at `end`, the log's end. Epochs that would have begun behind it
+    /// left nothing here.
     pub fn begin(&mut self, end: u64, id: u64) {
         let number = self.number() + 1;
         self.0.retain(|epoch| epoch.start < end);
