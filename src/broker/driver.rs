@@ -13,7 +13,7 @@ use super::hold::{self, Hold, PullTicket};
 use super::offsets::Offsets;
 use super::options::{OnStoreFailure, Options};
 use super::queue_locks::QueueLocks;
-use super::replication::Replication;
+use super::replication::{Replication, SlaveStatus, Status};
 use super::reply::{Answer, Refusal};
 use super::schedule::Schedule;
 use super::stats::Stats;
@@ -24,7 +24,7 @@ use super::tickets::Tickets;
 use super::topics::{RETRY_PREFIX, SCHEDULE_TOPIC, Topics};
 use super::transaction::{Transactions, rewrite::Names};
 use crate::disk::{Disk, LockGuard};
-use crate::ha::Ha;
+use crate::ha::{Ha, SlaveRow};
 use crate::model::{PhysicalOffset, QueueOffset};
 use crate::net::Net;
 use crate::protocol::body::client::MessageModel;
@@ -197,6 +197,37 @@ impl Shared {
     pub fn stored_end(&self) -> PhysicalOffset {
         let stats = self.store.stats();
         if self.is_synced { stats.synced } else { stats.written }
+    }
+
+    /// How replication stands.
+    pub fn replication_status(&self) -> Status {
+        let (stats, epochs) = (self.store.stats(), self.store.epochs());
+        let (now, followed) = (self.clock.mono(), self.replication.ha.followed());
+        let slave = |row: SlaveRow| {
+            let since = |at: Mono| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
+            let acked = row.acked.unwrap_or(0);
+            SlaveStatus {
+                addr: row.addr.to_string(),
+                acked,
+                sent: row.sent,
+                behind_bytes: stats.written.0.saturating_sub(acked),
+                behind_ms: row.behind_since.map_or(0, since),
+            }
+        };
+        let cuts = self.disk.list(&format!("{}/hotfire/cut", self.options.root));
+        Status {
+            role: self.replication.role.name().into(),
+            epoch: epochs.number(),
+            epoch_start: epochs.rows().last().map_or(0, |epoch| epoch.start),
+            written: stats.written.0,
+            visible: stats.visible.0,
+            slaves: self.replication.ha.slaves().into_iter().map(slave).collect(),
+            behind_bytes: followed.heard.saturating_sub(stats.written.0),
+            master: followed.master,
+            is_connected: followed.is_connected,
+            fault: followed.fault,
+            last_cut: cuts.ok().and_then(|cuts| cuts.into_iter().map(|cut| cut.name).max()),
+        }
     }
 
     /// Topics changed: they are saved, and then the name servers are told.
@@ -484,6 +515,13 @@ impl Broker {
         reason.unwrap_or_default()
     }
 
+    /// Resolves with the reason when another master of this name has a newer epoch: this one must
+    /// end.
+    pub async fn fenced(&self) -> String {
+        let reason = self.shared.replication.fenced.subscribe().until(Option::is_some).await;
+        reason.unwrap_or_default()
+    }
+
     /// Resolves with the reason when a slave must be started again: its log is to be cut back.
     pub async fn restart_wanted(&self) -> String {
         self.shared.replication.ha.restart_wanted().await
@@ -529,8 +567,10 @@ fn spawn_front(shared: &Arc<Shared>, front: &TaskGroup, deleted: mpsc::Receiver<
     front.spawn(task::greet::learn_peers(shared.clone(), front.stop_signal()));
     if shared.replication.role.is_slave() {
         front.spawn(task::copy_master::run(shared.clone(), front.stop_signal()));
+        front.spawn(task::copy_master::wait_changes(shared.clone(), front.stop_signal()));
         return;
     }
+    front.spawn(task::fence::run(shared.clone(), front.stop_signal()));
     front.spawn(task::deliver::run(shared.clone(), front.stop_signal()));
     front.spawn(task::check_back::run(shared.clone(), front.stop_signal()));
 }

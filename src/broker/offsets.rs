@@ -19,6 +19,8 @@ pub struct Offsets {
     key: String,
     /// On a slave: rows that clients committed here and the master does not know yet.
     own: Option<BTreeMap<String, BTreeMap<u32, i64>>>,
+    /// A master was told of them.
+    is_handed_over: bool,
 }
 
 impl Offsets {
@@ -31,6 +33,7 @@ impl Offsets {
             saved: 0,
             key: String::new(),
             own: None,
+            is_handed_over: false,
         }
     }
 
@@ -48,6 +51,9 @@ impl Offsets {
         self.rows = 0;
         self.restore(file);
         let mut own = self.own.take().unwrap_or_default();
+        if std::mem::take(&mut self.is_handed_over) {
+            own.clear();
+        }
         own.retain(|key, queues| {
             queues.retain(|queue, offset| {
                 let row = self.table.get(key).and_then(|queues| queues.get(queue));
@@ -198,6 +204,43 @@ impl Offsets {
             self.rows -= self.table.remove(&key).map_or(0, |queues| queues.len());
             self.changes += 1;
         }
+    }
+
+    /// The number of the newest change.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// What clients committed here and the master does not know, as a file of offsets: for a master,
+    /// whose word counts alone from then on.
+    pub fn hand_over(&mut self) -> String {
+        self.is_handed_over = true;
+        let mut out = JsonWriter::new();
+        out.open(None);
+        out.open(Some("offsetTable"));
+        for (key, queues) in self.own.iter().flatten() {
+            out.int_map(key, queues.iter().map(|(queue, offset)| (i64::from(*queue), *offset)));
+        }
+        out.close();
+        out.close();
+        out.finish()
+    }
+
+    /// What clients committed at a slave while this master was away: what is further than here, and
+    /// not past the end of its queue. Returns how many rows moved.
+    pub fn raise(&mut self, file: OffsetFile, end_of: impl Fn(&str, QueueId) -> i64) -> usize {
+        let mut count = 0;
+        for (key, queues) in file.offset_table {
+            let Some((topic, group)) = key.split_once('@') else { continue };
+            for (queue, offset) in queues {
+                let Ok(queue) = queue.trim().parse().map(QueueId) else { continue };
+                let known = self.get(group, topic, queue).unwrap_or(-1);
+                if known < offset && offset <= end_of(topic, queue) {
+                    count += usize::from(self.commit(group, topic, queue, offset));
+                }
+            }
+        }
+        count
     }
 
     pub fn unsaved(&self) -> Option<u64> {

@@ -7,8 +7,10 @@ use super::offsets::OffsetFile;
 use crate::ha::Ha;
 use crate::model::PhysicalOffset;
 use crate::protocol::body::offset::DelayOffsets;
-use crate::rt::sync::watch;
+use crate::rt::sync::{Notify, watch};
 use peers::{Admission, KnownSlaves};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// `brokerRole`. Source: BrokerRole (4.9.3).
@@ -20,6 +22,15 @@ pub enum Role {
 }
 
 impl Role {
+    /// As 4.9 spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::AsyncMaster => "ASYNC_MASTER",
+            Role::SyncMaster => "SYNC_MASTER",
+            Role::Slave => "SLAVE",
+        }
+    }
+
     pub fn is_slave(self) -> bool {
         self == Role::Slave
     }
@@ -33,6 +44,48 @@ pub struct Replication {
     pub known_slaves: KnownSlaves,
     /// What clients dial to reach the master, as the name servers say; a slave copies from there.
     pub master: watch::Sender<Option<String>>,
+    /// The master's tables are others than those that were copied.
+    pub master_changed: Notify,
+    /// Another master of this name has a newer epoch: who.
+    pub fenced: watch::Sender<Option<String>>,
+}
+
+/// How replication stands, for people and machines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Status {
+    /// As `brokerRole` says it.
+    pub role: Cow<'static, str>,
+    /// The number of the newest epoch, and where it began.
+    pub epoch: u64,
+    pub epoch_start: u64,
+    /// Units: offsets of the log.
+    pub written: u64,
+    pub visible: u64,
+    /// Of a master.
+    pub slaves: Vec<SlaveStatus>,
+    /// Of a slave: the HA address of its master.
+    pub master: Option<String>,
+    pub is_connected: bool,
+    /// Units: bytes of the master's log that are known and not here.
+    pub behind_bytes: u64,
+    /// Why the last connection to the master ended.
+    pub fault: Option<String>,
+    /// The newest file in `hotfire/cut/`, which names where it was cut.
+    pub last_cut: Option<String>,
+}
+
+/// One slave of a master.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SlaveStatus {
+    pub addr: String,
+    /// Everything below is there. Units: offsets of the log.
+    pub acked: u64,
+    pub sent: u64,
+    pub behind_bytes: u64,
+    /// Since when it has not had all of the log; 0 while it has. Units: milliseconds.
+    pub behind_ms: u64,
 }
 
 /// How far consumers and delay levels were at the master when its log ended at `at`. What they say

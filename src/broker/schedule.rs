@@ -428,6 +428,11 @@ impl Schedule {
         self.held.is_some()
     }
 
+    /// The number of the newest change.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     pub fn on_saved(&mut self, changes: u64) {
         self.saved = self.saved.max(changes);
         if self.held.as_ref().is_some_and(|held| held.changes <= changes) {

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use super::admin::Admin;
 use super::bench::Bench;
 use super::consume::Consume;
 use super::doctor::Doctor;
@@ -43,6 +44,8 @@ pub enum Command {
     Consume(Consume),
     /// Load against any RocketMQ broker, and the servers that set the limit
     Bench(Bench),
+    /// Asks a broker how it stands
+    Admin(Admin),
     /// Looks at a store directory, stopped or in use, ours or RocketMQ's, and touches nothing
     Doctor(Doctor),
 }

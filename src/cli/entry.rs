@@ -2,7 +2,9 @@
 
 use super::args::{Args, Command, with_command_of_name};
 use super::failure::Failure;
-use super::{bench, consume, doctor, produce, run_broker, run_namesrv, shutdown, standalone};
+use super::{
+    admin, bench, consume, doctor, produce, run_broker, run_namesrv, shutdown, standalone,
+};
 use clap::Parser;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -24,6 +26,7 @@ pub fn main() -> ExitCode {
         Command::Shutdown(args) => shutdown::run(&args),
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
+        Command::Admin(args) => admin::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };

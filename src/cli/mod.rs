@@ -6,6 +6,7 @@
 //! a configuration file for `run_broker`, `run_namesrv` and `standalone`. No rule of a broker or a
 //! name server stands here.
 
+mod admin;
 mod args;
 mod bench;
 mod consume;

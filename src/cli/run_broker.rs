@@ -46,6 +46,7 @@ async fn serve(settings: Settings, parts: Parts, received: Arc<AtomicU64>) -> Re
             _ = &mut signal => End::Asked,
             reason = broker.poisoned() => End::Poisoned(reason),
             reason = broker.restart_wanted() => End::Again(reason),
+            reason = broker.fenced() => End::Fenced(reason),
         };
         let read_only = broker.read_only();
         broker.shutdown().await;
@@ -54,6 +55,7 @@ async fn serve(settings: Settings, parts: Parts, received: Arc<AtomicU64>) -> Re
             (End::Poisoned(reason), _) | (_, Some(reason)) => {
                 break Err(Failure::new(Failure::REFUSED, reason));
             }
+            (End::Fenced(reason), None) => break Err(Failure::new(Failure::NOT_STARTED, reason)),
             (End::Asked, None) => break Ok(()),
         }
     };
@@ -64,6 +66,8 @@ async fn serve(settings: Settings, parts: Parts, received: Arc<AtomicU64>) -> Re
 /// Why a broker stopped.
 enum End {
     Asked,
+    /// Another master of this name goes on in its place.
+    Fenced(String),
     Poisoned(String),
     /// A slave's log is cut back by the next start.
     Again(String),

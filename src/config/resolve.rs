@@ -312,6 +312,7 @@ fn replication(raw: &RawConfig, role: Role) -> Result<broker::options::Replicati
     };
     Ok(broker::options::ReplicationOptions {
         role,
+        catch_up_wait: ms(raw, "masterCatchUpMillis"),
         allowed,
         master: master.map(str::to_owned),
         stream: ha::Options {

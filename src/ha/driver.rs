@@ -120,6 +120,11 @@ impl Ha {
 
     /// The store's log moved (`StoreEvents::on_log_moved`).
     pub fn on_log_moved(&self) {
+        let mut master = self.0.master.lock();
+        if master.count() > 0 {
+            master.on_log_moved(self.0.deps.clock.mono());
+        }
+        drop(master);
         self.0.log_moved.send(self.0.log_moved.get().wrapping_add(1));
     }
 
@@ -145,7 +150,8 @@ impl Ha {
 
     /// The connected slaves.
     pub fn slaves(&self) -> Vec<SlaveRow> {
-        self.0.master.lock().rows()
+        let end = self.0.deps.store.stats().written.0;
+        self.0.master.lock().rows(end)
     }
 
     pub fn followed(&self) -> Followed {

@@ -18,12 +18,17 @@ pub struct SlaveRow {
     pub acked: Option<u64>,
     /// Everything below was sent to it. Units: an offset of the log.
     pub sent: u64,
+    /// Since when it has not had all of the log; `None` while it has.
+    pub behind_since: Option<Mono>,
 }
 
 struct Slave {
     addr: SocketAddr,
     acked: Option<u64>,
     sent: u64,
+    /// When it last had all of the log, or came.
+    whole_at: Mono,
+    is_whole: bool,
 }
 
 /// Why a report was not believed.
@@ -48,9 +53,14 @@ impl Master {
         self.slaves.len()
     }
 
-    pub fn rows(&self) -> Vec<SlaveRow> {
-        let row =
-            |slave: &Slave| SlaveRow { addr: slave.addr, acked: slave.acked, sent: slave.sent };
+    /// `end` is where the log ends.
+    pub fn rows(&self, end: u64) -> Vec<SlaveRow> {
+        let row = |slave: &Slave| SlaveRow {
+            addr: slave.addr,
+            acked: slave.acked,
+            sent: slave.sent,
+            behind_since: slave.acked.is_none_or(|acked| acked < end).then_some(slave.whole_at),
+        };
         self.slaves.values().map(row).collect()
     }
 
@@ -74,10 +84,18 @@ impl Master {
         at.and_then(|at| self.tokens.remove(at)).is_some()
     }
 
-    pub fn on_connected(&mut self, addr: SocketAddr) -> u64 {
+    pub fn on_connected(&mut self, now: Mono, addr: SocketAddr) -> u64 {
         self.next += 1;
-        self.slaves.insert(self.next, Slave { addr, acked: None, sent: 0 });
+        let slave = Slave { addr, acked: None, sent: 0, whole_at: now, is_whole: false };
+        self.slaves.insert(self.next, slave);
         self.next
+    }
+
+    /// The log went on: whoever had all of it is behind from now on.
+    pub fn on_log_moved(&mut self, now: Mono) {
+        for slave in self.slaves.values_mut().filter(|slave| slave.is_whole) {
+            (slave.is_whole, slave.whole_at) = (false, now);
+        }
     }
 
     /// A slave says that it has everything below `said`; `log` is what is written here. Returns
@@ -97,6 +115,7 @@ impl Master {
         if slave.acked.is_some() && said > slave.sent {
             return Err(Refused::Unsent { said, sent: slave.sent });
         }
+        slave.is_whole = said == log.end;
         let is_first = slave.acked.is_none();
         slave.acked = Some(slave.acked.unwrap_or(0).max(said));
         if !is_first {
@@ -124,14 +143,14 @@ mod tests {
 
     fn master() -> (Master, u64) {
         let mut master = Master::default();
-        let id = master.on_connected(([10, 0, 0, 2], 4000).into());
+        let id = master.on_connected(Mono(0), ([10, 0, 0, 2], 4000).into());
         (master, id)
     }
 
     #[test]
     fn the_best_slave_counts_and_none_before_its_first_word() {
         let (mut master, a) = master();
-        let b = master.on_connected(([10, 0, 0, 3], 4000).into());
+        let b = master.on_connected(Mono(0), ([10, 0, 0, 3], 4000).into());
         assert_eq!(master.report(), SlaveReport { is_connected: false, acked: 0 });
         assert_eq!(master.on_report(a, 100, 0..500, 0), Ok(Some(100)));
         assert_eq!(master.on_report(b, 300, 0..500, 0), Ok(Some(300)));
@@ -170,7 +189,7 @@ mod tests {
     fn an_empty_slave_begins_where_the_log_does_or_at_its_last_file() {
         let (mut master, a) = master();
         assert_eq!(master.on_report(a, 0, 100..500, 0), Ok(Some(100)));
-        let b = master.on_connected(([10, 0, 0, 3], 4000).into());
+        let b = master.on_connected(Mono(0), ([10, 0, 0, 3], 4000).into());
         assert_eq!(master.on_report(b, 0, 100..500, 400), Ok(Some(400)));
         assert_eq!(master.report().acked, 0);
     }

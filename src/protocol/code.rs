@@ -121,6 +121,8 @@ pub mod request_code {
         LITE_PULL_MESSAGE = 361,
         HOTFIRE_POSITION = 60001,
         HOTFIRE_READ_LOG = 60002,
+        HOTFIRE_WAIT_CHANGE = 60003,
+        HOTFIRE_HA_STATUS = 60004,
     }
 }
 
@@ -177,8 +179,8 @@ mod tests {
         }
         assert_eq!(
             request_code::all().len(),
-            94 + 5,
-            "329 came with 4.9.4, 351 and 361 with 5.0, and two are ours"
+            94 + 7,
+            "329 came with 4.9.4, 351 and 361 with 5.0, and four are ours"
         );
         assert_eq!(request_code::name(310), Some("SEND_MESSAGE_V2"));
         assert_eq!(response_code::name(19), Some("PULL_NOT_FOUND"));

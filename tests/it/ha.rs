@@ -1,7 +1,7 @@
 //! A master and its slave over loopback: the log, the tables beside it, and what producers are told.
 
-use super::broker::World;
-use hotfire::broker::replication::Role;
+use super::broker::{Caller, World};
+use hotfire::broker::replication::{Role, Status};
 use hotfire::broker::{Broker, Deps, Parts};
 use hotfire::format::message_unit;
 use hotfire::namesrv::{self, Namesrv};
@@ -49,6 +49,8 @@ impl Town {
         parts.broker.root = root;
         parts.broker.topics.broker_name = "broker-a".to_owned();
         parts.broker.name_servers = vec![self.name_server.local_addr().unwrap().to_string()];
+        // A master that starts again has another port.
+        parts.broker.register_interval = Duration::from_millis(200);
         parts.broker.id = i64::from(role.is_slave());
         let replication = &mut parts.broker.replication;
         replication.role = role;
@@ -465,6 +467,95 @@ fn logs_that_differ_where_epochs_agree_are_never_merged() {
         .await;
         assert_eq!(caller.send("T", 0, "", "more").await.code, code::SUCCESS);
         assert!(slave.store().stats().written < master.store().stats().written);
+        slave.shutdown().await;
+        master.shutdown().await;
+    });
+}
+
+/// The stored offset of group g in queue 0 of T.
+async fn offset_at(caller: &Caller) -> Option<String> {
+    let ask = Command::request(request::QUERY_CONSUMER_OFFSET)
+        .with_ext("consumerGroup", "g")
+        .with_ext("topic", "T")
+        .with_ext("queueId", 0);
+    caller.call(ask).await.get("offset").map(str::to_owned)
+}
+
+async fn commit_at(caller: &Caller, offset: i64) {
+    let commit = Command::request(request::UPDATE_CONSUMER_OFFSET)
+        .with_ext("consumerGroup", "g")
+        .with_ext("topic", "T")
+        .with_ext("queueId", 0)
+        .with_ext("commitOffset", offset);
+    assert_eq!(caller.call(commit).await.code, code::SUCCESS);
+}
+
+async fn until_offset(town: &Town, caller: &Caller, wanted: &str) {
+    let clock = &town.world.clock;
+    let deadline = clock.mono() + TIMEOUT;
+    loop {
+        let found = offset_at(caller).await;
+        if found.as_deref() == Some(wanted) {
+            return;
+        }
+        assert!(clock.mono() < deadline, "the offset is {found:?}, not {wanted}");
+        clock.sleep_until(clock.mono() + Duration::from_millis(10)).await;
+    }
+}
+
+#[test]
+fn offsets_committed_at_a_slave_are_not_taken_back_when_the_master_returns() {
+    block_on(async {
+        let town = Town::new().await;
+        let (master, slave) = pair(&town, Role::AsyncMaster).await;
+        let (caller, reader) = (town.world.caller(&master), town.world.caller(&slave));
+        commit_at(&caller, 5).await;
+        until_offset(&town, &reader, "5").await;
+        master.shutdown().await;
+        commit_at(&reader, 12).await;
+        let master = town.start("master", Role::AsyncMaster).await;
+        let caller = town.world.caller(&master);
+        assert_eq!(offset_at(&caller).await.as_deref(), Some("12"));
+        // And an operator who goes back is followed.
+        commit_at(&caller, 3).await;
+        until_offset(&town, &reader, "3").await;
+        slave.shutdown().await;
+        master.shutdown().await;
+    });
+}
+
+#[test]
+fn changed_tables_are_at_the_slave_at_once() {
+    block_on(async {
+        let town = Town::new().await;
+        let master = town.start("master", Role::AsyncMaster).await;
+        let mut parts = town.parts("slave", Role::Slave);
+        parts.broker.replication.copy_interval = Duration::from_secs(600);
+        let slave = town.world.start(parts).await;
+        let (caller, reader) = (town.world.caller(&master), town.world.caller(&slave));
+        assert_eq!(caller.send("T", 0, "", "one").await.code, code::SUCCESS);
+        for offset in 1..4 {
+            commit_at(&caller, offset).await;
+            until_offset(&town, &reader, &offset.to_string()).await;
+        }
+        slave.shutdown().await;
+        master.shutdown().await;
+    });
+}
+
+#[test]
+fn how_replication_stands_is_told_to_operators() {
+    block_on(async {
+        let town = Town::new().await;
+        let (master, slave) = pair(&town, Role::AsyncMaster).await;
+        let ask = || Command::request(request::HOTFIRE_HA_STATUS);
+        let said = town.world.caller(&master).call(ask()).await;
+        let status: Status = serde_json::from_slice(&said.body).unwrap();
+        assert_eq!((&*status.role, status.epoch, status.slaves.len()), ("ASYNC_MASTER", 1, 1));
+        assert_eq!((status.slaves[0].acked, status.slaves[0].behind_bytes), (status.written, 0));
+        let said = town.world.caller(&slave).call(ask()).await;
+        let status: Status = serde_json::from_slice(&said.body).unwrap();
+        assert_eq!((&*status.role, status.is_connected, status.behind_bytes), ("SLAVE", true, 0));
         slave.shutdown().await;
         master.shutdown().await;
     });

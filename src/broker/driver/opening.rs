@@ -25,7 +25,7 @@ use crate::disk::Disk;
 use crate::ha::{self, Ha, HaDeps};
 use crate::model::{QueueKey, TopicName};
 use crate::remoting;
-use crate::rt::sync::watch;
+use crate::rt::sync::{Notify, watch};
 use crate::rt::task::TaskGroup;
 use crate::rt::time::WallMillis;
 use crate::store::Store;
@@ -107,6 +107,7 @@ impl Opening<'_> {
     ) -> Result<Opened, Error> {
         let Opening { deps, options, store, client } = *self;
         let known_slaves = KnownSlaves::load(&*deps.disk, &options.root);
+        let mut slaves = Vec::new();
         if !options.replication.role.is_slave() {
             let start = catch_up::Start {
                 clock: &deps.clock,
@@ -117,10 +118,13 @@ impl Opening<'_> {
                 known: known_slaves.all(),
                 is_unclean,
             };
-            catch_up::run(&start, deps.rng.clone().next_u64()).await?;
+            slaves = catch_up::run(&start, deps.rng.clone().next_u64()).await?;
         }
         let files = Files::new(&deps.disk, &options.root);
-        let (core, files) = open_core(deps, options, levels_ms, files, store)?;
+        let (mut core, files) = open_core(deps, options, levels_ms, files, store)?;
+        for slave in slaves {
+            catch_up::offsets(client, &slave, store, &mut core.offsets).await;
+        }
         let replication = self.replication(is_synced, known_slaves, group).await?;
         Ok(Opened { core, files, replication })
     }
@@ -157,7 +161,8 @@ impl Opening<'_> {
             let serving = Ha::serve(ha_deps, stream, addr, admits, group).await;
             serving.map_err(|source| Error::Listen { addr, source })?
         };
-        Ok(Replication { role, ha, admission, known_slaves, master })
+        let (master_changed, fenced) = (Notify::new(), watch::channel(None).0);
+        Ok(Replication { role, ha, admission, known_slaves, master, master_changed, fenced })
     }
 }
 

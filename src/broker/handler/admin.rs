@@ -82,12 +82,30 @@ fn runtime_table(shared: &Shared, core: &Core) -> Map<String, Value> {
     let (mixed, idle) = core.clients.troubles();
     put("groupsWithMixedSubscriptions", mixed.to_string());
     put("consumersWithoutQueue", idle.to_string());
+    put_replication(shared, &mut put);
     put("clientCallsWaiting", shared.calls.running_count().to_string());
     put_totals(shared, core, &mut put);
     for name in COUNTERS_AT_ZERO {
         put(name, "0".to_owned());
     }
     table
+}
+
+/// Our own rows.
+fn put_replication(shared: &Shared, put: &mut impl FnMut(&str, String)) {
+    let status = shared.replication_status();
+    put("haRole", status.role.to_string());
+    put("haEpoch", status.epoch.to_string());
+    put("haSlavesConnected", status.slaves.len().to_string());
+    for slave in &status.slaves {
+        let row = format!("{} bytes, {} ms", slave.behind_bytes, slave.behind_ms);
+        put(&format!("haSlaveBehind_{}", slave.addr), row);
+    }
+    if let Some(master) = status.master {
+        put("haMaster", master);
+        put("haMasterConnected", status.is_connected.to_string());
+        put("haBehindBytes", status.behind_bytes.to_string());
+    }
 }
 
 /// Rates, and counts since the start and at the last two midnights.
@@ -153,8 +171,11 @@ fn readable_bytes(bytes: u64) -> String {
     }
 }
 
-pub(super) fn all_offsets(core: &Core) -> Answer<Done> {
-    Ok(Done::Body(Bytes::from(core.offsets.to_json())))
+/// With `own=true`, which a master of ours says: those that clients committed at this slave alone.
+pub(super) fn all_offsets(core: &mut Core, request: &Request) -> Answer<Done> {
+    let is_own = request.header.ext.get("own").is_some_and(|own| own == "true");
+    let text = if is_own { core.offsets.hand_over() } else { core.offsets.to_json() };
+    Ok(Done::Body(Bytes::from(text)))
 }
 
 /// Source: AdminBrokerProcessor#getAllDelayOffset (4.9.3).

@@ -227,7 +227,7 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
         request::VIEW_BROKER_STATS_DATA => progress::view_stats(shared, core, request),
         request::QUERY_CONSUME_QUEUE => progress::queue_entries(shared, core, request),
         request::QUERY_TOPIC_CONSUME_BY_WHO => admin::groups_of_topic(core, request),
-        request::GET_ALL_CONSUMER_OFFSET => admin::all_offsets(core),
+        request::GET_ALL_CONSUMER_OFFSET => admin::all_offsets(core, request),
         request::GET_ALL_DELAY_OFFSET => admin::all_delay_offsets(core),
         request::UPDATE_BROKER_CONFIG => config::change(shared, request),
         request::GET_BROKER_CONFIG => config::print(shared),
@@ -244,6 +244,8 @@ fn on_rare(shared: &Arc<Shared>, core: &mut Core, request: &Request) {
         request::DELETE_EXPIRED_COMMITLOG => Ok(delete_expired(shared)),
         request::HOTFIRE_POSITION => replication::position(shared, core, request),
         request::HOTFIRE_READ_LOG => replication::read_log(shared, request),
+        request::HOTFIRE_WAIT_CHANGE => replication::wait_change(shared, core, request),
+        request::HOTFIRE_HA_STATUS => replication::status(shared),
         code => Err(Refusal::unknown_code(code)),
     };
     give(&to, answer);

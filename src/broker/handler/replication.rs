@@ -1,4 +1,4 @@
-//! What another Hotfire of this name asks: requests 60001 and 60002.
+//! What another Hotfire of this name asks, and how replication stands: requests 60001 to 60004.
 
 use super::super::driver::{Core, Shared};
 use super::super::replication::wire::{self, Answer as Said, Question};
@@ -7,6 +7,7 @@ use super::{Done, Request, later};
 use crate::ha::Position;
 use crate::model::PhysicalOffset;
 use crate::protocol::code::response_code as code;
+use crate::rt::time::Duration;
 use crate::store::RawLog;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -88,4 +89,37 @@ pub(super) fn read_log(shared: &Arc<Shared>, request: &Request) -> Answer<Done> 
             Err(error) => Err(bad(format!("the log cannot be read at {at}: {error}"))),
         }
     })
+}
+
+/// The tables are looked at so often while a slave waits for a change of them.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// It is told that nothing changed after so long. Below the time that a slave waits for an answer.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Answered when topics, groups, offsets or delay progress changed since the version that is said.
+pub(super) fn wait_change(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
+    check(shared, request)?;
+    let known = request.header.ext.get("version").unwrap_or_default().to_string();
+    let first = version(shared, core);
+    let (shared, deadline) = (shared.clone(), shared.clock.mono() + WAIT_MAX);
+    later(request, async move {
+        let mut now = first;
+        while now == known && shared.clock.mono() < deadline {
+            shared.clock.sleep_until(shared.clock.mono() + LOOK_INTERVAL).await;
+            now = version(&shared, &shared.core.lock());
+        }
+        Ok(Done::Body(Bytes::from(now)))
+    })
+}
+
+fn version(shared: &Shared, core: &Core) -> String {
+    let saved = shared.saved.get();
+    let (offsets, delays) = (core.offsets.changes(), core.schedule.changes());
+    format!("{}-{}-{}-{offsets}-{delays}", shared.started_ms, saved.topics, saved.groups)
+}
+
+/// How replication stands, for `hotfire admin haStatus`.
+pub(super) fn status(shared: &Arc<Shared>) -> Answer<Done> {
+    super::topic::json(&shared.replication_status())
 }

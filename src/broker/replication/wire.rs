@@ -1,5 +1,5 @@
-//! What two Hotfires ask each other on the main port, which 4.9 does not know: requests 60001 and
-//! 60002. Layout: docs/formats/ha_stream.md.
+//! What two Hotfires ask each other on the main port, which 4.9 does not know: requests 60001 to
+//! 60004. Layout: docs/formats/ha_stream.md.
 
 use crate::format::epochs::Epochs;
 use crate::ha::Position;
@@ -116,6 +116,11 @@ impl Answer {
             token: if_there(&ext, "token")?,
         })
     }
+}
+
+/// Asks to be answered when the tables beside the log are others than in this version.
+pub fn wait_change(version: &str) -> Command {
+    Command::request(request_code::HOTFIRE_WAIT_CHANGE).with_ext("version", version)
 }
 
 /// Asks for log bytes from `at` on.

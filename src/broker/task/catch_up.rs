@@ -4,10 +4,11 @@
 //! Source: none; in 4.9 a master that comes back goes on with what it has (W-40, W-47).
 
 use super::super::error::Error;
+use super::super::offsets::{OffsetFile, Offsets};
 use super::super::options::Options;
 use super::super::replication::wire::{self, Answer, Question};
 use crate::ha::Position;
-use crate::model::PhysicalOffset;
+use crate::model::{PhysicalOffset, QueueKey, TopicName};
 use crate::protocol::Command;
 use crate::protocol::body::{self, cluster::ClusterInfo};
 use crate::protocol::code::{request_code, response_code as code};
@@ -48,8 +49,8 @@ enum Heard {
 }
 
 /// Makes the log as long as that of the slave that has most of it, and begins an epoch.
-/// Durable on return. Errors: `Fenced`.
-pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<(), Error> {
+/// Returns the slaves that answered. Durable on return. Errors: `Fenced`.
+pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error> {
     let deadline = start.clock.mono() + start.options.replication.catch_up_wait;
     let mut heard: BTreeMap<String, Answer> = BTreeMap::new();
     let mut silent: BTreeMap<String, String>;
@@ -75,7 +76,9 @@ pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<(), Error> {
         }
         start.clock.sleep_until(start.clock.mono() + PAUSE).await;
     }
-    for (addr, answer) in &heard {
+    // What a running master says explains more than what its slaves do.
+    let (slaves, masters): (Vec<_>, Vec<_>) = heard.iter().partition(|(_, answer)| answer.is_slave);
+    for (addr, answer) in masters.into_iter().chain(slaves) {
         judge(start, addr, answer).await?;
     }
     let most = heard.iter().max_by_key(|(_, answer)| answer.position.end);
@@ -90,7 +93,33 @@ pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<(), Error> {
             );
         }
     }
-    start.store.begin_epoch(epoch_id).await.map_err(Error::Store)
+    start.store.begin_epoch(epoch_id).await.map_err(Error::Store)?;
+    Ok(heard.into_keys().collect())
+}
+
+/// What clients committed at a slave while this master was away is not taken back
+/// (apache/rocketmq#1094).
+pub async fn offsets(client: &Client, slave: &str, store: &Store, offsets: &mut Offsets) {
+    let request = Command::request(request_code::GET_ALL_CONSUMER_OFFSET).with_ext("own", true);
+    let file = match client.invoke(slave, request, TIMEOUT).await {
+        Ok(answer) if answer.code == code::SUCCESS => {
+            body::decode::<OffsetFile>(&answer.body).map_err(|error| error.to_string())
+        }
+        Ok(answer) => Err(answer.remark.unwrap_or_default()),
+        Err(error) => Err(error.to_string()),
+    };
+    let end_of = |topic: &str, queue| {
+        let key = QueueKey { topic: TopicName::new(topic), queue };
+        i64::try_from(store.max_offset(&key).0).unwrap_or(i64::MAX)
+    };
+    match file.map(|file| offsets.raise(file, end_of)) {
+        Ok(0) => {}
+        Ok(count) => {
+            crate::rt::probe!("ha: a master took over offsets that were committed at its slave");
+            tracing::info!("{count} offsets were committed at slave {slave} meanwhile");
+        }
+        Err(why) => tracing::warn!("the offsets at slave {slave} are not known: {why}"),
+    }
 }
 
 /// The addresses of others of this name, as name servers know them, and of known slaves.
@@ -118,7 +147,7 @@ pub async fn of_name(
     Ok(named.map(|data| data.broker_addrs.values().cloned().collect()).unwrap_or_default())
 }
 
-async fn position(store: &Store) -> Result<Position, Error> {
+pub async fn position(store: &Store) -> Result<Position, Error> {
     let last = store.last_checksum().await.map_err(|source| Error::ReadLog { source })?;
     let stats = store.stats();
     Ok(Position {

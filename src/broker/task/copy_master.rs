@@ -7,7 +7,7 @@
 
 use super::super::driver::Shared;
 use super::super::offsets::OffsetFile;
-use super::super::replication::{Pending, Progress};
+use super::super::replication::{Pending, Progress, wire};
 use super::super::subscription_groups::GroupFile;
 use super::super::topics::{SCHEDULE_TOPIC, TopicFile};
 use crate::model::PhysicalOffset;
@@ -22,6 +22,12 @@ use std::sync::Arc;
 
 /// Each question is given up after this. Source: BrokerOuterAPI (4.9.3).
 const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A master answers within 5 s, changed or not.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Tables that change all the time are copied no more often.
+const CHANGE_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether something waits for the log, or is wanted now.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -40,14 +46,15 @@ pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
     let mut next_copy = shared.clock.mono() + options.copy_first;
     loop {
         let next = next_copy.min(shared.clock.mono() + LOOK_INTERVAL);
-        crate::rt::select! {
+        let is_told = crate::rt::select! {
             _ = stop.wait() => return,
-            _ = shared.clock.sleep_until(next) => {}
-        }
+            _ = shared.clock.sleep_until(next) => false,
+            _ = shared.replication.master_changed.notified() => true,
+        };
         take_over_due(&shared, &mut pending);
         let now =
             Known { master: shared.replication.master.get(), queues: shared.store.stats().queues };
-        if shared.clock.mono() < next_copy && known == now {
+        if shared.clock.mono() < next_copy && known == now && !is_told {
             continue;
         }
         known = now;
@@ -59,6 +66,39 @@ pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
             }
         }
         next_copy = shared.clock.mono() + options.copy_interval;
+    }
+}
+
+/// A Hotfire says when its tables change; a broker of 4.9 does not know the question.
+pub async fn wait_changes(shared: Arc<Shared>, mut stop: Stop) {
+    let (mut version, mut master) = (String::new(), shared.replication.master.subscribe());
+    loop {
+        crate::rt::select! {
+            _ = stop.wait() => return,
+            _ = master.until(Option::is_some) => {}
+        }
+        let addr = master.get().unwrap_or_default();
+        let question = wire::wait_change(&version);
+        let answer = crate::rt::select! {
+            _ = stop.wait() => return,
+            answer = shared.client.invoke(&addr, question, WAIT_TIMEOUT) => answer,
+        };
+        let pause = match answer {
+            Ok(answer) if answer.code == code::SUCCESS => {
+                let now = String::from_utf8_lossy(&answer.body).into_owned();
+                if now != version {
+                    version = now;
+                    shared.replication.master_changed.notify_one();
+                }
+                CHANGE_PAUSE
+            }
+            _ => shared.options.replication.copy_interval,
+        };
+        let until = shared.clock.mono() + pause;
+        crate::rt::select! {
+            _ = stop.wait() => return,
+            _ = shared.clock.sleep_until(until) => {}
+        }
     }
 }
 

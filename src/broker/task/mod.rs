@@ -6,6 +6,7 @@ pub(super) mod check_back;
 pub(super) mod copy_master;
 pub(super) mod deliver;
 pub(super) mod expire;
+pub(super) mod fence;
 pub(super) mod greet;
 pub(super) mod losses;
 pub(super) mod persist;

@@ -38,6 +38,8 @@ pub(super) const HOTFIRE: &[Key] = keys! {
         "Port of /metrics, /healthz and /readyz; 0 is off.";
     choice adminAccess = "open" [one_of(&["open", "authenticated", "loopback"]) refused(LIMITS)]
         "Who may send requests that change the broker.";
+    int masterCatchUpMillis = "10000" [unit("ms") used("broker")]
+        "A master that did not stop in order waits so long for slaves that may have more of its log.";
     text haAllowedPeers = "" [used("broker")]
         "Addresses that may open an HA connection; unset: registered for this name, and loopback.";
     long scrubRateBytesPerSecond = "4194304" [unit("B") used("store")]

@@ -37,9 +37,9 @@ struct Serve {
 
 pub async fn run(shared: Arc<Shared>, stream: Box<dyn Stream>, stop: Stop) {
     let peer = stream.peer_addr();
-    let id = shared.master.lock().on_connected(peer);
-    tracing::info!("a slave connected from {peer}");
     let now = shared.deps.clock.mono();
+    let id = shared.master.lock().on_connected(now, peer);
+    tracing::info!("a slave connected from {peer}");
     let serve = Serve {
         shared: shared.clone(),
         stream,

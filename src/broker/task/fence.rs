@@ -1,0 +1,89 @@
+//! A master that was replaced while nobody could reach it ends when it hears of its successor: two
+//! of one name must not write for long (W-47).
+
+use super::super::driver::Shared;
+use super::super::replication::wire::{Answer, Question};
+use super::catch_up::{self, of_name};
+use crate::format::epochs::Epochs;
+use crate::protocol::code::response_code as code;
+use crate::rt::task::Stop;
+use crate::rt::time::Duration;
+use std::sync::Arc;
+
+/// The question is given up after this.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Looks as often as the broker registers.
+pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
+    loop {
+        let next = shared.clock.mono() + shared.options.register_interval;
+        crate::rt::select! {
+            _ = stop.wait() => return,
+            _ = shared.clock.sleep_until(next) => {}
+        }
+        let found = crate::rt::select! {
+            _ = stop.wait() => return,
+            found = successor(&shared) => found,
+        };
+        if let Some(why) = found {
+            crate::rt::probe!("ha: a master heard of its successor and ended");
+            tracing::error!("{why}");
+            shared.replication.fenced.send(Some(why));
+            return;
+        }
+    }
+}
+
+/// Another master of this name that began a later epoch than this one's.
+async fn successor(shared: &Shared) -> Option<String> {
+    let own = shared.store_host().to_string();
+    for server in &shared.options.name_servers {
+        let found = of_name(&shared.client, server, &shared.options).await.unwrap_or_default();
+        for addr in found.into_iter().filter(|addr| *addr != own) {
+            if let Some(theirs) = master_at(shared, &addr, &own).await
+                && is_later(&theirs, &shared.store.epochs())
+            {
+                let number = theirs.number();
+                return Some(format!(
+                    "{addr} is master of this name in epoch {number}, which began later than \
+                     this one's: start this broker with brokerRole=SLAVE"
+                ));
+            }
+        }
+    }
+    None
+}
+
+async fn master_at(shared: &Shared, addr: &str, own: &str) -> Option<Epochs> {
+    let question = Question {
+        broker_name: shared.options.topics.broker_name.clone(),
+        addr: own.to_owned(),
+        follows: false,
+        position: catch_up::position(&shared.store).await.ok()?,
+    };
+    let answer = shared.client.invoke(addr, question.to_command(), TIMEOUT).await.ok()?;
+    let is_answer = answer.code == code::SUCCESS;
+    let answer = Answer::decode(&answer).ok().filter(|_| is_answer)?;
+    (!answer.is_slave).then_some(answer.position.epochs)
+}
+
+/// Of two masters the one with the greater number goes on; of equal ones that with the greater id.
+fn is_later(theirs: &Epochs, mine: &Epochs) -> bool {
+    let newest = |list: &Epochs| list.rows().last().map(|epoch| (epoch.number, epoch.id));
+    newest(theirs) > newest(mine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_masters_exactly_one_goes_on() {
+        let list = |text: &str| Epochs::parse(text).expect("a list");
+        let (old, new) = (list("1:0:a,2:10:b"), list("1:0:a,3:20:c"));
+        assert!(is_later(&new, &old) && !is_later(&old, &new));
+        let twin = list("1:0:a,3:20:d");
+        assert!(is_later(&twin, &new) && !is_later(&new, &twin));
+        assert!(!is_later(&new, &new));
+    }
+}
