@@ -211,8 +211,8 @@ impl Offsets {
         self.changes
     }
 
-    /// What clients committed here and the master does not know, as a file of offsets: for a master,
-    /// whose word counts alone from then on.
+    /// What clients committed here and the master does not know, as a file of offsets: for a
+    /// master, whose word counts alone from then on.
     pub fn hand_over(&mut self) -> String {
         self.is_handed_over = true;
         let mut out = JsonWriter::new();
@@ -226,8 +226,8 @@ impl Offsets {
         out.finish()
     }
 
-    /// What clients committed at a slave while this master was away: what is further than here, and
-    /// not past the end of its queue. Returns how many rows moved.
+    /// What clients committed at a slave while this master was away: what is further than here,
+    /// and not past the end of its queue. Returns how many rows moved.
     pub fn raise(&mut self, file: OffsetFile, end_of: impl Fn(&str, QueueId) -> i64) -> usize {
         let mut count = 0;
         for (key, queues) in file.offset_table {

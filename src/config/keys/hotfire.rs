@@ -39,7 +39,8 @@ pub(super) const HOTFIRE: &[Key] = keys! {
     choice adminAccess = "open" [one_of(&["open", "authenticated", "loopback"]) refused(LIMITS)]
         "Who may send requests that change the broker.";
     int masterCatchUpMillis = "10000" [unit("ms") used("broker")]
-        "A master that did not stop in order waits so long for slaves that may have more of its log.";
+        "A master that did not stop in order waits so long for slaves that may have more of its \
+            log.";
     text haAllowedPeers = "" [used("broker")]
         "Addresses that may open an HA connection; unset: registered for this name, and loopback.";
     long scrubRateBytesPerSecond = "4194304" [unit("B") used("store")]
