@@ -1,6 +1,7 @@
 //! Values of a body read as fastjson casts them: a number or a truth value may come as text.
 //!
-//! The C++ client writes the version of a subscription as text. Source: TypeUtils.cast (fastjson 1.2.76).
+//! The C++ client writes the version of a subscription as text, the Go client the codes of tags.
+//! Source: TypeUtils.cast (fastjson 1.2.76).
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{Deserializer, IntoDeserializer, Visitor};

@@ -262,20 +262,18 @@ func pullAll(group, topic string, queues, count int) ([]*primitive.MessageExt, e
 		return nil, err
 	}
 	var got []*primitive.MessageExt
-	for _, queue := range found {
-		offset := int64(0)
-		for {
-			result, err := made.PullFrom(context.Background(), queue, offset, 7)
-			if err != nil {
-				return nil, err
-			}
-			if result.Status != primitive.PullFound {
-				return nil, fmt.Errorf("queue %d at %d: expected messages, got status %d", queue.QueueId, offset, result.Status)
-			}
-			got = append(got, result.GetMessageExts()...)
-			offset = result.NextBeginOffset
-			if offset >= result.MaxOffset {
-				break
+	next := map[int]int64{}
+	// The Java broker fills its queues a moment after it has answered the sender.
+	for end := time.Now().Add(20 * time.Second); len(got) < count && time.Now().Before(end); {
+		for _, queue := range found {
+			for isMore := true; isMore && len(got) < count; {
+				result, err := made.PullFrom(context.Background(), queue, next[queue.QueueId], 7)
+				if err != nil {
+					return nil, err
+				}
+				got = append(got, result.GetMessageExts()...)
+				next[queue.QueueId] = result.NextBeginOffset
+				isMore = result.NextBeginOffset < result.MaxOffset
 			}
 		}
 	}

@@ -3,15 +3,20 @@ package compat;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
 import org.apache.rocketmq.client.exception.RequestTimeoutException;
+import org.apache.rocketmq.client.hook.SendMessageContext;
+import org.apache.rocketmq.client.hook.SendMessageHook;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.RequestCallback;
 import org.apache.rocketmq.client.utils.MessageUtil;
@@ -39,16 +44,44 @@ final class ReplyChecks {
         return new String(message.getBody(), StandardCharsets.UTF_8);
     }
 
+    /** What became of each try of a send, the client's own repetitions among them. */
+    private static final class Tries implements SendMessageHook {
+        private final ConcurrentLinkedQueue<String> ends = new ConcurrentLinkedQueue<>();
+
+        @Override
+        public String hookName() {
+            return "tries";
+        }
+
+        @Override
+        public void sendMessageBefore(SendMessageContext context) {
+        }
+
+        @Override
+        public void sendMessageAfter(SendMessageContext context) {
+            ends.add(context.getException() == null ? "sent" : String.valueOf(context.getException()));
+        }
+
+        @Override
+        public String toString() {
+            return ends.size() + " tries, failed: " + ends.stream().filter(end -> !end.equals("sent")).collect(Collectors.toList());
+        }
+    }
+
     private String reply() throws Exception {
         String topic = cluster.topic("Requests", 2);
         DefaultMQProducer asker = session.producer("compat_asker");
         DefaultMQProducer replier = session.producer("compat_replier");
         ConcurrentLinkedQueue<String> failed = new ConcurrentLinkedQueue<>();
+        Tries tries = new Tries();
+        replier.getDefaultMQProducerImpl().registerSendMessageHook(tries);
+        Map<String, Integer> asked = new ConcurrentHashMap<>();
         DefaultMQPushConsumer consumer = session.pusher("compat_requests");
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.subscribe(topic, "*");
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
             for (MessageExt message : messages) {
+                asked.merge(message.getMsgId(), 1, Integer::sum);
                 if (message.getTags().equals("Silent")) {
                     continue;
                 }
@@ -104,7 +137,7 @@ final class ReplyChecks {
             Report.that(isLate, "a request without an answer ends with a time-out");
             // Every answer is stored too.
             long stored = session.puller.maxOffset(session.queues("DefaultCluster_REPLY_TOPIC").get(0));
-            Report.equal(40L, stored, "stored answers");
+            Report.equal(40L, stored, "stored answers, of " + tries + ", for questions delivered " + asked.values());
             return "20 answers waited for, 20 by callback, 1 time-out, 40 stored";
         } finally {
             consumer.shutdown();
