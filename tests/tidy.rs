@@ -339,9 +339,9 @@ fn test_names() -> BTreeSet<String> {
 fn is_there(name: &str, tests: &BTreeSet<String>, recipes: &str) -> bool {
     match name.split_once(' ') {
         Some(("sim", scenario)) => Path::new(&format!("sim/scenarios/{scenario}.toml")).is_file(),
-        Some(("just", recipe)) => recipes
-            .lines()
-            .any(|line| line.split([' ', ':']).next() == recipe.split(' ').next()),
+        Some(("just", recipe)) => {
+            recipes.lines().any(|line| line.split([' ', ':']).next() == recipe.split(' ').next())
+        }
         Some(("compat", check)) => fs::read_dir("tests/compat/java").unwrap().any(|file| {
             let text = fs::read_to_string(file.unwrap().path()).unwrap();
             text.contains(&format!("report.check(\"{check}\","))

@@ -60,6 +60,31 @@ fn whoever_made_or_changed_a_topic_finds_it_at_the_name_server_at_once() {
     });
 }
 
+/// A client that looks for the route of its retry topic too early looks again 30 s later: its first
+/// retries came 42 s late.
+#[test]
+fn the_first_member_of_a_group_finds_its_retry_topic_at_the_name_server_at_once() {
+    block_on(async {
+        let world = World::new();
+        let (names, addr) = name_server(&world).await;
+        let mut parts = world.parts();
+        parts.broker.name_servers = vec![addr.clone()];
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        for n in 0..4 {
+            let body = format!(
+                r#"{{"clientID":"c","consumerDataSet":[{{"groupName":"g{n}","messageModel":"CLUSTERING"}}]}}"#
+            );
+            let beat = Command::request(request::HEART_BEAT).with_body(body.into_bytes());
+            assert_eq!(caller.call(beat).await.code, code::SUCCESS);
+            let found = route(&caller, &addr, &format!("%RETRY%g{n}")).await;
+            assert!(found.contains("\"perm\":6"), "g{n}: {found}");
+        }
+        broker.shutdown().await;
+        names.shutdown().await;
+    });
+}
+
 /// A registration that left before the deletion must not bring the topic back.
 #[test]
 fn a_deleted_topic_that_is_taken_off_the_name_server_stays_away() {
