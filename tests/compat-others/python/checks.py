@@ -104,6 +104,9 @@ class Member:
         self.consumer.set_namesrv_addr(NAMESRV)
         self.consumer.set_instance_name(f"py{next(instances)}")
         self.consumer.set_thread_count(4)
+        if hasattr(dll, "SetPushConsumerMessageTrace"):  # 2.1.0 crashes at its shutdown without
+            dll.SetPushConsumerMessageTrace.argtypes = [ctypes.c_void_p, ctypes.c_int]
+            dll.SetPushConsumerMessageTrace(self.consumer._handle, 0)
         # A callback of the binding that throws loses its status, so the library is given one of its own.
         self.callback = MSG_CALLBACK_FUNC(self.take)
         dll.Subscribe(self.consumer._handle, topic.encode(), expression.encode())
@@ -125,6 +128,7 @@ class Member:
 
     def close(self):
         self.consumer.shutdown()
+        self.consumer._handle = None  # the binding would shut it down once more
 
 
 def received(topic, count, **how):
