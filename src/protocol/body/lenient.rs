@@ -6,15 +6,13 @@
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{Deserializer, IntoDeserializer, Visitor};
 use serde_json::{Error, Value};
+use std::str::FromStr;
 
 /// Reads one value, and all in it, so.
 pub(super) struct Lenient(pub Value);
 
 /// A number where Java has one: what no number can be read from stays as it is, and fails.
-fn number<T: Copy + Into<Value>>(value: Value) -> Value
-where
-    T: std::str::FromStr,
-{
+fn number<T: FromStr + Into<Value>>(value: Value) -> Value {
     match value {
         Value::String(text) => match text.trim().parse::<T>() {
             Ok(number) => number.into(),
