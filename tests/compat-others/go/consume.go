@@ -34,25 +34,43 @@ func twoMembers() (string, error) {
 	defer two.consumer.Shutdown()
 	sent := map[string]string{}
 	rounds := 0
-	// The client rebalances by its timer of 20 s too: sends until both have had their share of one round.
+	// The client rebalances by its timer of 20 s too, and what is under way then may come to both: sends until both have
+	// had their share of one round.
 	err = await("a round of 80 that both members share", 60, func() bool {
-		before, beforeTwo := one.count(), two.count()
-		more, err := send(made, "GoTwo", fmt.Sprint("R", rounds), 80)
+		round, err := send(made, "GoTwo", fmt.Sprint("R", rounds), 80)
 		if err != nil {
 			return false
 		}
 		rounds++
-		for id, text := range more {
+		for id, text := range round {
 			sent[id] = text
 		}
-		_ = await("its end", 3, func() bool { return one.count()+two.count() >= before+beforeTwo+80 })
-		return one.count()-before == 40 && two.count()-beforeTwo == 40
+		shares := func() (int, int) {
+			return among(round, contents(one.messages())), among(round, contents(two.messages()))
+		}
+		_ = await("its end", 3, func() bool {
+			mine, theirs := shares()
+			return mine+theirs >= 80
+		})
+		mine, theirs := shares()
+		return mine == 40 && theirs == 40
 	})
 	if err != nil {
 		return "", fmt.Errorf("%w; %d rounds, %d and %d deliveries", err, rounds, one.count(), two.count())
 	}
-	got := append(one.messages(), two.messages()...)
-	return fmt.Sprintf("%d of %d, the last 80 shared 40 to 40", len(sent), rounds*80), same(sent, contents(got), "GoTwo")
+	got := contents(append(one.messages(), two.messages()...))
+	return fmt.Sprintf("%d of %d, the last 80 shared 40 to 40", len(sent), rounds*80), same(sent, got, "GoTwo")
+}
+
+// among counts the messages of a round that a member has got.
+func among(round, got map[string]string) int {
+	count := 0
+	for id := range round {
+		if _, ok := got[id]; ok {
+			count++
+		}
+	}
+	return count
 }
 
 func resumes() (string, error) {

@@ -241,16 +241,19 @@ def two_members():
     made = new_producer("py_two")
     one, two = Member("py_two", "PyTwo"), Member("py_two", "PyTwo")
     sent, rounds, end = {}, 0, time.monotonic() + 60
-    while True:  # the client rebalances by its timer too: until both had their share of one round
-        before = len(one.got), len(two.got)
-        sent.update(send(made, "PyTwo", f"R{rounds}", 80))
+    # The client rebalances by its timer too, and what is under way then may come to both: until both had their share.
+    while True:
+        this_round = send(made, "PyTwo", f"R{rounds}", 80)
+        sent.update(this_round)
         rounds += 1
-        wait_for("a round's end", 20, lambda: len(one.got) + len(two.got) >= sum(before) + 80)
-        share = len(one.got) - before[0], len(two.got) - before[1]
-        if share == (40, 40):
+
+        def shares():
+            return tuple(len(this_round.keys() & member.contents().keys()) for member in (one, two))
+        wait_for("a round's end", 20, lambda: sum(shares()) >= 80, shares)
+        if shares() == (40, 40):
             break
         if time.monotonic() > end:
-            raise AssertionError(f"expected a round that both share, got {share} after {rounds} rounds")
+            raise AssertionError(f"expected a round that both share, got {shares()} after {rounds} rounds")
         time.sleep(1)
     same(sent, {**one.contents(), **two.contents()}, "PyTwo")
     one.close()
