@@ -79,6 +79,10 @@ compat-clients *ARGS:
 compat-ha *ARGS:
     @tests/compat-ha/run.sh {{ARGS}}
 
+# The clients of other languages, fetched by go, pip and npm: just compat-others [--server java] [--only go|python|node[-CHECK]]
+compat-others *ARGS:
+    @tests/compat-others/run.sh {{ARGS}}
+
 # The real mqadmin, every command, against Java's servers and ours: just compat-mqadmin [--json] [--write] [--only COMMAND]
 compat-mqadmin *ARGS:
     @tests/mqadmin/run.sh {{ARGS}}

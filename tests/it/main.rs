@@ -18,6 +18,7 @@ mod ha;
 mod namesrv;
 mod net;
 mod progress;
+mod register;
 mod remoting;
 mod reply;
 mod retry;

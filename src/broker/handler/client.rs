@@ -7,7 +7,7 @@ use super::super::queue_locks::LockedQueue;
 use super::super::reply::{Answer, Refusal};
 use super::super::topics::{RETRY_PREFIX, name_fault};
 use super::topic::json;
-use super::{Done, Request};
+use super::{Done, Request, later};
 use crate::protocol::Command;
 use crate::protocol::body;
 use crate::protocol::body::client::{ConsumerData, HeartbeatData, SubscriptionData};
@@ -27,7 +27,9 @@ fn read<T: serde::de::DeserializeOwned>(request: &Request) -> Answer<T> {
     body::decode(request.body()).map_err(|error| Refusal::system_error(error.to_string()))
 }
 
-/// A client lives. Source: ClientManageProcessor#heartBeat (4.9.3).
+/// A client lives. The first member of a group is answered when the name servers that could be told
+/// in time know its retry topic: a client looks for the route once at its start, and again only
+/// 30 s later. Source: ClientManageProcessor#heartBeat (4.9.3).
 pub(super) fn heartbeat(shared: &Arc<Shared>, core: &mut Core, request: &Request) -> Answer<Done> {
     let beat: HeartbeatData = read(request)?;
     let client = ClientInfo {
@@ -35,10 +37,20 @@ pub(super) fn heartbeat(shared: &Arc<Shared>, core: &mut Core, request: &Request
         language: request.header.language.name().unwrap_or_default().to_owned(),
         version: request.header.version,
     };
+    let before = core.topics.changes();
     let result = take_groups(shared, core, request, &client, beat);
     shared.run_client_effects(core);
     shared.deadline_moved.notify_one();
-    result.map(|()| Done::Empty)
+    result?;
+    let changes = core.topics.changes();
+    if changes == before {
+        return Ok(Done::Empty);
+    }
+    let registered = shared.until_registered(changes);
+    later(request, async move {
+        registered.await;
+        Ok(Done::Empty)
+    })
 }
 
 fn take_groups(

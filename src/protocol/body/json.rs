@@ -1,6 +1,7 @@
 //! Bodies to and from JSON text, in both dialects.
 
 use super::fastjson::{self, FastjsonError};
+use super::lenient::Lenient;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -46,11 +47,12 @@ pub fn encode(body: &impl Serialize, dialect: Dialect) -> Bytes {
     out.into()
 }
 
-/// Reads a body of either dialect. A member that is null is as good as absent.
+/// Reads a body of either dialect. A member that is null is as good as absent, and numbers may come
+/// as text.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
     let mut value = fastjson::read(bytes, DEPTH_MAX)?;
     drop_nulls(&mut value);
-    Ok(serde_json::from_value(value)?)
+    Ok(T::deserialize(Lenient(value))?)
 }
 
 fn drop_nulls(value: &mut Value) {
