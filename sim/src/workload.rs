@@ -5,6 +5,7 @@ pub mod client;
 pub mod cluster;
 pub mod filters;
 pub mod intruder;
+pub mod makers;
 pub mod nodes;
 pub mod store;
 pub mod transactions;

@@ -165,6 +165,8 @@ pub(super) struct Shared {
     pub saved: watch::Sender<Saved>,
     /// Topics changed and are saved: tell the name servers.
     pub registrations: watch::Sender<u64>,
+    /// What they have heard.
+    pub told: task::register::Told,
     /// The next deadline of `hold` or `clients` moved forward.
     pub deadline_moved: Notify,
     /// A delay level has something to look at.
@@ -209,6 +211,25 @@ impl Shared {
             match is_saved(&at) {
                 true => Ok(()),
                 false => Err(Refusal::system_error(at.fault)),
+            }
+        }
+    }
+
+    /// Done when the name servers know that many changes of the topic table, or cannot be told
+    /// within `register_wait`: then this is logged, and they hear it later.
+    /// Source: BrokerController#registerIncrementBrokerData (4.9.3).
+    pub fn until_registered(&self, changes: u64) -> impl Future<Output = ()> + Send + use<> {
+        let wait = self.options.register_wait;
+        let told = self.told.wait(&self.clock, wait, changes);
+        let all = self.options.name_servers.len();
+        async move {
+            let missing = told.await;
+            if missing > 0 {
+                crate::rt::probe!("broker: a change was answered before a name server knew it");
+                tracing::warn!(
+                    "{missing} of {all} name servers do not know the newest topics yet; whoever \
+                     changed them has an answer all the same"
+                );
             }
         }
     }
@@ -385,6 +406,7 @@ impl Broker {
             core: Mutex::new(core),
             unsaved: Notify::new(),
             registrations: watch::channel(0).0,
+            told: task::register::Told::new(options.name_servers.len()),
             deadline_moved: Notify::new(),
             delivery_moved: Notify::new(),
             check_moved: Notify::new(),

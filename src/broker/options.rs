@@ -233,6 +233,9 @@ pub struct Options {
     pub register_interval: Duration,
     /// `registerBrokerTimeoutMills`
     pub register_timeout: Duration,
+    /// `registerWaitMillis`: how long the answer to a changed topic waits for the name servers.
+    /// Shorter than the 5 s that mqadmin waits for it.
+    pub register_wait: Duration,
     /// `flushConsumerOffsetInterval`
     pub offsets_save_interval: Duration,
     /// A client silent for this long is dropped (120 s in 4.9.3).
@@ -284,6 +287,7 @@ impl Default for Options {
             name_servers: Vec::new(),
             register_interval: Duration::from_secs(30),
             register_timeout: Duration::from_secs(6),
+            register_wait: Duration::from_secs(3),
             offsets_save_interval: Duration::from_secs(5),
             client_silence_max: Duration::from_secs(120),
             queue_lock_lifetime: Duration::from_secs(60),

@@ -447,6 +447,11 @@ impl Topics {
         self.changes
     }
 
+    /// How many changes are durable: all of them are in what is announced.
+    pub fn saved(&self) -> u64 {
+        self.saved
+    }
+
     /// True when name servers may know more than before.
     pub fn on_saved(&mut self, mark: Mark) -> bool {
         let is_news = self.durable_version != mark.version;

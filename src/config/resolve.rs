@@ -229,6 +229,7 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
         register_interval: ms(raw, "registerNameServerPeriod")
             .clamp(Duration::from_secs(10), Duration::from_secs(60)),
         register_timeout: ms(raw, "registerBrokerTimeoutMills"),
+        register_wait: ms(raw, "registerWaitMillis"),
         offsets_save_interval: ms(raw, "flushConsumerOffsetInterval"),
         schedule: broker::options::ScheduleOptions {
             save_interval: ms(raw, "flushDelayOffsetInterval"),

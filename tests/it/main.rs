@@ -17,6 +17,7 @@ mod filter;
 mod namesrv;
 mod net;
 mod progress;
+mod register;
 mod remoting;
 mod reply;
 mod retry;

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const GROUP: &str = "walkers";
-const TIMEOUT: Duration = Duration::from_secs(12);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(12);
 
 /// What has no answer may still arrive within this.
 const LATE_MS: u64 = 8_000;
@@ -29,17 +29,20 @@ const LATE_MS: u64 = 8_000;
 /// Queues that a walker commits: more than a topic has here.
 const QUEUES: i32 = 8;
 
+/// Those who make topics at each broker: more than one, so that registrations meet.
+const MAKERS: usize = 2;
+
 /// One process's part in it, with one broker.
 #[derive(Clone)]
-struct Party {
-    house: ClusterHouse,
-    broker: usize,
-    machine: usize,
-    generation: u64,
+pub(super) struct Party {
+    pub house: ClusterHouse,
+    pub broker: usize,
+    pub machine: usize,
+    pub generation: u64,
     addr: String,
     clock: Clock,
     /// What it asks as an operator, on a connection of its own.
-    client: Client,
+    pub client: Client,
 }
 
 /// What the broker asks.
@@ -105,6 +108,9 @@ pub fn start(house: &ClusterHouse, boot: &Boot, group: &TaskGroup, rng: &mut Rng
         group.spawn(party.clone().live(own, id));
         group.spawn(party.clone().reply(dice()));
         group.spawn(party.clone().walk(dice(), ear));
+        for who in 0..MAKERS {
+            group.spawn(party.clone().make(dice(), who));
+        }
         for name in ["a", "b"] {
             let id = format!("{name}-{}-{}", boot.machine, boot.generation);
             group.spawn(party.clone().lock(dice(), id));
@@ -113,15 +119,15 @@ pub fn start(house: &ClusterHouse, boot: &Boot, group: &TaskGroup, rng: &mut Rng
 }
 
 impl Party {
-    async fn ask(&self, request: Command) -> Result<Command, Error> {
+    pub(super) async fn ask(&self, request: Command) -> Result<Command, Error> {
         self.client.invoke(&self.addr, request, TIMEOUT).await
     }
 
-    async fn pause(&self, ms: u64) {
+    pub(super) async fn pause(&self, ms: u64) {
         self.clock.sleep_until(self.clock.mono() + Duration::from_millis(ms)).await;
     }
 
-    fn check(&self, verdict: Verdict) {
+    pub(super) fn check(&self, verdict: Verdict) {
         self.house.court().check("calls", verdict);
     }
 
