@@ -46,6 +46,8 @@ CP="$COMPAT_KIT/lib/4.9.3/*"
 javac -nowarn -Xlint:-deprecation,-removal -cp "$CP" -d "$run/classes" "$here"/java/*.java \
   "$compat"/java/{Report,Servers,Session}.java "$compat"/java-4/Heartbeats.java 2>"$run/javac.log" || { cat "$run/javac.log" >&2; exit 2; }
 code=0
+# consumerStatus writes a directory into the working directory.
+cd "$run"
 java -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.security.manager=allow -Duser.home="$run" \
   -Drocketmq.home.dir="$run" -Drocketmq.client.logRoot="$run/client-logs" -Dlogback.configurationFile="$here/logback.xml" \
   --add-opens=java.base/java.nio=ALL-UNNAMED --add-opens=java.base/sun.nio.ch=ALL-UNNAMED \

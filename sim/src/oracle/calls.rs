@@ -37,22 +37,9 @@ pub struct Asked {
     pub lifetime_us: u64,
 }
 
-/// What a broker has just answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// The topic is made.
-    Made,
-    /// It is deleted, and the name servers were told to forget it.
-    Deleted,
-}
-
-/// Whether a name server that could be told may know a topic so, right after the answer.
-pub fn judge_route(topic: &str, is_there: bool, step: Step) -> Verdict {
-    match (step, is_there) {
-        (Step::Made, false) => Err(format!("{topic} is made, and has no route")),
-        (Step::Deleted, true) => Err(format!("{topic} is deleted, and has a route again")),
-        _ => Ok(()),
-    }
+/// Whether a name server that could be told knows a topic when its maker has the answer.
+pub fn judge_route(topic: &str, is_there: bool) -> Verdict {
+    is_there.then_some(()).ok_or_else(|| format!("{topic} is made, and has no route"))
 }
 
 /// Everything that was asked and told.
