@@ -7,5 +7,6 @@ pub mod filters;
 pub mod intruder;
 pub mod makers;
 pub mod nodes;
+pub mod stalls;
 pub mod store;
 pub mod transactions;

@@ -14,6 +14,7 @@ use super::queue_locks::QueueLocks;
 use super::reply::{Answer, Refusal};
 use super::schedule::Schedule;
 use super::stats::Stats;
+use super::stuck::StuckQueues;
 use super::subscription_groups::SubscriptionGroups;
 use super::task;
 use super::task::calls::Calls;
@@ -99,6 +100,7 @@ pub(super) struct Core {
     pub filters: ConsumerFilters,
     pub compiled: Compiled,
     pub locks: QueueLocks,
+    pub stuck: StuckQueues,
     pub hold: Hold,
     pub schedule: Schedule,
     pub transactions: Transactions,
@@ -528,6 +530,7 @@ fn client_of(
 fn spawn_front(shared: &Arc<Shared>, front: &TaskGroup, deleted: mpsc::Receiver<Deleted>) {
     front.spawn(task::losses::run(shared.clone(), deleted, front.stop_signal()));
     front.spawn(task::sample::run(shared.clone(), front.stop_signal()));
+    front.spawn(task::stuck::run(shared.clone(), front.stop_signal()));
     front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
     front.spawn(task::deliver::run(shared.clone(), front.stop_signal()));
     front.spawn(task::check_back::run(shared.clone(), front.stop_signal()));
@@ -645,6 +648,7 @@ fn open_core(
         compiled,
         clients: Clients::new(options.client_silence_max, limits.memberships_max),
         locks: QueueLocks::new(options.queue_lock_lifetime, limits.queue_locks_max),
+        stuck: StuckQueues::new(options.stuck_queue_after, limits.stuck_rows_max),
         hold: Hold::default(),
         schedule,
         transactions: Transactions::new(&options.transactions),

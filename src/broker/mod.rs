@@ -23,6 +23,7 @@ pub mod queue_locks;
 pub mod reply;
 pub mod schedule;
 pub mod stats;
+pub mod stuck;
 pub mod subscription_groups;
 mod task;
 mod tickets;

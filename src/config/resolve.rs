@@ -236,6 +236,7 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
             ..Default::default()
         },
         transactions: transaction_options(raw),
+        stuck_queue_after: ms(raw, "stuckQueueWarnMillis"),
         region_id: text("regionId"),
         trace_on: raw.flag("traceOn"),
         permission: raw.number("brokerPermission").unsigned_abs() as u32,

@@ -397,3 +397,40 @@ fn every_number_that_tools_read_of_the_runtime_info_is_there() {
         broker.shutdown().await;
     });
 }
+
+#[test]
+fn a_queue_that_stands_still_is_counted_and_named_until_it_moves() {
+    block_on(async {
+        let world = World::new();
+        let mut parts = world.parts();
+        parts.broker.topics.default_queues = 2;
+        parts.broker.stuck_queue_after = Duration::from_millis(300);
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        for n in 0..6 {
+            caller.send("T", n % 2, "", "body").await;
+        }
+        let member = world.caller(&broker);
+        member.heartbeat("g", "T", 1).await;
+        commit(&member, "g", "T", 0, 1).await;
+        commit(&member, "g", "T", 1, 3).await;
+        commit(&member, "nobody", "T", 0, 1).await;
+        let pause = async || {
+            world.clock.sleep_until(world.clock.mono() + Duration::from_millis(100)).await;
+        };
+        let row = async |name: &str| {
+            let said = caller.call(Command::request(request::GET_BROKER_RUNTIME_INFO)).await;
+            value(&said)["table"][name].as_str().map(str::to_owned)
+        };
+        while row("stuckQueues").await.as_deref() != Some("1") {
+            pause().await;
+        }
+        assert_eq!(row("stuckQueuesFirst").await.as_deref(), Some("g@T@0"));
+        commit(&member, "g", "T", 0, 3).await;
+        while row("stuckQueues").await.as_deref() != Some("0") {
+            pause().await;
+        }
+        assert_eq!(row("stuckQueuesFirst").await, None);
+        broker.shutdown().await;
+    });
+}

@@ -42,6 +42,15 @@ pub fn judge_route(topic: &str, is_there: bool) -> Verdict {
     is_there.then_some(()).ok_or_else(|| format!("{topic} is made, and has no route"))
 }
 
+/// Whether a broker may name a queue of this group as stuck, or must.
+pub fn judge_stuck(group: &str, is_named: bool, must: bool) -> Verdict {
+    match (is_named, must) {
+        (false, true) => Err(format!("{group} stands still, and the broker does not say so")),
+        (true, false) => Err(format!("{group} goes on, and the broker calls it stuck")),
+        _ => Ok(()),
+    }
+}
+
 /// Everything that was asked and told.
 #[derive(Default)]
 pub struct Calls {

@@ -35,17 +35,21 @@ pub async fn name_server(house: ClusterHouse, mut boot: Boot) {
     }
 }
 
-/// Short leases where queues are locked.
+/// Short leases where queues are locked, short stalls where consumers stand still.
 fn suit_calls(house: &ClusterHouse, boot: &Boot, options: &mut Options) {
     let plan = &house.0.plan;
     if plan.load.calls {
         let mut dice = Rng::from_seed(plan.machines[boot.machine].swarm ^ 0x000c_a115);
         options.queue_lock_lifetime = Duration::from_millis(dice.between(1_500, 6_000));
+        options.stuck_queue_after = Duration::from_millis(dice.between(2_000, 5_000));
+        options.limits.stuck_turn_max = 1 << dice.below(4);
         // What is not one of the numbered messages must not lie in the log.
         options.store_replies = false;
     }
     let lifetime = options.queue_lock_lifetime;
-    house.0.progress.lock().lock_lifetime.insert(boot.machine, lifetime);
+    let mut progress = house.0.progress.lock();
+    progress.lock_lifetime.insert(boot.machine, lifetime);
+    progress.stuck_after.insert(boot.machine, options.stuck_queue_after);
 }
 
 fn suit_filters(house: &ClusterHouse, swarm: u64, options: &mut Options) {

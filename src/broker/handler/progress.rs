@@ -201,7 +201,8 @@ pub(super) fn correction(shared: &Shared, core: &Core, request: &Request) -> Ans
         if left_out.split(',').any(|name| name == group) {
             continue;
         }
-        for (&queue, &offset) in queues {
+        for (&queue, row) in queues {
+            let offset = row.offset;
             let key = QueueKey { topic: topic.clone(), queue: QueueId(queue) };
             let min = i64::try_from(shared.store.min_offset(&key).0).unwrap_or(i64::MAX);
             if offset >= min {
@@ -210,9 +211,9 @@ pub(super) fn correction(shared: &Shared, core: &Core, request: &Request) -> Ans
             }
         }
     }
-    for (queue, offset) in of_compared.into_iter().flatten() {
+    for (queue, row) in of_compared.into_iter().flatten() {
         if let Some(least) = least.get_mut(queue)
-            && *least > *offset
+            && *least > row.offset
         {
             *least = i64::MAX;
         }
