@@ -2,6 +2,7 @@
 
 mod index;
 mod recovery;
+mod records;
 mod retention;
 
 mod damage;
