@@ -1,8 +1,8 @@
 //! The store on real files: what an outcome promises, and what a restart finds.
 
 mod index;
-mod recovery;
 mod records;
+mod recovery;
 mod retention;
 
 mod damage;
