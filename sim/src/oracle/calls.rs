@@ -2,6 +2,7 @@
 //! locks that it gives.
 
 use super::judge::Verdict;
+use super::questions::Questions;
 use hotfire::rt::sim::mark;
 use std::collections::BTreeMap;
 
@@ -54,6 +55,7 @@ pub fn judge_stuck(group: &str, is_named: bool, must: bool) -> Verdict {
 /// Everything that was asked and told.
 #[derive(Default)]
 pub struct Calls {
+    pub(super) questions: Questions,
     replies: Vec<Reply>,
     /// Client ids that wait for replies, with the machine and generation of their process.
     askers: BTreeMap<String, (usize, u64)>,

@@ -47,9 +47,10 @@ pub(super) struct Party {
 
 /// What the broker asks.
 pub(super) struct Ear {
-    house: ClusterHouse,
-    id: String,
-    dice: Mutex<Rng>,
+    pub house: ClusterHouse,
+    pub id: String,
+    pub clock: Clock,
+    pub dice: Mutex<Rng>,
     /// The tables of offsets it was told.
     told: Mutex<Vec<Value>>,
     /// Since when its heartbeats are taken, without a break. Units: microseconds.
@@ -88,6 +89,10 @@ impl ClientRequests for Ear {
                 let table: Value = body::decode(&request.body).unwrap_or_default();
                 self.told.lock().push(table);
             }
+            request::GET_CONSUMER_RUNNING_INFO | request::CONSUME_MESSAGE_DIRECTLY => {
+                self.on_question(peer, request);
+            }
+            request::GET_CONSUMER_STATUS_FROM_CLIENT => self.on_status(peer, &request),
             _ => {}
         }
     }
@@ -117,13 +122,16 @@ pub fn start(house: &ClusterHouse, boot: &Boot, group: &TaskGroup, rng: &mut Rng
         let ear = Arc::new(Ear {
             house: house.clone(),
             id: id.clone(),
+            clock: boot.clock.clone(),
             dice: Mutex::new(Rng::from_seed(rng.next_u64())),
             told: Mutex::default(),
             member_since: Mutex::default(),
         });
         let own = connect(rng, Some(ear.clone()));
         let mut dice = || Rng::from_seed(rng.next_u64());
-        group.spawn(party.clone().live(own, id, ear.clone()));
+        group.spawn(party.clone().live(own, id.clone(), ear.clone()));
+        group.spawn(party.clone().inquire(dice(), id, ear.clone()));
+        group.spawn(party.clone().configure(dice()));
         group.spawn(party.clone().reply(dice()));
         group.spawn(party.clone().walk(dice(), ear.clone()));
         group.spawn(party.clone().stall(dice(), ear));
@@ -163,7 +171,8 @@ impl Party {
     /// Heartbeats: it consumes in groups of its own, and waits for replies.
     async fn live(self, own: Client, id: String, ear: Arc<Ear>) {
         let topic = topic_name(0);
-        let groups = [self.group(), self.stalling_group()].map(|group| {
+        let shared = super::questions::SHARED_GROUP.to_owned();
+        let groups = [self.group(), self.stalling_group(), shared].map(|group| {
             format!(
                 "{{\"groupName\":\"{group}\",\"consumeType\":\"CONSUME_PASSIVELY\",\
                  \"messageModel\":\"CLUSTERING\",\"subscriptionDataSet\":\

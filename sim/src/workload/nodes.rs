@@ -4,8 +4,12 @@ use super::cluster::{BROKER_PORT, ClusterHouse, NAME_SERVER_PORT, ip};
 use crate::oracle::court::ROOT;
 use crate::trace;
 use crate::world::Boot;
+use hotfire::broker::configuration::Configuration;
 use hotfire::broker::{Broker, Deps, Options, Parts};
-use hotfire::disk::BoxFuture;
+use hotfire::config::live::LiveConfig;
+use hotfire::config::resolve::Machine;
+use hotfire::config::{Program, RawConfig};
+use hotfire::disk::{self, BoxFuture};
 use hotfire::namesrv::{self, Namesrv};
 use hotfire::net::{Listener, Net, Stream};
 use hotfire::rt::rng::Rng;
@@ -52,6 +56,36 @@ fn suit_calls(house: &ClusterHouse, boot: &Boot, options: &mut Options) {
     progress.stuck_after.insert(boot.machine, options.stuck_queue_after);
 }
 
+/// The file that operators change, made at the first start.
+const CONFIGURATION: &str = "/data/broker.conf";
+
+/// Units: bytes.
+const CONFIGURATION_SIZE_MAX: u64 = 1 << 20;
+
+async fn configuration(
+    house: &ClusterHouse,
+    boot: &Boot,
+) -> io::Result<Option<Arc<dyn Configuration>>> {
+    if !house.0.plan.load.calls {
+        return Ok(None);
+    }
+    let text = match disk::read_small(&*boot.disk, CONFIGURATION, CONFIGURATION_SIZE_MAX) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            // A change must not delete anything, however full the small disk is.
+            let text = "brokerName=sim\ndiskMaxUsedSpaceRatio=95\n\
+                        diskSpaceCleanForciblyRatio=100\ndiskSpaceWarningLevelRatio=100\n";
+            disk::replace_small(&*boot.disk, CONFIGURATION, text.as_bytes()).await?;
+            text.into()
+        }
+        Err(e) => return Err(e),
+    };
+    let raw = RawConfig::parse(Program::Broker, CONFIGURATION, &text).map_err(io::Error::other)?;
+    let machine = Machine { local_address: ip(boot.machine).to_string(), ..Machine::default() };
+    let file = Some(CONFIGURATION.to_owned());
+    Ok(Some(Arc::new(LiveConfig::new(raw, machine, file))))
+}
+
 fn suit_filters(house: &ClusterHouse, swarm: u64, options: &mut Options) {
     if !house.0.plan.load.filters {
         return;
@@ -86,12 +120,20 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     let (slots, entries) = (store_options.index_slots, store_options.index_entries);
     house.court().on_index_shape(boot.machine, (slots, entries));
     house.0.progress.lock().save_interval.insert(boot.machine, options.offsets_save_interval);
+    let configuration = match configuration(&house, &boot).await {
+        Ok(configuration) => configuration,
+        Err(e) => {
+            mark("broker: could not start");
+            trace::tell(&boot.name, format_args!("broker cannot read its configuration: {e}"));
+            return;
+        }
+    };
     let parts = Parts {
         broker: options,
         store: store_options,
         server: remoting::ServerOptions::swarm(&mut rng),
         client: remoting::ClientOptions::swarm(&mut rng),
-        configuration: None,
+        configuration,
     };
     let net = Arc::new(JudgedNet {
         inner: boot.net.clone(),
