@@ -642,7 +642,12 @@ fn open_core(
         live: Live::of(options),
         topics,
         groups,
-        stats: Stats::new(limits.stats_rows_max, now, deps.clock.local_offset_ms(now)),
+        stats: Stats::new(
+            limits.stats_rows_max,
+            limits.counted_levels_max,
+            now,
+            deps.clock.local_offset_ms(now),
+        ),
         offsets,
         filters,
         compiled,

@@ -23,6 +23,8 @@ pub struct TopicOptions {
     pub trace_topic: Option<String>,
     /// Each topic costs a row in every registration and a line in topics.json.
     pub topics_max: usize,
+    /// Queues whose puts are counted, each for up to 2 KiB; zero without `enableDetailStat`.
+    pub counted_queues_max: usize,
 }
 
 impl Default for TopicOptions {
@@ -36,6 +38,7 @@ impl Default for TopicOptions {
             broker_topic: true,
             trace_topic: None,
             topics_max: 50_000,
+            counted_queues_max: 20_000,
         }
     }
 }
@@ -180,6 +183,8 @@ pub struct Limits {
     pub client_calls_max: usize,
     /// Statistics of what groups got: topic and group. More are not counted.
     pub stats_rows_max: usize,
+    /// Delay levels of which is counted what was delivered; zero without `enableDetailStat`.
+    pub counted_levels_max: usize,
     /// Queues watched for a stall at a time: group, topic, queue. Each takes about 150 bytes.
     pub stuck_rows_max: usize,
     /// Queues that one turn looks at for a stall: well below 1 ms.
@@ -202,6 +207,7 @@ impl Default for Limits {
             queue_locks_max: 500_000,
             client_calls_max: 10_000,
             stats_rows_max: 200_000,
+            counted_levels_max: 64,
             stuck_rows_max: 100_000,
             stuck_turn_max: 64,
             message_bytes_max: 4 * 1024 * 1024,

@@ -274,6 +274,10 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
         ..options.filters
     };
     options.limits.message_bytes_max = size(raw, "maxMessageSize");
+    if !raw.flag("enableDetailStat") {
+        options.limits.counted_levels_max = 0;
+        options.topics.counted_queues_max = 0;
+    }
     Ok(options)
 }
 

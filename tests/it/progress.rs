@@ -269,6 +269,9 @@ fn totals_count_every_record_and_a_delayed_message_twice() {
         for (name, key) in [
             ("TOPIC_PUT_NUMS", "T"),
             ("TOPIC_PUT_SIZE", "SCHEDULE_TOPIC_XXXX"),
+            ("QUEUE_PUT_NUMS", "T@0"),
+            ("QUEUE_PUT_SIZE", "SCHEDULE_TOPIC_XXXX@0"),
+            ("QUEUE_GET_NUMS", "SCHEDULE_TOPIC_XXXX@0@SCHEDULE_CONSUMER"),
             ("GROUP_GET_NUMS", "T@g"),
             ("GROUP_GET_SIZE", "SCHEDULE_TOPIC_XXXX@SCHEDULE_CONSUMER"),
             ("BROKER_PUT_NUMS", "DefaultCluster"),
@@ -277,10 +280,45 @@ fn totals_count_every_record_and_a_delayed_message_twice() {
             let said = value(&caller.call(view(name, key)).await);
             assert_eq!(said["statsMinute"]["sum"], 0, "{name} {key}: not sampled yet");
         }
-        for (name, key) in [("TOPIC_PUT_NUMS", "U"), ("SNDBCK_PUT_NUMS", "T@g"), ("X", "T")] {
+        for (name, key) in [
+            ("TOPIC_PUT_NUMS", "U"),
+            ("QUEUE_PUT_NUMS", "T@1"),
+            ("QUEUE_GET_NUMS", "T@0@g"),
+            ("GROUP_GET_FALL_SIZE", "0@T@g"),
+            ("SNDBCK_PUT_NUMS", "T@g"),
+            ("X", "T"),
+        ] {
             let answer = caller.call(view(name, key)).await;
             assert_eq!(answer.remark.unwrap(), format!("The stats <{name}> <{key}> not exist"));
         }
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn how_far_a_group_is_behind_is_told_in_bytes_and_time() {
+    block_on(async {
+        let world = World::new();
+        let (broker, caller) = two_queues(&world).await;
+        let behind = async |name: &str, queue: i32| {
+            let view = Command::request(request::VIEW_BROKER_STATS_DATA)
+                .with_ext("statsName", name)
+                .with_ext("statsKey", format!("{queue}@T@g"));
+            let said = value(&caller.call(view).await);
+            assert_eq!(said["statsMinute"], said["statsDay"]);
+            said["statsMinute"]["sum"].as_i64().unwrap()
+        };
+        commit(&caller, "g", "T", 0, 1).await;
+        commit(&caller, "g", "T", 1, 2).await;
+        let pause = world.clock.mono() + Duration::from_millis(20);
+        world.clock.sleep_until(pause).await;
+        let said = value(&caller.call(Command::request(request::GET_BROKER_RUNTIME_INFO)).await);
+        let end: i64 = said["table"]["commitLogMaxOffset"].as_str().unwrap().parse().unwrap();
+        // Five records of one size; the third is the next one of queue 0.
+        assert_eq!(behind("GROUP_GET_FALL_SIZE", 0).await, end / 5 * 3);
+        assert!(behind("GROUP_GET_FALL_TIME", 0).await >= 20);
+        assert_eq!(behind("GROUP_GET_FALL_SIZE", 1).await, 0);
+        assert_eq!(behind("GROUP_GET_FALL_TIME", 1).await, 0);
         broker.shutdown().await;
     });
 }

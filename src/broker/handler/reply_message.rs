@@ -163,7 +163,7 @@ fn store(
     };
     match shared.store.append(&append) {
         Ok(appended) => {
-            count(core, slot, 1, appended.size);
+            count(core, slot, QueueId(queue), 1, appended.size);
             let id = message_id::offset_id(shared.store_host(), appended.physical);
             Some((id, appended.queue_offset.0))
         }

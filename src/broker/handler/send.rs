@@ -150,9 +150,10 @@ fn append_one(
     if is_half {
         core.transactions.on_half(appended.queue_offset);
     }
+    let queue = append.queue;
     let held_in = if is_half { Some(HALF_TOPIC) } else { delayed.map(|_| SCHEDULE_TOPIC) };
     let held_in = held_in.and_then(|topic| core.topics.get(topic));
-    count(core, held_in.map_or(place.slot, |topic| topic.slot), 1, appended.size);
+    count(core, held_in.map_or(place.slot, |topic| topic.slot), queue, 1, appended.size);
     if ticket != NOBODY {
         core.sends.insert(WaitingSend {
             to,
@@ -218,10 +219,10 @@ const OP_BODY_MAX: &str = "18446744073709551615";
 
 /// Source: SendMessageProcessor#handlePutMessageResult (4.9.3).
 /// Differs: counted when the log takes it, also when it is refused later: the disk is full then.
-pub(super) fn count(core: &mut Core, slot: u32, count: u64, size: usize) {
+pub(super) fn count(core: &mut Core, slot: u32, queue: QueueId, count: u64, size: usize) {
     core.stats.on_put(count, size as u64);
     core.stats.broker_put.add(count);
-    core.topics.count_puts(slot, count, size as u64);
+    core.topics.count_puts(slot, queue, count, size as u64);
 }
 
 /// Makes the property string in `core.scratch` that of a delayed message, if this is one; gives the
@@ -305,7 +306,8 @@ fn append_batch(
     let appended = appended.map_err(|error| reply::of_append_error(&error, shared.disk_used()));
     core.scratch = stored;
     let appended = appended?;
-    count(core, place.slot, places.len() as u64, appended.size);
+    let (queue, messages) = (QueueId(place.target), places.len() as u64);
+    count(core, place.slot, queue, messages, appended.size);
     if ticket != NOBODY {
         core.sends.insert(WaitingSend {
             to,

@@ -219,11 +219,11 @@ fn append(
             _ => "SERVICE_NOT_AVAILABLE",
         })
     })?;
-    let size = appended.size as u64;
+    let (queue, size) = (append.queue, appended.size as u64);
     core.stats.on_put(1, size);
     if target.level > 0 {
         let slot = core.topics.get(&schedule).map(|topic| topic.slot);
-        slot.iter().for_each(|slot| core.topics.count_puts(*slot, 1, size));
+        slot.iter().for_each(|slot| core.topics.count_puts(*slot, queue, 1, size));
     }
     count_back(core, group, view);
     core.sends.insert(WaitingSend {
