@@ -620,18 +620,7 @@ fn open_core(
     if let Some(file) = task::persist::load(&mut files.groups)? {
         groups.restore(file);
     }
-    let mut offsets = Offsets::new(limits.offset_rows_max);
-    if let Some(file) = task::persist::load(&mut files.offsets)? {
-        offsets.restore(file);
-    }
-    let count = offsets.cut(|topic, queue| {
-        let key = QueueKey { topic: TopicName::new(topic), queue };
-        i64::try_from(store.max_offset(&key).0).unwrap_or(i64::MAX)
-    });
-    if count > 0 {
-        crate::rt::probe!("broker: a consumer offset was past the recovered log");
-        tracing::warn!("{count} consumer offsets were past the end of their queues and were cut");
-    }
+    let offsets = open_offsets(options, &mut files, store)?;
     let mut compiled = Compiled::new(options.filters.sql.clone(), options.filters.compiled_max);
     let mut filters = ConsumerFilters::new(options.filters.rows_max, options.filters.keep_dead);
     if let Some(file) = task::persist::load(&mut files.filters)? {
@@ -671,6 +660,22 @@ fn open_core(
         stopping: false,
     };
     Ok((core, files))
+}
+
+fn open_offsets(options: &Options, files: &mut Files, store: &Store) -> Result<Offsets, Error> {
+    let mut offsets = Offsets::new(options.limits.offset_rows_max);
+    if let Some(file) = task::persist::load(&mut files.offsets)? {
+        offsets.restore(file);
+    }
+    let count = offsets.cut(|topic, queue| {
+        let key = QueueKey { topic: TopicName::new(topic), queue };
+        i64::try_from(store.max_offset(&key).0).unwrap_or(i64::MAX)
+    });
+    if count > 0 {
+        crate::rt::probe!("broker: a consumer offset was past the recovered log");
+        tracing::warn!("{count} consumer offsets were past the end of their queues and were cut");
+    }
+    Ok(offsets)
 }
 
 fn open_schedule(

@@ -211,7 +211,7 @@ impl Calls {
         match later {
             None => Ok(()),
             Some((newer, _)) => Err(format!(
-                "broker {broker} has {value}, although {newer} was done after it and before the look"
+                "broker {broker} has {value}, although {newer} was done after it and before"
             )),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::cluster::{BROKER_PORT, ClusterHouse, NAME_SERVER_PORT, ip};
 use crate::oracle::court::ROOT;
+use crate::plan::MachinePlan;
 use crate::trace;
 use crate::world::Boot;
 use hotfire::broker::configuration::Configuration;
@@ -109,12 +110,7 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     options.topics.default_queues = house.0.plan.load.queues as u32;
     suit_filters(&house, machine.swarm, &mut options);
     suit_calls(&house, &boot, &mut options);
-    let mut store_options = store::Options::swarm(ROOT, &mut rng);
-    store_options.flush =
-        if machine.sync_flush { store::FlushMode::Sync } else { store::FlushMode::Async };
-    if !house.0.plan.load.levels_ms.is_empty() {
-        store_options.delay_levels_ms = house.0.plan.load.levels_ms.clone();
-    }
+    let store_options = store_options(&house, &machine, &mut rng);
     check_often(&house, boot.machine, &mut options);
     house.court().on_levels(boot.machine, &store_options.delay_levels_ms);
     let (slots, entries) = (store_options.index_slots, store_options.index_entries);
@@ -169,6 +165,16 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     broker.shutdown().await;
     house.court().on_stopped(boot.machine);
     trace::tell(&boot.name, format_args!("broker stopped in order"));
+}
+
+fn store_options(house: &ClusterHouse, machine: &MachinePlan, rng: &mut Rng) -> store::Options {
+    let mut store_options = store::Options::swarm(ROOT, rng);
+    store_options.flush =
+        if machine.sync_flush { store::FlushMode::Sync } else { store::FlushMode::Async };
+    if !house.0.plan.load.levels_ms.is_empty() {
+        store_options.delay_levels_ms = house.0.plan.load.levels_ms.clone();
+    }
+    store_options
 }
 
 /// Open transactions are asked for within a run.
