@@ -31,6 +31,16 @@ struct Question {
     record: Option<(u64, Vec<u8>)>,
 }
 
+/// What a member has said of where it is: numbers from 1 on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Statuses {
+    pub said: i64,
+    /// How often it said nothing.
+    pub silent: u64,
+    /// When its newest answer leaves it. Units: microseconds.
+    pub given_us: u64,
+}
+
 /// What became of a change of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigAsked {
@@ -51,8 +61,8 @@ struct Asked {
 #[derive(Default)]
 pub struct Questions {
     all: Vec<Question>,
-    /// What each member has said of where it is: numbers from 1 on.
-    statuses: BTreeMap<String, i64>,
+    /// What each member has said of where it is.
+    statuses: BTreeMap<String, Statuses>,
     /// Broker and value.
     configs: BTreeMap<usize, BTreeMap<i64, Asked>>,
 }
@@ -135,37 +145,56 @@ impl Calls {
         }
     }
 
-    /// A member says where it is: the next number.
-    pub fn on_status(&mut self, id: &str) -> i64 {
-        let said = self.questions.statuses.entry(id.to_owned()).or_default();
-        *said += 1;
-        *said
+    /// A member is asked where it is: it says the next number at `given_us`, or nothing.
+    pub fn on_status(&mut self, id: &str, given_us: Option<u64>) -> i64 {
+        let own = self.questions.statuses.entry(id.to_owned()).or_default();
+        match given_us {
+            Some(given_us) => {
+                own.said += 1;
+                own.given_us = own.given_us.max(given_us);
+            }
+            None => own.silent += 1,
+        }
+        own.said
     }
 
-    /// The newest number that a member said.
-    pub fn statuses(&self, id: &str) -> i64 {
-        self.questions.statuses.get(id).copied().unwrap_or(0)
+    pub fn statuses(&self, id: &str) -> Statuses {
+        self.questions.statuses.get(id).copied().unwrap_or_default()
     }
 
     /// A table of members: each with a number that it said, `own` with one after `before`.
-    pub fn on_status_table(&self, table: &Value, own: &str, before: i64, is_calm: bool) -> Verdict {
+    /// Returns whether `own` is there.
+    pub fn on_status_table(
+        &self,
+        table: &Value,
+        own: &str,
+        before: Statuses,
+    ) -> Result<bool, String> {
         for (id, queues) in table.as_object().into_iter().flatten() {
             let number = queues["here"].as_i64().unwrap_or(-1);
-            if !(1..=self.statuses(id)).contains(&number) {
+            if !(1..=self.statuses(id).said).contains(&number) {
                 return Err(format!("{id} never said that it is at {number}"));
             }
             mark("calls: a member said where it is");
         }
-        let found = table[own]["here"].as_i64();
-        match found {
-            Some(number) if number <= before => {
+        match table[own]["here"].as_i64() {
+            Some(number) if number <= before.said => {
                 Err(format!("{own} is at {number}, which it said before it was asked"))
             }
-            None if is_calm && self.statuses(own) == before + 1 => {
-                Err(format!("{own} said where it is, and is not in the table"))
-            }
-            _ => Ok(()),
+            found => Ok(found.is_some()),
         }
+    }
+
+    /// A member is not in the table of a question at `asked_us`, and was there all the time.
+    pub fn judge_absence(&self, own: &str, before: Statuses, asked_us: u64) -> Verdict {
+        /// An answer that left within this had time to arrive, on a connection that is well.
+        const SOON_US: u64 = 2_400_000;
+        let now = self.statuses(own);
+        let is_soon = now.given_us < asked_us + SOON_US;
+        if now.said > before.said && now.silent == before.silent && is_soon {
+            return Err(format!("{own} said where it is, and is not in the table"));
+        }
+        Ok(())
     }
 
     /// A value is about to be asked for: one that never was.

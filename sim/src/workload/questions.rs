@@ -54,13 +54,15 @@ impl Ear {
         self.give(peer, answer, late_ms);
     }
 
-    /// Where it is: a number that it never said before.
+    /// Where it is: a number that it never said before. Now and then it says nothing.
     pub(super) fn on_status(&self, peer: &Peer, request: &Command) {
         let late_ms = if self.dice.lock().chance(0.3) { self.dice.lock().below(1_500) } else { 0 };
-        if self.dice.lock().chance(0.1) {
+        let is_silent = self.dice.lock().chance(0.1);
+        let given_us = (!is_silent).then(|| trace::now_us() + late_ms * 1_000);
+        let said = self.house.0.calls.lock().on_status(&self.id, given_us);
+        if is_silent {
             return;
         }
-        let said = self.house.0.calls.lock().on_status(&self.id);
         let text = format!("{{\"messageQueueTable\":{{\"here\":{said}}}}}");
         self.give(peer, Command::reply(request.opaque, code::SUCCESS).with_body(text), late_ms);
     }
@@ -151,23 +153,25 @@ impl Party {
         let request = Command::request(request::INVOKE_BROKER_TO_GET_CONSUMER_STATUS)
             .with_ext("topic", topic_name(0))
             .with_ext("group", SHARED_GROUP);
-        let (from_us, phase) = (trace::now_us(), self.house.phase());
+        let (from_us, lives) = (trace::now_us(), self.lives());
         let before = self.house.0.calls.lock().statuses(own);
         let Ok(answer) = self.ask(request).await else { return };
         if answer.code != code::SUCCESS {
             return;
         }
         let table: Value = body::decode(&answer.body).unwrap_or_default();
-        let is_calm = phase == Phase::Prompt
-            && self.house.phase() == Phase::Prompt
-            && ear.is_member_since(from_us);
-        let judged = self.house.0.calls.lock().on_status_table(
-            &table["consumerTable"],
-            own,
-            before,
-            is_calm,
-        );
-        self.check(judged);
+        let table = &table["consumerTable"];
+        let found = self.house.0.calls.lock().on_status_table(table, own, before);
+        let is_absent = found == Ok(false);
+        let absence = self.house.0.calls.lock().judge_absence(own, before, from_us);
+        self.check(found.map(|_| ()));
+        if is_absent && absence.is_err() {
+            // Whoever was dropped hears of it by then.
+            self.pause(3_000).await;
+            if self.lives() == lives && ear.is_member_since(from_us) {
+                self.check(absence);
+            }
+        }
     }
 
     /// Changes one key of the broker's configuration, and reads it.
