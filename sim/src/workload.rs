@@ -7,5 +7,7 @@ pub mod filters;
 pub mod intruder;
 pub mod makers;
 pub mod nodes;
+pub mod questions;
+pub mod stalls;
 pub mod store;
 pub mod transactions;

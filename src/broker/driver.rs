@@ -17,6 +17,7 @@ use super::replication::{Replication, SlaveStatus, Status};
 use super::reply::{Answer, Refusal};
 use super::schedule::Schedule;
 use super::stats::Stats;
+use super::stuck::StuckQueues;
 use super::subscription_groups::SubscriptionGroups;
 use super::task;
 use super::task::calls::Calls;
@@ -105,6 +106,7 @@ pub(super) struct Core {
     pub filters: ConsumerFilters,
     pub compiled: Compiled,
     pub locks: QueueLocks,
+    pub stuck: StuckQueues,
     pub hold: Hold,
     pub schedule: Schedule,
     pub transactions: Transactions,
@@ -585,6 +587,7 @@ impl Broker {
 fn spawn_front(shared: &Arc<Shared>, front: &TaskGroup, deleted: mpsc::Receiver<Deleted>) {
     front.spawn(task::losses::run(shared.clone(), deleted, front.stop_signal()));
     front.spawn(task::sample::run(shared.clone(), front.stop_signal()));
+    front.spawn(task::stuck::run(shared.clone(), front.stop_signal()));
     front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
     front.spawn(task::greet::learn_peers(shared.clone(), front.stop_signal()));
     if shared.replication.role.is_slave() {

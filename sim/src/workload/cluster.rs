@@ -66,6 +66,8 @@ pub struct Progress {
     pub check_terms: BTreeMap<usize, TransactionOptions>,
     /// Per broker: how often it writes consumer offsets.
     pub save_interval: BTreeMap<usize, Duration>,
+    /// Per broker: when a queue without progress is stuck.
+    pub stuck_after: BTreeMap<usize, Duration>,
     /// Per broker: how long a lock lasts.
     pub lock_lifetime: BTreeMap<usize, Duration>,
 }

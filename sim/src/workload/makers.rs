@@ -1,18 +1,15 @@
-//! Operators who make and delete topics, and ask the name servers right afterwards.
+//! Operators who make topics, ask the name servers for them at once, and delete them again.
 
-use super::callers::Party;
+use super::callers::{Party, TIMEOUT};
 use super::cluster::Phase;
-use crate::oracle::calls::{Step, judge_route};
+use crate::oracle::calls::judge_route;
 use hotfire::protocol::Command;
 use hotfire::protocol::code::{request_code as request, response_code as code};
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
 
-/// A registration that is under way has arrived within this.
-const UNDER_WAY_MS: u64 = 1_500;
-
 impl Party {
-    /// Makes one topic after another, looks for it, deletes it, and looks again.
+    /// Makes one topic after another, looks for it, and deletes it.
     pub(super) async fn make(self, mut dice: Rng, who: usize) {
         let mut number = 0;
         loop {
@@ -21,18 +18,12 @@ impl Party {
             let (machine, generation) = (self.machine, self.generation);
             let topic = format!("made-{}-{machine}-{generation}-{who}-{number}", self.broker);
             let is_calm = self.is_calm();
-            if !self.is_done(make(&topic)).await {
-                continue;
-            }
-            self.look(&topic, is_calm, Step::Made).await;
-            let is_calm = self.is_calm();
-            if !self.is_done(of_topic(request::DELETE_TOPIC_IN_BROKER, &topic)).await {
-                continue;
-            }
-            let is_calm = is_calm && self.forget(&topic).await;
-            if dice.chance(0.3) {
-                self.pause(dice.below(UNDER_WAY_MS)).await;
-                self.look(&topic, is_calm, Step::Deleted).await;
+            if self.is_done(make(&topic)).await {
+                self.look(&topic, is_calm).await;
+                let delete = of_topic(request::DELETE_TOPIC_IN_BROKER, &topic);
+                if self.is_done(delete).await {
+                    self.forget(&topic).await;
+                }
             }
         }
     }
@@ -47,26 +38,21 @@ impl Party {
     }
 
     /// Takes the topic off every name server.
-    async fn forget(&self, topic: &str) -> bool {
+    async fn forget(&self, topic: &str) {
         for server in self.house.name_servers() {
             let request = of_topic(request::DELETE_TOPIC_IN_NAMESRV, topic);
-            let answer = self.client.invoke(&server, request, super::callers::TIMEOUT).await;
-            if answer.is_err() {
-                return false;
-            }
+            let _ = self.client.invoke(&server, request, TIMEOUT).await;
         }
-        true
     }
 
-    async fn look(&self, topic: &str, was_calm: bool, step: Step) {
+    /// Every name server that could be told must know a topic that was just made.
+    async fn look(&self, topic: &str, was_calm: bool) {
         for server in self.house.name_servers() {
             let request = of_topic(request::GET_ROUTEINFO_BY_TOPIC, topic);
-            let answer = self.client.invoke(&server, request, super::callers::TIMEOUT).await;
-            let Ok(answer) = answer else { continue };
+            let Ok(answer) = self.client.invoke(&server, request, TIMEOUT).await else { continue };
             if was_calm && self.is_calm() {
-                mark("calls: a name server was asked for a topic that was just changed");
-                let is_there = answer.code == code::SUCCESS;
-                self.check(judge_route(topic, is_there, step));
+                mark("calls: a name server was asked for a topic that was just made");
+                self.check(judge_route(topic, answer.code == code::SUCCESS));
             }
         }
     }

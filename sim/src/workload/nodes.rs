@@ -2,10 +2,15 @@
 
 use super::cluster::{BROKER_PORT, ClusterHouse, NAME_SERVER_PORT, ip};
 use crate::oracle::court::ROOT;
+use crate::plan::MachinePlan;
 use crate::trace;
 use crate::world::Boot;
+use hotfire::broker::configuration::Configuration;
 use hotfire::broker::{Broker, Deps, Options, Parts};
-use hotfire::disk::BoxFuture;
+use hotfire::config::live::LiveConfig;
+use hotfire::config::resolve::Machine;
+use hotfire::config::{Program, RawConfig};
+use hotfire::disk::{self, BoxFuture};
 use hotfire::namesrv::{self, Namesrv};
 use hotfire::net::{Listener, Net, Stream};
 use hotfire::rt::rng::Rng;
@@ -35,17 +40,51 @@ pub async fn name_server(house: ClusterHouse, mut boot: Boot) {
     }
 }
 
-/// Short leases where queues are locked.
+/// Short leases where queues are locked, short stalls where consumers stand still.
 fn suit_calls(house: &ClusterHouse, boot: &Boot, options: &mut Options) {
     let plan = &house.0.plan;
     if plan.load.calls {
         let mut dice = Rng::from_seed(plan.machines[boot.machine].swarm ^ 0x000c_a115);
         options.queue_lock_lifetime = Duration::from_millis(dice.between(1_500, 6_000));
+        options.stuck_queue_after = Duration::from_millis(dice.between(2_000, 5_000));
+        options.limits.stuck_turn_max = 1 << dice.below(4);
         // What is not one of the numbered messages must not lie in the log.
         options.store_replies = false;
     }
     let lifetime = options.queue_lock_lifetime;
-    house.0.progress.lock().lock_lifetime.insert(boot.machine, lifetime);
+    let mut progress = house.0.progress.lock();
+    progress.lock_lifetime.insert(boot.machine, lifetime);
+    progress.stuck_after.insert(boot.machine, options.stuck_queue_after);
+}
+
+/// The file that operators change, made at the first start.
+const CONFIGURATION: &str = "/data/broker.conf";
+
+/// Units: bytes.
+const CONFIGURATION_SIZE_MAX: u64 = 1 << 20;
+
+async fn configuration(
+    house: &ClusterHouse,
+    boot: &Boot,
+) -> io::Result<Option<Arc<dyn Configuration>>> {
+    if !house.0.plan.load.calls {
+        return Ok(None);
+    }
+    let text = match disk::read_small(&*boot.disk, CONFIGURATION, CONFIGURATION_SIZE_MAX) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            // A change must not delete anything, however full the small disk is.
+            let text = "brokerName=sim\ndiskMaxUsedSpaceRatio=95\n\
+                        diskSpaceCleanForciblyRatio=100\ndiskSpaceWarningLevelRatio=100\n";
+            disk::replace_small(&*boot.disk, CONFIGURATION, text.as_bytes()).await?;
+            text.into()
+        }
+        Err(e) => return Err(e),
+    };
+    let raw = RawConfig::parse(Program::Broker, CONFIGURATION, &text).map_err(io::Error::other)?;
+    let machine = Machine { local_address: ip(boot.machine).to_string(), ..Machine::default() };
+    let file = Some(CONFIGURATION.to_owned());
+    Ok(Some(Arc::new(LiveConfig::new(raw, machine, file))))
 }
 
 fn suit_filters(house: &ClusterHouse, swarm: u64, options: &mut Options) {
@@ -71,23 +110,26 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     options.topics.default_queues = house.0.plan.load.queues as u32;
     suit_filters(&house, machine.swarm, &mut options);
     suit_calls(&house, &boot, &mut options);
-    let mut store_options = store::Options::swarm(ROOT, &mut rng);
-    store_options.flush =
-        if machine.sync_flush { store::FlushMode::Sync } else { store::FlushMode::Async };
-    if !house.0.plan.load.levels_ms.is_empty() {
-        store_options.delay_levels_ms = house.0.plan.load.levels_ms.clone();
-    }
+    let store_options = store_options(&house, &machine, &mut rng);
     check_often(&house, boot.machine, &mut options);
     house.court().on_levels(boot.machine, &store_options.delay_levels_ms);
     let (slots, entries) = (store_options.index_slots, store_options.index_entries);
     house.court().on_index_shape(boot.machine, (slots, entries));
     house.0.progress.lock().save_interval.insert(boot.machine, options.offsets_save_interval);
+    let configuration = match configuration(&house, &boot).await {
+        Ok(configuration) => configuration,
+        Err(e) => {
+            mark("broker: could not start");
+            trace::tell(&boot.name, format_args!("broker cannot read its configuration: {e}"));
+            return;
+        }
+    };
     let parts = Parts {
         broker: options,
         store: store_options,
         server: remoting::ServerOptions::swarm(&mut rng),
         client: remoting::ClientOptions::swarm(&mut rng),
-        configuration: None,
+        configuration,
     };
     let net = Arc::new(JudgedNet {
         inner: boot.net.clone(),
@@ -123,6 +165,16 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     broker.shutdown().await;
     house.court().on_stopped(boot.machine);
     trace::tell(&boot.name, format_args!("broker stopped in order"));
+}
+
+fn store_options(house: &ClusterHouse, machine: &MachinePlan, rng: &mut Rng) -> store::Options {
+    let mut store_options = store::Options::swarm(ROOT, rng);
+    store_options.flush =
+        if machine.sync_flush { store::FlushMode::Sync } else { store::FlushMode::Async };
+    if !house.0.plan.load.levels_ms.is_empty() {
+        store_options.delay_levels_ms = house.0.plan.load.levels_ms.clone();
+    }
+    store_options
 }
 
 /// Open transactions are asked for within a run.

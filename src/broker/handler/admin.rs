@@ -82,6 +82,12 @@ fn runtime_table(shared: &Shared, core: &Core) -> Map<String, Value> {
     let (mixed, idle) = core.clients.troubles();
     put("groupsWithMixedSubscriptions", mixed.to_string());
     put("consumersWithoutQueue", idle.to_string());
+    put("stuckQueues", core.stuck.count().to_string());
+    if core.stuck.count() > 0 {
+        let first = core.stuck.first(STUCK_NAMED_MAX);
+        let names = first.map(|key| format!("{}@{}@{}", key.group, key.topic, key.queue));
+        put("stuckQueuesFirst", names.collect::<Vec<_>>().join(" "));
+    }
     put_replication(shared, &mut put);
     put("clientCallsWaiting", shared.calls.running_count().to_string());
     put_totals(shared, core, &mut put);
@@ -141,6 +147,9 @@ fn put_totals(shared: &Shared, core: &Core, put: &mut impl FnMut(&str, String)) 
     let average = totals.put_bytes as f64 / totals.put.max(1) as f64;
     put("putMessageAverageSize", format!("{average:?}"));
 }
+
+/// Stuck queues that are named, as group, topic and queue.
+const STUCK_NAMED_MAX: usize = 10;
 
 /// Names that tools read as numbers and must find. They count thread pools and buffers that do not
 /// exist here.

@@ -54,7 +54,8 @@ pub(in super::super) fn on_pull(shared: &Arc<Shared>, core: &mut Core, request: 
             if header.sys_flag & pull_flag::COMMIT_OFFSET != 0 && !is_slave {
                 let queue = QueueId(header.queue_id.max(0) as u32);
                 let (group, topic) = (&header.consumer_group, &header.topic);
-                core.offsets.commit(group, topic, queue, header.commit_offset);
+                let by = request.peer.id();
+                core.offsets.commit(by, group, topic, queue, header.commit_offset);
             }
             run_hold_effects(shared, core);
         }
