@@ -1,0 +1,177 @@
+"""What an answer says, in the words that must be equal on both sides, and the list of what may differ."""
+
+import fnmatch
+import re
+from pathlib import Path
+
+from wire import Lenient, Object, message_units
+
+# Members of bodies whose keys are data.
+MAPS = {"topicConfigTable", "offsetTable", "subscriptionGroupTable", "brokerAddrTable", "brokerAddrs", "clusterAddrTable",
+        "consumerTable", "messageQueueTable", "subscriptionTable", "correctionOffsets", "mqTable", "statusTable",
+        "filterServerTable", "kvTable"}
+# Header fields whose values are of a time, a place or a random choice.
+MASKED = {"msgId", "version", "indexLastUpdateTimestamp", "indexLastUpdatePhyoffset", "timestamp", "transactionId"}
+EXCEPTION = re.compile(r"^((?:[a-z]\w*\.)+[A-Z]\w*(?:Exception|Error)): ?(.*)$", re.S)
+TOP_FRAME = re.compile(r",? ?(?:[a-z][\w.]*/)?[a-z]\w*(?:\.[\w$<>]+)+\([\w. ]+(?::\d+)?\)$")
+
+
+def remark_class(remark, own):
+    """A remark without numbers, ids, addresses and places in Java's code."""
+    if remark is None:
+        return "-"
+    text = TOP_FRAME.sub("", remark)
+    for word, instead in own:
+        text = text.replace(word, instead)
+    text = re.sub(r"\b[0-9A-F]{32}\b", "ID", text)
+    text = re.sub(r"/?\b\d+\.\d+\.\d+\.\d+(:\d+)?\b", "ADDR", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?", "TIME", text)
+    text = re.sub(r"-?\d+(\.\d+)?", "N", text)
+    found = EXCEPTION.match(text)
+    if found:
+        name, rest = found[1].rsplit(".", 1)[1], found[2]
+        if name == "NullPointerException":
+            rest = ""
+        return f"exception {name}: {rest}".rstrip(": ")
+    return text.replace("\n", "\\n")
+
+
+def shape(value, name=""):
+    """Field names and types, recursively; of maps and lists the distinct shapes."""
+    if isinstance(value, Object):
+        if name in MAPS or not value.is_record():
+            keys = sorted({"object" if isinstance(key, Object) else "text" if isinstance(key, str) else "number"
+                           for key, _ in value.pairs})
+            return "map(" + "|".join(keys) + ":" + "|".join(sorted({shape(v) for _, v in value.pairs})) + ")"
+        return "{" + ",".join(sorted(f"{k}:{shape(v, k)}" for k, v in value.pairs)) + "}"
+    if isinstance(value, list):
+        return "[" + "|".join(sorted({shape(item) for item in value})) + "]"
+    return {bool: "bool", int: "int", float: "float", str: "text"}.get(type(value), "null")
+
+
+def full(value, own):
+    """As shape, with the values that do not depend on time or place."""
+    if isinstance(value, Object):
+        pairs = sorted(f"{full(k, own) if isinstance(k, Object) else k}:{full(v, own)}" for k, v in value.pairs)
+        return "{" + ",".join(pairs) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(sorted(full(item, own) for item in value)) + "]"
+    if isinstance(value, int) and not isinstance(value, bool) and value > 10**12:
+        return "time"
+    text = str(value)
+    for word, instead in own:
+        text = text.replace(word, instead)
+    return text
+
+
+def body_words(row, command, own, physical):
+    body = command.body
+    if not body:
+        return "empty"
+    if row["code"] in (11, 12, 33) and command.code == 0:
+        try:
+            return "messages " + "; ".join(message_words(unit, physical) for unit in message_units(body))
+        except ValueError as error:
+            return f"no messages ({error})"
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return "bytes"
+    if row.get("text") == "names":
+        return "keys " + " ".join(sorted(line.split("=")[0].strip() for line in text.splitlines() if "=" in line))
+    try:
+        parsed = Lenient(text).parse()
+    except ValueError as error:
+        return f"no JSON ({error})"
+    return full(parsed, own) if row.get("values") == "all" else shape(parsed)
+
+
+def message_words(unit, physical):
+    words = [f"{name}={unit[name]}" for name in ("topic", "queue", "flag", "sysFlag", "times")]
+    if physical:
+        words += [f"offset={unit['offset']}"]
+    body = unit["body"] if len(unit["body"]) < 80 else f"{len(unit['body']) // 2} bytes"
+    return " ".join(words + [f"body={body}"] + [re.sub(r"[0-9A-F]{32}", "ID", p.replace("\1", "=")) for p in unit["properties"]])
+
+
+def outcome(row, answer, callbacks, own, values=True):
+    """An answer as a dictionary of parts. `answer` is a Command or why there is none; `own` are pairs of words of
+    this side and what to say instead; `values` compares the values of header fields too."""
+    if isinstance(answer, str):
+        return {"answer": answer, **({"callback": callbacks} if callbacks else {})}
+    parts = {"answer": f"{answer.code} {remark_class(answer.remark, own)}", "body": body_words(row, answer, own, values)}
+    ext = answer.ext or {}
+    parts["ext"] = " ".join(sorted(ext)) or "-"
+    if values:
+        for name, content in ext.items():
+            if name not in MASKED:
+                for word, instead in own:
+                    content = content.replace(word, instead)
+                parts[f"ext.{name}"] = content
+    if answer.flag != 1:
+        parts["flag"] = str(answer.flag)
+    if callbacks:
+        parts["callback"] = callbacks
+    return parts
+
+
+def differences(java, ours):
+    """(part, Java's, ours) for every part that is not equal. Of answers with different codes or remarks, the codes
+    and field names; values only where both are there."""
+    found = []
+    for part in sorted(java.keys() | ours.keys()):
+        one, two = java.get(part, "-"), ours.get(part, "-")
+        if part.startswith("ext.") and (part not in java or part not in ours):
+            continue
+        if one != two:
+            found.append((part, one, two))
+    return found
+
+
+class Rule:
+    """CODES | CONDITION | PART | JAVA | OURS | BECAUSE. `*` stands for anything within a part; a condition is words of
+    the request (`field=kind`, `<required>=kind`, `field:value`, `oneway`), all of which must be there, `a/b` either."""
+
+    def __init__(self, line, number):
+        cells = [cell.strip() for cell in line.split(" | ")]
+        if len(cells) != 6 or not cells[5]:
+            raise ValueError(f"differs.txt:{number}: expected six cells, found {len(cells)}")
+        codes, condition, self.part, self.java, self.ours, self.because = cells
+        self.number, self.line, self.used = number, line, 0
+        self.codes = None if codes == "*" else {int(code) for code in codes.split(",")}
+        self.words = [] if condition == "-" else [word.split("/") for word in condition.split()]
+
+    def covers(self, request, difference, words):
+        if self.codes is not None and request.code not in self.codes and request.row["code"] not in self.codes:
+            return False
+        part, java, ours = difference
+        if not glob(self.part, part) or not glob(self.java, java) or not glob(self.ours, ours):
+            return False
+        return all(any(glob(choice, word) for choice in choices for word in words) for choices in self.words)
+
+
+def glob(pattern, text):
+    """`*` is anything; nothing else is special."""
+    if pattern == text or pattern == "*":
+        return True
+    return "*" in pattern and fnmatch.fnmatchcase(text, re.sub(r"([\[?])", r"[\1]", pattern))
+
+
+def read_rules(path):
+    rules = []
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        if line.strip() and not line.startswith("#"):
+            rules.append(Rule(line, number))
+    return rules
+
+
+def judge(rules, request, found):
+    """(differences that no rule covers, the rules that cover the others)."""
+    words, left, used = request.words(), [], []
+    for difference in found:
+        rule = next((rule for rule in rules if rule.covers(request, difference, words)), None)
+        if rule is None:
+            left.append(difference)
+        else:
+            used.append(rule)
+    return left, used
