@@ -1,6 +1,5 @@
 """What an answer says, in the words that must be equal on both sides, and the list of what may differ."""
 
-import fnmatch
 import re
 from pathlib import Path
 
@@ -12,7 +11,7 @@ MAPS = {"topicConfigTable", "offsetTable", "subscriptionGroupTable", "brokerAddr
         "filterServerTable", "kvTable"}
 # Header fields whose values are of a time, a place or a random choice.
 MASKED = {"msgId", "version", "indexLastUpdateTimestamp", "indexLastUpdatePhyoffset", "timestamp", "transactionId"}
-EXCEPTION = re.compile(r"^((?:[a-z]\w*\.)+[A-Z]\w*(?:Exception|Error)): ?(.*)$", re.S)
+EXCEPTION = re.compile(r"^((?:[a-z]\w*\.)+[A-Z]\w*(?:Exception|Error))(?:: ?(.*))?$", re.S)
 TOP_FRAME = re.compile(r",? ?(?:[a-z][\w.]*/)?[a-z]\w*(?:\.[\w$<>]+)+\([\w. ]+(?::\d+)?\)$")
 
 
@@ -29,7 +28,7 @@ def remark_class(remark, own):
     text = re.sub(r"-?\d+(\.\d+)?", "N", text)
     found = EXCEPTION.match(text)
     if found:
-        name, rest = found[1].rsplit(".", 1)[1], found[2]
+        name, rest = found[1].rsplit(".", 1)[1], found[2] or ""
         if name == "NullPointerException":
             rest = ""
         return f"exception {name}: {rest}".rstrip(": ")
@@ -116,8 +115,10 @@ def outcome(row, answer, callbacks, own, values=True):
 
 
 def differences(java, ours):
-    """(part, Java's, ours) for every part that is not equal. Of answers with different codes or remarks, the codes
-    and field names; values only where both are there."""
+    """(part, Java's, ours) for every part that is not equal. Where the codes differ, what else differs follows from
+    it; values are compared only where both are there."""
+    if java["answer"].split(" ")[0] != ours["answer"].split(" ")[0]:
+        return [("answer", java["answer"], ours["answer"])]
     found = []
     for part in sorted(java.keys() | ours.keys()):
         one, two = java.get(part, "-"), ours.get(part, "-")
@@ -129,32 +130,47 @@ def differences(java, ours):
 
 
 class Rule:
-    """CODES | CONDITION | PART | JAVA | OURS | BECAUSE. `*` stands for anything within a part; a condition is words of
-    the request (`field=kind`, `<required>=kind`, `field:value`, `oneway`), all of which must be there, `a/b` either."""
+    """CODES | CONDITION | PART | JAVA | OURS | BECAUSE.
+
+    A condition is words of the request, all of which must be there; `a/b` is either. In JAVA and OURS `*` is anything;
+    in OURS `{1}` is what the first `*` of JAVA stood for, and `{field}` a field that the condition matched."""
 
     def __init__(self, line, number):
         cells = [cell.strip() for cell in line.split(" | ")]
         if len(cells) != 6 or not cells[5]:
             raise ValueError(f"differs.txt:{number}: expected six cells, found {len(cells)}")
-        codes, condition, self.part, self.java, self.ours, self.because = cells
+        codes, condition, self.part, java, self.ours, self.because = cells
         self.number, self.line, self.used = number, line, 0
+        self.java = re.compile(pattern(java), re.S)
         self.codes = None if codes == "*" else {int(code) for code in codes.split(",")}
-        self.words = [] if condition == "-" else [word.split("/") for word in condition.split()]
+        self.words = [] if condition == "-" else [re.compile("|".join(map(pattern, word.split("/"))), re.S)
+                                                  for word in condition.split()]
 
     def covers(self, request, difference, words):
         if self.codes is not None and request.code not in self.codes and request.row["code"] not in self.codes:
             return False
         part, java, ours = difference
-        if not glob(self.part, part) or not glob(self.java, java) or not glob(self.ours, ours):
+        found = self.java.fullmatch(java)
+        if part != self.part or not found:
             return False
-        return all(any(glob(choice, word) for choice in choices for word in words) for choices in self.words)
+        fields = []
+        for word in self.words:
+            met = [name for text, name in words if word.fullmatch(text)]
+            if not met:
+                return False
+            fields += met
+        expected = pattern(self.ours)
+        for at, group in enumerate(found.groups(), 1):
+            expected = expected.replace(re.escape("{%d}" % at), re.escape(group))
+        choices = [expected]
+        if "{field}" in self.ours:
+            choices = [expected.replace(re.escape("{field}"), re.escape(name)) for name in fields if name]
+        return any(re.fullmatch(choice, ours, re.S) for choice in choices)
 
 
-def glob(pattern, text):
+def pattern(glob):
     """`*` is anything; nothing else is special."""
-    if pattern == text or pattern == "*":
-        return True
-    return "*" in pattern and fnmatch.fnmatchcase(text, re.sub(r"([\[?])", r"[\1]", pattern))
+    return "(.*)".join(map(re.escape, glob.split("*")))
 
 
 def read_rules(path):

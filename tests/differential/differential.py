@@ -83,6 +83,7 @@ def show(request):
 def run(options, sides):
     rules = compare.read_rules(HERE / "differs.txt")
     judge = Judge(rules)
+    begun = time.monotonic()
     numbers = [options.only] if options.only is not None else range(options.count)
     failed, listed, kinds, planted, hidden = 0, 0, collections.Counter(), 0, []
     for number in numbers:
@@ -112,10 +113,10 @@ def run(options, sides):
                 if not compare.judge(rules, request, again)[0]:
                     hidden.append((number, name, request))
         judge.after(request, found)
-    return report(options, rules, len(numbers), failed, listed, kinds, planted, hidden)
+    return report(options, rules, len(numbers), failed, listed, kinds, planted, hidden, begun)
 
 
-def report(options, rules, count, failed, listed, kinds, planted, hidden):
+def report(options, rules, count, failed, listed, kinds, planted, hidden, begun):
     for name, times in kinds.most_common():
         print(f"{times:5} {name}")
     if options.count >= 2000 and options.only is None:
@@ -124,6 +125,7 @@ def report(options, rules, count, failed, listed, kinds, planted, hidden):
                 print(f"warning: differs.txt:{rule.number} matched nothing: {rule.line[:100]}")
     for number, name, request in hidden[:20]:
         print(f"HIDDEN #{number} {name}: {show(request)}")
+    print(f"{count} requests in {time.monotonic() - begun:.1f} s")
     print(f"self-check: {planted} planted answers, {planted - len(hidden)} found")
     print(f"{count - failed - listed} equal, {listed} differ as listed, {failed} differ")
     failed += bool(hidden)

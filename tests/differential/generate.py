@@ -40,22 +40,22 @@ class Request:
     raw: bytes | None = None  # an odd frame, on a connection of its own
 
     def words(self):
-        """What rules match on: field=kind, <required>=kind, <number>=kind."""
-        out = set()
+        """What rules match on, as (word, field or None)."""
+        out = {(f"version:{self.version}", None), (f"language:{self.language}", None)}
         types = {name: (kind, required) for name, kind, required, _ in self.row["fields"]}
         for name, kind in self.kinds.items():
-            out.add(f"{name}={kind}")
+            kinds, names = {kind}, {name}
             if name in types:
-                out.add(f"<{types[name][0]}>={kind}")
+                names.add(f"<{types[name][0]}>")
+                if types[name][0] in ("int", "long"):
+                    names.add("<number>")
+                    kinds |= {"unreadable"} if kind in UNREADABLE else set()
                 if types[name][1]:
-                    out.add(f"<required>={kind}")
-        for name in types:
-            if self.ext is not None and name in self.ext:
-                out.add(f"{name}:{str(self.ext[name])[:60]}")
-        if self.oneway:
-            out.add("oneway")
-        if self.binary:
-            out.add("binary")
+                    names.add("<required>")
+            out |= {(f"{one}={other}", name) for one in names for other in kinds}
+        for name, content in (self.ext or {}).items():
+            out.add((f"{name}:{str(content)[:60]}", name))
+        out |= {(word, None) for word, on in [("oneway", self.oneway), ("binary", self.binary)] if on}
         return out
 
 
@@ -148,6 +148,7 @@ def domains(i):
 NUMBERS = {"text": ["x", "0x10", "1.5", " 1", "1e3", "NaN"], "empty": [""], "over64": [str(2**63), str(-(2**70))],
            "plus": ["+0"], "zeros": ["000"]}
 INTEGERS = {**NUMBERS, "over32": [str(2**31), str(-(2**31) - 1), str(2**40)]}
+UNREADABLE = {"text", "empty", "over32", "over64"}
 FLAGS = {"text": ["yes", "1"], "empty": [""], "case": ["TRUE", "False"]}
 
 
