@@ -82,6 +82,8 @@ def body_words(row, command, own, physical):
         parsed = Lenient(text).parse()
     except ValueError as error:
         return f"no JSON ({error})"
+    if row.get("text") == "members":
+        return "keys " + " ".join(sorted(name for _, table in parsed.pairs for name, _ in table.pairs))
     return full(parsed, own) if row.get("values") == "all" else shape(parsed)
 
 
@@ -115,18 +117,28 @@ def outcome(row, answer, callbacks, own, values=True):
 
 
 def differences(java, ours):
-    """(part, Java's, ours) for every part that is not equal. Where the codes differ, what else differs follows from
-    it; values are compared only where both are there."""
+    """(part, Java's, ours) for every part that is not equal. Where the codes differ, that is one difference
+    with all that was answered; values are compared only where both are there."""
     if java["answer"].split(" ")[0] != ours["answer"].split(" ")[0]:
-        return [("answer", java["answer"], ours["answer"])]
+        return [("answer", whole(java), whole(ours))]
     found = []
     for part in sorted(java.keys() | ours.keys()):
         one, two = java.get(part, "-"), ours.get(part, "-")
         if part.startswith("ext.") and (part not in java or part not in ours):
             continue
+        if part == "body" and one.startswith("keys ") and two.startswith("keys "):
+            first, second = set(one.split()), set(two.split())
+            one, two = " ".join(sorted(first - second)) or "-", " ".join(sorted(second - first)) or "-"
         if one != two:
             found.append((part, one, two))
     return found
+
+
+def whole(outcome):
+    """An answer with its field names and its body, where it has any."""
+    fields = f" fields {outcome['ext']}" if outcome.get("ext", "-") != "-" else ""
+    body = f" body {outcome['body']}" if outcome.get("body", "empty") != "empty" else ""
+    return outcome["answer"] + fields + body
 
 
 class Rule:

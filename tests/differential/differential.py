@@ -80,11 +80,16 @@ def show(request):
     return f"{request.row['name']} ({request.code}) {kinds} {form} fields={fields} body={request.body[:80]!r}"
 
 
+def in_order(options):
+    """Last what makes one side's later answers incomparable."""
+    return sorted(range(options.count), key=lambda number: generate.request(options.seed, number).poisons())
+
+
 def run(options, sides):
     rules = compare.read_rules(HERE / "differs.txt")
     judge = Judge(rules)
     begun = time.monotonic()
-    numbers = [options.only] if options.only is not None else range(options.count)
+    numbers = [options.only] if options.only is not None else in_order(options)
     failed, listed, kinds, planted, hidden = 0, 0, collections.Counter(), 0, []
     for number in numbers:
         if number % 100 == 99:

@@ -39,19 +39,26 @@ class Request:
     version: int = 399
     raw: bytes | None = None  # an odd frame, on a connection of its own
 
+    def poisons(self):
+        """Java registers brokers without a name or an address, and shows them in each later answer."""
+        named = {"brokerName", "brokerAddr", "clusterName"}
+        return self.code == 103 and (self.ext is None or not named <= self.ext.keys())
+
     def words(self):
         """What rules match on, as (word, field or None)."""
         out = {(f"version:{self.version}", None), (f"language:{self.language}", None)}
         types = {name: (kind, required) for name, kind, required, _ in self.row["fields"]}
-        for name, kind in self.kinds.items():
-            kinds, names = {kind}, {name}
+        made = self.kinds
+        if made.get("fields") == "absent":
+            made = {**made, **dict.fromkeys(types, "absent")}
+        for name, kind in made.items():
+            kinds, names = {"absent" if kind == "left-out" else kind}, {name}
             if name in types:
                 names.add(f"<{types[name][0]}>")
                 if types[name][0] in ("int", "long"):
                     names.add("<number>")
                     kinds |= {"unreadable"} if kind in UNREADABLE else set()
-                if types[name][1]:
-                    names.add("<required>")
+                names.add("<required>" if types[name][1] else "<optional>")
             out |= {(f"{one}={other}", name) for one in names for other in kinds}
         for name, content in (self.ext or {}).items():
             out.add((f"{name}:{str(content)[:60]}", name))
@@ -268,8 +275,8 @@ def json_body(rng, i, name):
 
 
 PROPERTIES = {"b": ["fileReservedTime=48", "noSuchKey=1", "fileReservedTime=many", "", "brokerPermission=6", "a\nb=c",
-                    "listenPort=1", "=x", "traceOn = true"],
-              "n": ["orderMessageEnable=true", "noSuchKey=1", "orderMessageEnable=perhaps", "", "listenPort=1", "junk"]}
+                    "maxIndexNum=200001", "=x", "traceOn = true"],
+              "n": ["orderMessageEnable=true", "noSuchKey=1", "orderMessageEnable=perhaps", "", "serverWorkerThreads=9", "junk"]}
 
 
 def body(rng, i, row, odd):

@@ -16,6 +16,7 @@ mod doctor;
 mod filter;
 mod namesrv;
 mod net;
+mod odd_request;
 mod progress;
 mod remoting;
 mod reply;

@@ -154,11 +154,13 @@ pub(super) fn check(shared: &Shared, core: &mut Core, request: &Request) -> Answ
 }
 
 /// Source: LockBatchRequestBody, MessageQueue (4.9.3).
-#[derive(Default, serde::Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct LockBody {
     consumer_group: String,
+    #[serde(default)]
     client_id: String,
+    #[serde(default)]
     mq_set: Vec<LockedQueue>,
 }
 

@@ -29,6 +29,8 @@ pub enum BodyError {
     TooLong { size: usize, size_max: usize },
     #[error("body is no JSON {0}")]
     Text(#[from] FastjsonError),
+    #[error("body is an array, expected an object")]
+    Array,
     #[error("body has an unexpected shape: {0}")]
     Shape(#[from] serde_json::Error),
 }
@@ -47,8 +49,14 @@ pub fn encode(body: &impl Serialize, dialect: Dialect) -> Bytes {
 }
 
 /// Reads a body of either dialect. A member that is null is as good as absent.
+///
+/// Errors: the text is no JSON, is no object, or a member is of another type.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
     let mut value = fastjson::read(bytes, DEPTH_MAX)?;
+    if value.is_array() {
+        // Serde would take its items for the members in their order.
+        return Err(BodyError::Array);
+    }
     drop_nulls(&mut value);
     Ok(serde_json::from_value(value)?)
 }
