@@ -8,7 +8,7 @@ from wire import Lenient, Object, message_units
 # Members of bodies whose keys are data.
 MAPS = {"topicConfigTable", "offsetTable", "subscriptionGroupTable", "brokerAddrTable", "brokerAddrs", "clusterAddrTable",
         "consumerTable", "messageQueueTable", "subscriptionTable", "correctionOffsets", "mqTable", "statusTable",
-        "filterServerTable", "kvTable"}
+        "filterServerTable", "kvTable", "item of consumeStatsList"}
 # Header fields whose values are of a time, a place or a random choice.
 MASKED = {"msgId", "version", "indexLastUpdateTimestamp", "indexLastUpdatePhyoffset", "timestamp", "transactionId"}
 EXCEPTION = re.compile(r"^((?:[a-z]\w*\.)+[A-Z]\w*(?:Exception|Error))(?:: ?(.*))?$", re.S)
@@ -44,7 +44,7 @@ def shape(value, name=""):
             return "map(" + "|".join(keys) + ":" + "|".join(sorted({shape(v) for _, v in value.pairs})) + ")"
         return "{" + ",".join(sorted(f"{k}:{shape(v, k)}" for k, v in value.pairs)) + "}"
     if isinstance(value, list):
-        return "[" + "|".join(sorted({shape(item) for item in value})) + "]"
+        return "[" + "|".join(sorted({shape(item, "item of " + name) for item in value})) + "]"
     return {bool: "bool", int: "int", float: "float", str: "text"}.get(type(value), "null")
 
 
@@ -83,7 +83,11 @@ def body_words(row, command, own, physical):
     except ValueError as error:
         return f"no JSON ({error})"
     if row.get("text") == "members":
-        return "keys " + " ".join(sorted(name for _, table in parsed.pairs for name, _ in table.pairs))
+        names = {name for member, table in parsed.pairs
+                 for name in ([key for key, _ in table.pairs] if isinstance(table, Object) else [member])}
+        for word, instead in own:
+            names = {name.replace(word, instead) for name in names}
+        return "keys " + " ".join(sorted({re.sub(r"_\d+$", "_N", name) for name in names}))
     return full(parsed, own) if row.get("values") == "all" else shape(parsed)
 
 
@@ -144,8 +148,8 @@ def whole(outcome):
 class Rule:
     """CODES | CONDITION | PART | JAVA | OURS | BECAUSE.
 
-    A condition is words of the request, all of which must be there; `a/b` is either. In JAVA and OURS `*` is anything;
-    in OURS `{1}` is what the first `*` of JAVA stood for, and `{field}` a field that the condition matched."""
+    A condition is words of the request, all of which must be there; `a=b/c` is either. In JAVA and OURS `*` is anything,
+    `((a||b))` is either; in OURS `{1}` is what the first `*` of JAVA stood for, and `{field}` a field that the condition matched."""
 
     def __init__(self, line, number):
         cells = [cell.strip() for cell in line.split(" | ")]
@@ -155,8 +159,7 @@ class Rule:
         self.number, self.line, self.used = number, line, 0
         self.java = re.compile(pattern(java), re.S)
         self.codes = None if codes == "*" else {int(code) for code in codes.split(",")}
-        self.words = [] if condition == "-" else [re.compile("|".join(map(pattern, word.split("/"))), re.S)
-                                                  for word in condition.split()]
+        self.words = [] if condition == "-" else [re.compile(either(word), re.S) for word in condition.split()]
 
     def covers(self, request, difference, words):
         if self.codes is not None and request.code not in self.codes and request.row["code"] not in self.codes:
@@ -176,12 +179,29 @@ class Rule:
             expected = expected.replace(re.escape("{%d}" % at), re.escape(group))
         choices = [expected]
         if "{field}" in self.ours:
-            choices = [expected.replace(re.escape("{field}"), re.escape(name)) for name in fields if name]
+            names = {re.sub(r"\d+", "N", name) for name in fields if name}
+            choices = [expected.replace(re.escape("{field}"), re.escape(name)) for name in names]
         return any(re.fullmatch(choice, ours, re.S) for choice in choices)
 
 
+def either(word):
+    """`a=b/c` and `a=b/d=c`."""
+    name = word.split("=")[0]
+    choices = word.split("/")
+    return "|".join(plain(choice if "=" in choice or ":" in choice else f"{name}={choice}") for choice in choices)
+
+
 def pattern(glob):
-    """`*` is anything; nothing else is special."""
+    """`*` is anything, `((a||b))` one of these; nothing else is special."""
+    choice = re.compile(r"\(\((.*?)\)\)")
+    out, at = "", 0
+    for found in choice.finditer(glob):
+        out += plain(glob[at:found.start()]) + "(?:" + "|".join(map(plain, found[1].split("||"))) + ")"
+        at = found.end()
+    return out + plain(glob[at:])
+
+
+def plain(glob):
     return "(.*)".join(map(re.escape, glob.split("*")))
 
 

@@ -60,7 +60,7 @@ ROWS = [
     row(32, "GET_EARLIEST_MSG_STORETIME", "b", 3, QUEUE),
     row(33, "VIEW_MESSAGE_BY_ID", "b", 3, "offset!:long:physical"),
     row(34, "HEART_BEAT", "b", 5, body="heartbeat"),
-    row(35, "UNREGISTER_CLIENT", "b", 3, "clientID!:str:client producerGroup:str:producer consumerGroup:str:group"),
+    row(35, "UNREGISTER_CLIENT", "b", 3, "clientID!:str:leaver producerGroup:str:producer consumerGroup:str:group"),
     row(36, "CONSUMER_SEND_MSG_BACK", "b", 4, "offset!:long:physical group!:str:group delayLevel!:int:level "
         "originMsgId:str:msgid originTopic:str:topic unitMode:bool:false "
         "maxReconsumeTimes:int:times"),

@@ -20,8 +20,11 @@ fn a_look_at_a_queue_takes_absent_numbers_for_zero() {
         let caller = world.caller(&broker);
         caller.send("T", 0, "", "only").await;
         let look = || Command::request(request::QUERY_CONSUME_QUEUE).with_ext("topic", "T");
-        let (code, remark) = ask(&caller, look()).await;
-        assert_eq!((code, &*remark), (code::SUCCESS, "Index 0 of 0@T is not exist!"), "count 0");
+        let none = caller.call(look()).await;
+        let body = String::from_utf8(none.body.to_vec()).unwrap();
+        assert!(body.contains("\"queueData\":[]"), "{body}");
+        let (code, remark) = ask(&caller, look().with_ext("index", 1)).await;
+        assert_eq!((code, &*remark), (code::SUCCESS, "Index 1 of 0@T is not exist!"));
         let answer = caller.call(look().with_ext("count", 4)).await;
         let body = String::from_utf8(answer.body.to_vec()).unwrap();
         assert!(body.contains("\"maxQueueIndex\":1"), "{body}");
@@ -40,6 +43,9 @@ fn a_missing_field_is_named() {
         for (request, field) in [
             (request::VIEW_MESSAGE_BY_ID, "offset"),
             (request::GET_TOPIC_STATS_INFO, "topic"),
+            (request::GET_CONSUMER_LIST_BY_GROUP, "consumerGroup"),
+            (request::GET_CONSUMER_CONNECTION_LIST, "consumerGroup"),
+            (request::GET_PRODUCER_CONNECTION_LIST, "producerGroup"),
             (request::GET_CONSUME_STATS, "consumerGroup"),
             (request::QUERY_TOPIC_CONSUME_BY_WHO, "topic"),
         ] {
@@ -63,6 +69,7 @@ fn a_body_without_what_it_must_name_has_no_effect() {
             (request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, "{\"groupName\":null}"),
             (request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, "{}"),
             (request::LOCK_BATCH_MQ, "{\"clientId\":\"c\",\"mqSet\":[]}"),
+            (request::LOCK_BATCH_MQ, "{\"consumerGroup\":\"g\",\"mqSet\":[]}"),
             (request::LOCK_BATCH_MQ, "[\"g\",\"c\",[]]"),
             (request::UNLOCK_BATCH_MQ, "[]"),
             (request::HEART_BEAT, "[]"),

@@ -99,10 +99,10 @@ impl Callee {
     }
 }
 
-/// The request as it goes on to the client: the same fields.
+/// The request as it goes on to the client: the same fields, the same body.
 fn forwarded(request: &Request) -> Command {
     let ext = request.header.ext.iter();
-    let mut command = Command::request(request.header.code);
+    let mut command = Command::request(request.header.code).with_body(request.body().clone());
     command.ext = ext.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
     command
 }

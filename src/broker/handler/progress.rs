@@ -300,6 +300,7 @@ pub(super) fn queue_entries(shared: &Arc<Shared>, core: &Core, request: &Request
         let count = usize::try_from(count).unwrap_or(0).min(ENTRIES_MAX);
         let mut entries = Vec::new();
         let mut at = u64::try_from(index).unwrap_or(u64::MAX);
+        let is_inside = (store.min_offset(&key).0..store.max_offset(&key).0).contains(&at);
         while entries.len() < count {
             let from = QueueOffset(at);
             let slice = store.slice(&key, from, count - entries.len()).await;
@@ -310,7 +311,7 @@ pub(super) fn queue_entries(shared: &Arc<Shared>, core: &Core, request: &Request
             at += slice.units.len() as u64;
             entries.extend(slice.units.iter().map(entry));
         }
-        if entries.is_empty() {
+        if entries.is_empty() && !(is_inside && count == 0) {
             // The remark alone says so, with the code of success.
             let remark = format!("Index {index} of {queue}@{topic} is not exist!").into();
             let (ext, body) = (Vec::new(), Bytes::new());

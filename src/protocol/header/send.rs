@@ -85,7 +85,7 @@ impl<'e> SendMessageHeader<'e> {
     /// Errors: a field `a` to `h` is missing (10, 324 and 325: one that every message needs), a
     /// number is none.
     pub fn decode(code: i32, ext: &'e Ext<'_>) -> Result<Self, HeaderError> {
-        if ext.is_absent() {
+        if ext.is_absent() && may_miss(code) == 0 {
             return Err(HeaderError::FieldsAbsent);
         }
         let is_long = is_long(code);
@@ -204,8 +204,9 @@ mod tests {
             let error = SendMessageHeader::decode(code, &ext).unwrap_err();
             assert_eq!(error.to_string(), text);
         }
-        let error = SendMessageHeader::decode(310, &Ext::default()).unwrap_err();
-        assert_eq!(error.to_string(), "the ext fields is null");
+        let absent = |code| SendMessageHeader::decode(code, &Ext::default()).unwrap_err();
+        assert_eq!(absent(310).to_string(), "the ext fields is null");
+        assert_eq!(absent(10).to_string(), "the custom field <topic> is null");
     }
 
     #[test]
