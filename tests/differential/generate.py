@@ -45,7 +45,7 @@ class Request:
         of the connection with a null pointer. It shows in many later answers, so it comes last."""
         if self.code == 323 or self.code == 200 and b'"groupName": ""' in self.body or b"=perhaps" in self.body:
             return True
-        if self.code == 34 and self.kinds["body"].endswith("clientID"):
+        if self.code == 34 and self.kinds.get("body", "").endswith("clientID"):
             return True
         words = {word for word, _ in self.words()}
         if self.code == 314 and words & {"topic=absent", "topic=blank", "topic=empty"}:
@@ -75,7 +75,7 @@ class Request:
 
 
 # Requests that change what others ask for.
-CHANGES = {15, 17, 36, 100, 102, 103, 104, 205, 207, 215, 216, 314, 327}
+CHANGES = {11, 15, 17, 36, 100, 102, 103, 104, 205, 207, 215, 216, 314, 327}
 
 # Values of a domain: kind -> what to draw from. The first kind is the valid one.
 def domains(i):
