@@ -63,13 +63,16 @@ def full(value, own):
     return text
 
 
-def body_words(row, command, own, physical):
+def body_words(row, command, own, values):
     body = command.body
     if not body:
         return "empty"
     if row["code"] in (11, 12, 33) and command.code == 0:
         try:
-            return "messages " + "; ".join(message_words(unit, physical) for unit in message_units(body))
+            units = message_units(body)
+            if not values:
+                return "messages of " + ", ".join(sorted({unit["topic"] for unit in units}))
+            return "messages " + "; ".join(map(message_words, units))
         except ValueError as error:
             return f"no messages ({error})"
     try:
@@ -91,10 +94,8 @@ def body_words(row, command, own, physical):
     return full(parsed, own) if row.get("values") == "all" else shape(parsed)
 
 
-def message_words(unit, physical):
-    words = [f"{name}={unit[name]}" for name in ("topic", "queue", "flag", "sysFlag", "times")]
-    if physical:
-        words += [f"offset={unit['offset']}"]
+def message_words(unit):
+    words = [f"{name}={unit[name]}" for name in ("topic", "queue", "offset", "flag", "sysFlag", "times")]
     body = unit["body"] if len(unit["body"]) < 80 else f"{len(unit['body']) // 2} bytes"
     return " ".join(words + [f"body={body}"] + [re.sub(r"[0-9A-F]{32}", "ID", p.replace("\1", "=")) for p in unit["properties"]])
 
@@ -186,6 +187,8 @@ class Rule:
 
 def either(word):
     """`a=b/c` and `a=b/d=c`."""
+    if "=" not in word and ":" not in word:
+        return plain(word)
     name = word.split("=")[0]
     choices = word.split("/")
     return "|".join(plain(choice if "=" in choice or ":" in choice else f"{name}={choice}") for choice in choices)

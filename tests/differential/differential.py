@@ -59,7 +59,8 @@ class Judge:
             return
         for part, java, ours in found:
             if part == "answer" and (java.startswith("0 ") or java == "none") != (ours.startswith("0 ") or ours == "none"):
-                self.drifted |= self.names(request)
+                # The half messages of the set-up belong to T2: Java commits one twice (W-64).
+                self.drifted |= self.names(request) | ({"T2"} if request.code == 37 else set())
 
 
 def tweaks(answer, values):
@@ -145,9 +146,9 @@ def report(options, rules, count, failed, listed, kinds, planted, hidden, begun)
     for name, times in kinds.most_common():
         print(f"{times:5} {name}")
     if options.count >= 2000 and options.only is None:
-        for rule in rules:
-            if not rule.used:
-                print(f"warning: differs.txt:{rule.number} matched nothing: {rule.line[:100]}")
+        idle = [str(rule.number) for rule in rules if not rule.used]
+        if idle:
+            print(f"warning: rules that matched nothing with this seed: differs.txt lines {' '.join(idle)}")
     for number, name, request in hidden[:20]:
         print(f"HIDDEN #{number} {name}: {show(request)}")
     print(f"{count} requests in {time.monotonic() - begun:.1f} s")

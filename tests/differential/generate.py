@@ -41,11 +41,11 @@ class Request:
 
     def poisons(self):
         """As listed in differs.txt, Java does this and we do not: brokers without a name, groups without a name, any
-        message put back as a half message; and heartbeats without a client, after which Java answers each heartbeat
-        of the connection with a null pointer. It shows in many later answers, so it comes last."""
+        message put back as a half message; and heartbeats and locks without a client, after which Java answers each
+        heartbeat of the connection, each lock of the queue, with a null pointer. It shows in many later answers, so it comes last."""
         if self.code == 323 or self.code == 200 and b'"groupName": ""' in self.body or b"=perhaps" in self.body:
             return True
-        if self.code == 34 and self.kinds.get("body", "").endswith("clientID"):
+        if self.code in (34, 41) and self.kinds.get("body", "").lower().endswith("clientid"):
             return True
         words = {word for word, _ in self.words()}
         if self.code == 314 and words & {"topic=absent", "topic=blank", "topic=empty"}:
@@ -149,7 +149,7 @@ def domains(i):
         "broker": {"valid": ["broker-x", "broker-y"], "unknown": ["no-such-broker"], "empty": [""], "chars": ["é b"]},
         "addr": {"valid": ["10.0.0.1:10911", "10.0.0.2:10911"], "unknown": ["10.0.0.9:1"], "empty": [""], "chars": ["nowhere"]},
         "cluster": {"valid": ["cluster-x", "cluster-y"], "unknown": ["no-such-cluster"], "empty": [""]},
-        "routetopic": {"valid": ["R0", "R1", "TORDER"], "unknown": ["no-such-topic"], "empty": [""], "long": ["t" * 128],
+        "routetopic": {"valid": ["R0", "R1", "TORDER"], "unknown": ["never-a-topic"], "empty": [""], "long": ["t" * 128],
                        "chars": ["a/b"], "system": ["TBW102"]},
         "oldroute": {"valid": [f"RD{i % OLD}"], "unknown": ["no-such-topic"], "empty": [""]},
         "false": {"valid": ["false", "true"]},
