@@ -150,7 +150,7 @@ class Rule:
     """CODES | CONDITION | PART | JAVA | OURS | BECAUSE.
 
     A condition is words of the request, all of which must be there; `a=b/c` is either. In JAVA and OURS `*` is anything,
-    `((a||b))` is either; in OURS `{1}` is what the first `*` of JAVA stood for, and `{field}` a field that the condition matched."""
+    `((a||b))` is either; in OURS `{1}` is what the first `*` of JAVA stood for, `{=topic}` the request's topic, and `{field}` a field that the condition matched."""
 
     def __init__(self, line, number):
         cells = [cell.strip() for cell in line.split(" | ")]
@@ -178,6 +178,8 @@ class Rule:
         expected = pattern(self.ours)
         for at, group in enumerate(found.groups(), 1):
             expected = expected.replace(re.escape("{%d}" % at), re.escape(group))
+        for name, content in (request.ext or {}).items():
+            expected = expected.replace(re.escape("{=%s}" % name), re.escape(remark_class(str(content), [])))
         choices = [expected]
         if "{field}" in self.ours:
             names = {re.sub(r"\d+", "N", name) for name in fields if name}

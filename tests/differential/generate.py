@@ -266,6 +266,16 @@ def register_body(topics, counter=1):
         "dataVersion": {"counter": counter, "timestamp": 1_700_000_000_000}, "topicConfigTable": table}}
 
 
+def compressed_register(body):
+    """The compact form, in one zlib stream."""
+    configs = body["topicConfigSerializeWrapper"]
+    rows = [f"{name} {c['readQueueNums']} {c['writeQueueNums']} {c['perm']} {c['topicFilterType']}"
+            for name, c in configs["topicConfigTable"].items()]
+    sized = lambda text: struct.pack(">i", len(text.encode())) + text.encode()
+    parts = [sized(json.dumps(configs["dataVersion"])), struct.pack(">i", len(rows)), *map(sized, rows), sized("[]")]
+    return zlib.compress(b"".join(parts))
+
+
 def json_body(rng, i, name):
     if name == "heartbeat":
         expression = rng.choice([("*", "TAG"), ("TagA", "TAG"), ("a = '1'", "SQL92"), ("a = ", "SQL92"), ("x", "XPATH")])
@@ -394,6 +404,8 @@ def fill(rng, made):
         if content is not None:
             made.ext[name] = content if isinstance(content, Ref) else str(content)
     made.kinds["body"], made.body = body(rng, number, row, "body" in odd)
+    if made.code == 103 and made.ext.get("compressed") == "true" and made.kinds["body"] == "valid" and rng.random() < 0.8:
+        made.kinds["body"], made.body = "compressed", compressed_register(json.loads(made.body))
     if rng.random() < 0.03:
         made.ext["noSuchField"] = "x"
     if rng.random() < 0.02 and row["fields"]:
