@@ -87,6 +87,10 @@ compat-others *ARGS:
 compat-mqadmin *ARGS:
     @tests/mqadmin/run.sh {{ARGS}}
 
+# Generated requests to Java's servers and ours, answers compared (needs a JDK and Maven): just differential N [--seed S] [--only I]
+differential N="2000" *ARGS:
+    @tests/differential/run.sh {{N}} {{ARGS}}
+
 # Store directories pass between the real Java broker and Hotfire (needs a JDK and Maven): just compat-store [--only PREFIX] [--full]
 compat-store *ARGS:
     @tests/compat-store/run.sh {{ARGS}}

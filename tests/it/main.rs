@@ -17,6 +17,7 @@ mod filter;
 mod ha;
 mod namesrv;
 mod net;
+mod odd_request;
 mod progress;
 mod register;
 mod remoting;

@@ -12,6 +12,7 @@ use crate::protocol::Command;
 use crate::protocol::body;
 use crate::protocol::body::client::{ConsumerData, HeartbeatData, SubscriptionData};
 use crate::protocol::code::{request_code, response_code as code};
+use crate::protocol::header::client::{ConsumerGroupHeader, ProducerGroupHeader};
 use crate::remoting::Peer;
 use serde_json::Value;
 use std::sync::Arc;
@@ -23,8 +24,12 @@ pub(in super::super) fn notify_ids_changed(peer: &Peer, group: &str) {
     peer.send_oneway(notice);
 }
 
+fn bad(error: impl std::fmt::Display) -> Refusal {
+    Refusal::system_error(error.to_string())
+}
+
 fn read<T: serde::de::DeserializeOwned>(request: &Request) -> Answer<T> {
-    body::decode(request.body()).map_err(|error| Refusal::system_error(error.to_string()))
+    body::decode(request.body()).map_err(bad)
 }
 
 /// A client lives. The first member of a group is answered when the name servers that could be told
@@ -130,7 +135,8 @@ pub(super) fn unregister(shared: &Shared, core: &mut Core, request: &Request) ->
 
 /// Source: ConsumerManageProcessor#getConsumerListByGroup (4.9.3).
 pub(super) fn list(core: &Core, request: &Request) -> Answer<Done> {
-    let name = request.header.ext.get("consumerGroup").unwrap_or_default();
+    let header = ConsumerGroupHeader::decode(&request.header.ext).map_err(bad)?;
+    let name = header.consumer_group;
     let ids: Vec<&str> = match core.clients.consumer_group(&name) {
         Some(group) => group.members().map(|(_, client)| client.id.as_str()).collect(),
         None => {
@@ -166,11 +172,12 @@ pub(super) fn check(shared: &Shared, core: &mut Core, request: &Request) -> Answ
 }
 
 /// Source: LockBatchRequestBody, MessageQueue (4.9.3).
-#[derive(Default, serde::Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct LockBody {
     consumer_group: String,
     client_id: String,
+    #[serde(default)]
     mq_set: Vec<LockedQueue>,
 }
 
@@ -201,7 +208,8 @@ fn connection(core: &Core, channel: u64, client: &ClientInfo) -> Value {
 
 /// Source: AdminBrokerProcessor#getConsumerConnectionList (4.9.3).
 pub(super) fn consumers(core: &Core, request: &Request) -> Answer<Done> {
-    let name = request.header.ext.get("consumerGroup").unwrap_or_default();
+    let header = ConsumerGroupHeader::decode(&request.header.ext).map_err(bad)?;
+    let name = header.consumer_group;
     let Some(group) = core.clients.consumer_group(&name) else {
         let remark = format!("the consumer group[{name}] not online");
         return Err(Refusal::new(code::CONSUMER_NOT_ONLINE, remark));
@@ -221,7 +229,8 @@ pub(super) fn consumers(core: &Core, request: &Request) -> Answer<Done> {
 
 /// Source: AdminBrokerProcessor#getProducerConnectionList (4.9.3).
 pub(super) fn producers(core: &Core, request: &Request) -> Answer<Done> {
-    let name = request.header.ext.get("producerGroup").unwrap_or_default();
+    let header = ProducerGroupHeader::decode(&request.header.ext).map_err(bad)?;
+    let name = header.producer_group;
     let Some(members) = core.clients.producer_group(&name) else {
         let remark = format!("the producer group[{name}] not exist");
         return Err(Refusal::system_error(remark));

@@ -11,7 +11,7 @@ use crate::format::consume_queue_unit::QueueUnit;
 use crate::model::{QueueId, QueueKey, QueueOffset, TopicName};
 use crate::protocol::code::response_code as code;
 use crate::protocol::header::progress::{
-    BrokerConsumeStatsHeader, CloneGroupOffsetHeader, ConsumeTimeSpanHeader,
+    BrokerConsumeStatsHeader, CloneGroupOffsetHeader, ConsumeStatsHeader, ConsumeTimeSpanHeader,
     CorrectionOffsetHeader, QueryConsumeQueueHeader, ViewStatsHeader,
 };
 use bytes::Bytes;
@@ -81,8 +81,8 @@ async fn push_rows(shared: &Shared, text: &mut String, rows: &[(QueueKey, i64)])
 /// How far a group is in each queue of a topic, or of all its topics.
 /// Source: AdminBrokerProcessor#getConsumeStats (4.9.3).
 pub(super) fn of_group(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
-    let group = request.header.ext.get("consumerGroup").unwrap_or_default();
-    let topic = request.header.ext.get("topic").unwrap_or_default();
+    let header = ConsumeStatsHeader::decode(&request.header.ext).map_err(bad)?;
+    let (group, topic) = (header.consumer_group, header.topic.unwrap_or_default());
     let topics = match topic.trim().is_empty() {
         true => core.offsets.topics_of_group(&group),
         false => vec![&*topic],
@@ -348,7 +348,8 @@ fn fall_behind(
 /// Source: AdminBrokerProcessor#queryConsumeQueue (4.9.3).
 pub(super) fn queue_entries(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
     let header = QueryConsumeQueueHeader::decode(&request.header.ext).map_err(bad)?;
-    let (topic, queue) = (header.topic.clone(), header.queue_id);
+    let (topic, queue) = (header.topic.clone(), header.queue_id.unwrap_or(0));
+    let (index, count) = (header.index.unwrap_or(0), header.count.unwrap_or(0));
     let not_there = || bad(format!("{queue}@{topic} is not exist!"));
     let id = u32::try_from(queue).map_err(|_| not_there())?;
     let key = QueueKey { topic: TopicName::new(&topic), queue: QueueId(id) };
@@ -358,9 +359,10 @@ pub(super) fn queue_entries(shared: &Arc<Shared>, core: &Core, request: &Request
     let wanted = header.consumer_group.as_deref().map(|group| wanted(core, group, &topic));
     let store = shared.store.clone();
     later(request, async move {
-        let count = usize::try_from(header.count).unwrap_or(0).min(ENTRIES_MAX);
+        let count = usize::try_from(count).unwrap_or(0).min(ENTRIES_MAX);
         let mut entries = Vec::new();
-        let mut at = u64::try_from(header.index).unwrap_or(u64::MAX);
+        let mut at = u64::try_from(index).unwrap_or(u64::MAX);
+        let is_inside = (store.min_offset(&key).0..store.max_offset(&key).0).contains(&at);
         while entries.len() < count {
             let from = QueueOffset(at);
             let slice = store.slice(&key, from, count - entries.len()).await;
@@ -371,9 +373,9 @@ pub(super) fn queue_entries(shared: &Arc<Shared>, core: &Core, request: &Request
             at += slice.units.len() as u64;
             entries.extend(slice.units.iter().map(entry));
         }
-        if entries.is_empty() {
+        if entries.is_empty() && !(is_inside && count == 0) {
             // The remark alone says so, with the code of success.
-            let remark = format!("Index {} of {queue}@{topic} is not exist!", header.index).into();
+            let remark = format!("Index {index} of {queue}@{topic} is not exist!").into();
             let (ext, body) = (Vec::new(), Bytes::new());
             return Ok(Done::Full { code: code::SUCCESS, remark, ext, body });
         }

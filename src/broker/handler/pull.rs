@@ -187,6 +187,10 @@ fn wanted_by_request(core: &mut Core, header: &PullMessageHeader, allowed: bool)
     let kind = header.expression_type.as_deref().unwrap_or_default();
     if is_tag_type(kind) {
         let hash = |tag: &str| properties::java_hash(tag.as_bytes());
+        if names_no_tag(expression) {
+            let remark = "parse the consumer's subscription failed";
+            return Err(Refusal::new(code::SUBSCRIPTION_PARSE_FAILED, remark));
+        }
         let subscription = Subscription::from_tags(&header.topic, expression, hash);
         return Ok(Wanted::Tags(Arc::new(subscription)));
     }
@@ -195,6 +199,12 @@ fn wanted_by_request(core: &mut Core, header: &PullMessageHeader, allowed: bool)
     }
     let compiled = core.compiled.compile(kind, expression);
     compiled.map(Wanted::Sql92).map_err(|error| Refusal::filter_not_parsed(&error))
+}
+
+/// The one tag expression that Java does not take: nothing but `||`.
+/// Source: FilterAPI#buildSubscriptionData (4.9.3).
+fn names_no_tag(expression: &str) -> bool {
+    !expression.is_empty() && expression.split("||").all(str::is_empty)
 }
 
 fn registered(core: &Core, header: &PullMessageHeader) -> Answer<Arc<Subscription>> {

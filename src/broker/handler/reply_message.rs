@@ -10,7 +10,7 @@ use super::opened_topic::{self, Entry, wait_for_topic};
 use super::send::{Taken, count, trace_text};
 use super::{ReplyTo, Request};
 use crate::format::{message_id, properties::Properties};
-use crate::model::{QueueId, TopicName, property};
+use crate::model::{QueueId, TopicName, property, sys_flag};
 use crate::protocol::Command;
 use crate::protocol::code::{request_code, response_code as code};
 use crate::protocol::header::send::SendMessageHeader;
@@ -149,7 +149,8 @@ fn store(
         topic,
         queue: QueueId(queue),
         flag: header.flag,
-        sys_flag: header.sys_flag,
+        // Bits of a transaction would keep the record out of its queue.
+        sys_flag: header.sys_flag & sys_flag::COMPRESSED,
         born_timestamp: WallMillis(header.born_timestamp),
         born_host: request.peer.addr(),
         store_host: shared.store_host(),

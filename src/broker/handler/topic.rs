@@ -7,7 +7,7 @@ use super::super::transaction::{HALF_TOPIC, OP_TOPIC};
 use super::{Done, Request, later};
 use crate::model::TopicName;
 use crate::protocol::code::response_code as code;
-use crate::protocol::header::topic::{CreateTopicHeader, DeleteTopicHeader, TopicConfigHeader};
+use crate::protocol::header::topic::{CreateTopicHeader, DeleteTopicHeader, TopicHeader};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -127,7 +127,7 @@ pub(super) fn all(core: &Core) -> Answer<Done> {
 /// The configuration of one topic. mqadmin of 5.x asks for it before it shows how far a group is.
 /// Source: AdminBrokerProcessor#getTopicConfig (5.x), of a topic whose queues are not mapped.
 pub(super) fn one(core: &Core, request: &Request) -> Answer<Done> {
-    let header = TopicConfigHeader::decode(&request.header.ext)
+    let header = TopicHeader::decode(&request.header.ext)
         .map_err(|error| Refusal::system_error(error.to_string()))?;
     match core.topics.get(&header.topic) {
         Some(topic) => json(&topic.config),
