@@ -151,8 +151,7 @@ async fn copy_topics(shared: &Arc<Shared>, file: TopicFile) {
 
 fn copy_groups(shared: &Shared, file: GroupFile) {
     let mut core = shared.core.lock();
-    if core.groups.version() != file.data_version {
-        core.groups.replace(file);
+    if core.groups.replace(file) {
         shared.unsaved.notify_one();
     }
 }
