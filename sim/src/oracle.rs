@@ -6,6 +6,7 @@ pub mod delay;
 pub mod files;
 pub mod index;
 pub mod judge;
+pub mod replica;
 pub mod retention;
 pub mod retry;
 pub mod transaction;
