@@ -34,6 +34,9 @@ pub struct Plan {
     /// A slave may learn of a topic later than it has the first record of it.
     #[serde(default)]
     pub topics_lag: bool,
+    /// Offsets committed at a slave may go back for a while after a crash of its master.
+    #[serde(default)]
+    pub offsets_dip: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,6 +233,7 @@ fn draw_from(seed: u64, scenario: &Scenario, rng: &mut Rng) -> Plan {
         oracles: scenario.oracles.clone(),
         lost_master,
         topics_lag: scenario.topics_lag,
+        offsets_dip: scenario.offsets_dip,
     }
 }
 
