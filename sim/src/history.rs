@@ -154,8 +154,8 @@ pub struct History {
     pub ended: BTreeSet<(usize, Id)>,
     pub transactions: BTreeMap<Id, Transaction>,
     /// What a SYNC_MASTER showed before its producer had an answer, and while no slave had it.
-    /// By where it lies: a resend may lie elsewhere.
-    pub shown_alone: BTreeSet<(Id, u64)>,
+    /// By machine and place: a resend may lie elsewhere.
+    pub shown_alone: BTreeSet<(usize, Id, u64)>,
     /// What a SYNC_MASTER said is at a slave.
     pub replicated: Vec<Replicated>,
     /// Half messages that a client found among the discarded ones.

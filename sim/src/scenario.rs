@@ -59,7 +59,7 @@ pub struct Scenario {
     /// A slave may learn of a topic later than it has the first record of it.
     #[serde(default)]
     pub topics_lag: bool,
-    /// Offsets committed at a slave may go back for a while after a crash of its master.
+    /// Offsets committed at a slave may go back for a while after a start of its master.
     #[serde(default)]
     pub offsets_dip: bool,
 }

@@ -721,7 +721,9 @@ impl Reader {
                 if history.sent[id as usize].fate == Fate::Unknown {
                     let place = Place { machine: broker, queue, queue_offset: at, physical };
                     if house.court().is_alone(broker, id, &place) {
-                        history.shown_alone.insert((id, physical));
+                        history.shown_alone.insert((broker, id, physical));
+                        let told = format_args!("message {id} is shown, no slave has it");
+                        trace::event(&self.node.name, told);
                     }
                 }
                 let seen = Seen { id, grade, power_losses, generation, physical };

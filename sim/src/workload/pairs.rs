@@ -135,7 +135,8 @@ impl Asked {
     /// What the answer says of slaves must be so.
     pub fn judge(&self, house: &ClusterHouse, id: Id, place: Place, status: SendStatus) {
         let Some(pair) = house.court().pair(self.master) else { return };
-        let is_alone = house.court().history(|h| h.shown_alone.contains(&(id, place.physical)));
+        let shown = (self.master, id, place.physical);
+        let is_alone = house.court().history(|h| h.shown_alone.contains(&shown));
         let same_power = self.powers == house.court().powers(self.master);
         if is_alone && same_power && status == SendStatus::Ok && pair.is_sync_master {
             let what = format!("message {id} was shown before the slave had it that it waited for");
