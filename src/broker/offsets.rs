@@ -29,8 +29,10 @@ pub struct Offsets {
     key: String,
     /// On a slave: rows that clients committed here and the master does not know yet.
     own: Option<BTreeMap<String, BTreeMap<u32, i64>>>,
-    /// A master was told of them.
-    is_handed_over: bool,
+    /// Of those: what a master was told last. It has them as its own from then on.
+    handed_over: BTreeMap<String, BTreeMap<u32, i64>>,
+    /// How often one was told.
+    hand_overs: u64,
 }
 
 impl Offsets {
@@ -43,7 +45,8 @@ impl Offsets {
             saved: 0,
             key: String::new(),
             own: None,
-            is_handed_over: false,
+            handed_over: BTreeMap::new(),
+            hand_overs: 0,
         }
     }
 
@@ -55,19 +58,24 @@ impl Offsets {
 
     /// The rows of a master in place of these, but for what clients committed here and is further
     /// than there: they did that while the master was away (apache/rocketmq#1094).
+    /// `hand_overs` is what `hand_overs()` said when the master was asked: of what it was told
+    /// before that it has the last word.
     /// Source: SlaveSynchronize#syncConsumerOffset (4.9.3). Differs: rows that are gone there go.
-    pub fn take_over(&mut self, file: OffsetFile) {
+    pub fn take_over(&mut self, file: OffsetFile, hand_overs: u64) {
         let before = std::mem::take(&mut self.table);
         self.rows = 0;
         self.restore(file);
         let mut own = self.own.take().unwrap_or_default();
-        if std::mem::take(&mut self.is_handed_over) {
-            own.clear();
-        }
+        let handed_over = match hand_overs == self.hand_overs {
+            true => std::mem::take(&mut self.handed_over),
+            false => BTreeMap::new(),
+        };
         own.retain(|key, queues| {
+            let handed_over = handed_over.get(key);
             queues.retain(|queue, offset| {
+                let is_told = handed_over.and_then(|queues| queues.get(queue)) == Some(offset);
                 let row = self.table.get(key).and_then(|queues| queues.get(queue));
-                row.is_none_or(|known| known.offset < *offset)
+                !is_told && row.is_none_or(|known| known.offset < *offset)
             });
             !queues.is_empty()
         });
@@ -247,10 +255,16 @@ impl Offsets {
         self.changes
     }
 
-    /// What clients committed here and the master does not know, as a file of offsets: for a
-    /// master, whose word counts alone from then on.
+    /// How often a master was told what clients committed here.
+    pub fn hand_overs(&self) -> u64 {
+        self.hand_overs
+    }
+
+    /// What clients committed here and the master does not know, as a file of offsets, for a
+    /// master.
     pub fn hand_over(&mut self) -> String {
-        self.is_handed_over = true;
+        self.handed_over = self.own.clone().unwrap_or_default();
+        self.hand_overs += 1;
         let mut out = JsonWriter::new();
         out.open(None);
         out.open(Some("offsetTable"));
@@ -322,6 +336,29 @@ mod tests {
         assert_eq!(offsets.get("g", "T", QueueId(0)), Some(3));
         assert_eq!(offsets.get("g", "T", QueueId(9)), None);
         assert_eq!(offsets.groups_of_topic("T"), ["g"]);
+    }
+
+    #[test]
+    fn what_was_committed_at_a_slave_stays_until_a_master_that_was_told_says_otherwise() {
+        let file = |at: i64| OffsetFile {
+            offset_table: [("T@g".to_owned(), [("0".to_owned(), at)].into())].into(),
+        };
+        let get = |offsets: &Offsets| offsets.get("g", "T", QueueId(0));
+        let mut offsets = Offsets::new(9).of_slave();
+        offsets.take_over(file(5), 0);
+        offsets.commit(7, "g", "T", QueueId(0), 12);
+        offsets.take_over(file(5), 0);
+        assert_eq!(get(&offsets), Some(12), "the master does not know it");
+        let before = offsets.hand_overs();
+        assert!(offsets.hand_over().contains("12"));
+        offsets.take_over(file(6), before);
+        assert_eq!(get(&offsets), Some(12), "a copy from before the master was told");
+        offsets.commit(7, "g", "T", QueueId(0), 14);
+        offsets.take_over(file(12), offsets.hand_overs());
+        assert_eq!(get(&offsets), Some(14), "committed after the master was told");
+        offsets.hand_over();
+        offsets.take_over(file(3), offsets.hand_overs());
+        assert_eq!(get(&offsets), Some(3), "an operator went back");
     }
 
     #[test]

@@ -97,7 +97,7 @@ fn suit_filters(house: &ClusterHouse, swarm: u64, options: &mut Options) {
     options.filters.compiled_max = dice.between(1, 4) as usize;
 }
 
-pub async fn broker(house: ClusterHouse, mut boot: Boot) {
+pub async fn broker(house: ClusterHouse, boot: Boot) {
     let machine = house.0.plan.machines[boot.machine].clone();
     let mut rng = Rng::from_seed(machine.swarm);
     let mut options = Options::swarm(&mut rng);
@@ -106,12 +106,13 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     options.ha_ip = ip(boot.machine);
     options.listen_port = BROKER_PORT;
     options.name_servers = house.name_servers();
-    options.topics.broker_name = machine.name.clone();
+    options.topics.broker_name = house.broker_name(boot.machine);
     options.topics.default_queues = house.0.plan.load.queues as u32;
     suit_filters(&house, machine.swarm, &mut options);
     suit_calls(&house, &boot, &mut options);
-    let store_options = store_options(&house, &machine, &mut rng);
+    let mut store_options = store_options(&house, &machine, &mut rng);
     check_often(&house, boot.machine, &mut options);
+    super::pairs::suit(&house, boot.machine, &mut options, &mut store_options);
     house.court().on_levels(boot.machine, &store_options.delay_levels_ms);
     let (slots, entries) = (store_options.index_slots, store_options.index_entries);
     house.court().on_index_shape(boot.machine, (slots, entries));
@@ -141,14 +142,17 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     // The dice of a generation differ from those of the one before.
     let dice = Rng::from_seed(machine.swarm ^ boot.generation);
     let deps = Deps { disk: boot.disk.clone(), net, clock: boot.clock.clone(), rng: dice };
-    let broker = match Broker::start(deps, parts).await {
-        Ok(broker) => broker,
+    match Broker::start(deps, parts).await {
+        Ok(broker) => live(house, boot, broker).await,
         Err(e) => {
             mark("broker: could not start");
             trace::tell(&boot.name, format_args!("broker does not start: {e}"));
-            return;
         }
-    };
+    }
+}
+
+/// Until it is stopped, or ends by itself.
+async fn live(house: ClusterHouse, mut boot: Boot, broker: Broker) {
     let report = broker.recovery_report();
     if report.cut_reason.is_some() {
         mark("store: recovery met a torn record");
@@ -160,6 +164,15 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
             mark("store: poisoned");
             trace::tell(&boot.name, format_args!("poisoned, process ends: {reason}"));
             return;
+        }
+        reason = broker.fenced() => {
+            trace::tell(&boot.name, format_args!("another master goes on, process ends: {reason}"));
+            broker.shutdown().await;
+            return;
+        }
+        reason = broker.restart_wanted() => {
+            mark("ha: a slave starts again to cut its log back");
+            trace::tell(&boot.name, format_args!("starts again: {reason}"));
         }
     }
     broker.shutdown().await;
@@ -200,28 +213,36 @@ struct JudgedNet {
     judged: Mutex<bool>,
 }
 
-impl Net for JudgedNet {
-    fn listen(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
-        if !std::mem::replace(&mut *self.judged.lock(), true) {
-            let court = self.house.court();
-            let ends = court.on_open(self.machine, self.generation);
-            let mut progress = self.house.0.progress.lock();
-            *progress.recoveries.entry(self.machine).or_default() += 1;
-            progress.recovered_end.retain(|(machine, ..), _| *machine != self.machine);
-            for ((topic, queue), end) in &ends {
-                progress.recovered_end.insert((self.machine, topic.clone(), *queue), *end);
-            }
-            let machine = self.machine;
-            let end_of =
-                |topic: &str, queue| ends.get(&(topic.to_owned(), queue)).copied().unwrap_or(0);
-            self.house.0.filters.lock().on_recovered(machine, end_of);
-            for (reading, to) in &mut progress.read_to {
-                if reading.1 == machine {
-                    let end = ends.get(&(reading.2.clone(), reading.3)).copied().unwrap_or(0);
-                    *to = (*to).min(end);
-                }
+impl JudgedNet {
+    /// A slave dials its master before it listens.
+    fn judge(&self) {
+        if std::mem::replace(&mut *self.judged.lock(), true) {
+            return;
+        }
+        let court = self.house.court();
+        let ends = court.on_open(self.machine, self.generation);
+        let mut progress = self.house.0.progress.lock();
+        *progress.recoveries.entry(self.machine).or_default() += 1;
+        progress.recovered_end.retain(|(machine, ..), _| *machine != self.machine);
+        for ((topic, queue), end) in &ends {
+            progress.recovered_end.insert((self.machine, topic.clone(), *queue), *end);
+        }
+        let machine = self.machine;
+        let end_of =
+            |topic: &str, queue| ends.get(&(topic.to_owned(), queue)).copied().unwrap_or(0);
+        self.house.0.filters.lock().on_recovered(machine, end_of);
+        for (reading, to) in &mut progress.read_to {
+            if reading.1 == machine {
+                let end = ends.get(&(reading.2.clone(), reading.3)).copied().unwrap_or(0);
+                *to = (*to).min(end);
             }
         }
+    }
+}
+
+impl Net for JudgedNet {
+    fn listen(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+        self.judge();
         self.inner.listen(addr)
     }
 
@@ -230,6 +251,7 @@ impl Net for JudgedNet {
         addr: &str,
         timeout: Duration,
     ) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
+        self.judge();
         self.inner.dial(addr, timeout)
     }
 }
