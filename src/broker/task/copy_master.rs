@@ -66,6 +66,8 @@ pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
                 _ = stop.wait() => return,
                 () = copy(&shared, master, &mut pending) => {}
             }
+        } else {
+            make_topics(&shared);
         }
         next_copy = shared.clock.mono() + options.copy_interval;
     }
