@@ -135,8 +135,8 @@ async fn ask<T: DeserializeOwned>(shared: &Shared, master: &str, code: i32) -> R
     body::decode(&answer.body).map_err(|error| error.to_string())
 }
 
-/// Records of topics came that the master could not say anything about any more: what it acked can
-/// be read all the same. Its own table goes over these as soon as it can be asked.
+/// Records of topics or queues came that the master could not say anything about any more: what it
+/// acked can be read all the same. Its own table goes over these as soon as it can be asked.
 fn make_topics(shared: &Shared) {
     let mut counts: BTreeMap<TopicName, u32> = BTreeMap::new();
     for (key, ..) in shared.store.queues() {
@@ -147,10 +147,12 @@ fn make_topics(shared: &Shared) {
     let before = core.topics.changes();
     for (name, count) in counts {
         let is_ours = [SCHEDULE_TOPIC, HALF_TOPIC, OP_TOPIC].contains(&&*name);
-        if is_ours || core.topics.get(&name).is_some() {
+        let known = core.topics.get(&name).map(|topic| topic.config.clone());
+        if is_ours || known.as_ref().is_some_and(|known| known.read_queue_nums >= count) {
             continue;
         }
-        let config = TopicConfig::new(&name, count, perm::READ | perm::WRITE);
+        let anew = || TopicConfig::new(&name, count, perm::READ | perm::WRITE);
+        let config = TopicConfig { read_queue_nums: count, ..known.unwrap_or_else(anew) };
         if core.topics.update(shared.clock.wall(), config).is_ok() {
             crate::rt::probe!("ha: a slave made a topic of its records");
             tracing::warn!("topic {name} is made anew from its records: its master is away");
