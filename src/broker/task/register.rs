@@ -182,7 +182,11 @@ impl Loop {
 
     fn pause(&self) -> Duration {
         let interval = self.shared.options.register_interval;
+        let replication = &self.shared.replication;
+        let is_lost = replication.role.is_slave() && replication.master.get().is_none();
         match self.failures {
+            // A slave that registered before its master hears of it soon.
+            0 if is_lost => RETRY_MIN.min(interval),
             0 => interval,
             n => (RETRY_MIN * (1 << (n - 1).min(6))).min(interval),
         }
