@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """loss.py ROUNDS [--seed N] [--rate N]: a master's machine and disk are gone under load; what does its slave have?
 
-A round starts a master and a slave, sends RATE (5000) messages a second, kills the master with SIGKILL at a random moment
-and takes its directory away, promotes the slave as docs/OPERATING.md says, and pulls everything from it. Rounds alternate
-between ASYNC_MASTER and SYNC_MASTER.
+A round starts a master and a slave that is 5 ms away, each in a network namespace (wire.py; needs root, otherwise all run side by
+side), and sends RATE (5000) messages a second. At a random moment it cuts the master's link with all that is under way in it,
+kills the master with SIGKILL and takes its directory away. It promotes the slave as docs/OPERATING.md says, and pulls
+everything from it. Rounds alternate between ASYNC_MASTER and SYNC_MASTER.
   ASYNC_MASTER: prints the messages and bytes that were acked and are lost. They must be the log's tail, in no more bytes than
   were in flight: what the master had written when it died, less what the slave had reported in the last haStatus before
   that (every 10 ms), and one batch (haTransferBatchSize). They may not be more than one second's messages either.
@@ -17,6 +18,7 @@ Environment: HOTFIRE (a binary to test; otherwise `cargo build --release`), CARG
 import argparse
 import random
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -24,22 +26,33 @@ import threading
 import time
 
 import replicas
-from replicas import Broken, Connection, NameServer, Replica, kill9
+from replicas import Broken, NameServer, Replica, kill9
+from wire import Unable, Wire
 
 WINDOW = 4000
 BATCH = 32768
 SAMPLE_SECONDS = 0.01
+AWAY_SECONDS = 0.005  # the slave, in each direction
+
+
+def end(connection):
+    """A machine that is lost closes no connection."""
+    try:
+        connection.socket.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
 
 
 class Load:
     """Sends at a rate over two connections until they break; a thread each sends and receives."""
 
-    def __init__(self, port, name, rate):
-        self.port, self.name, self.rate = port, name, rate
+    def __init__(self, master, name, rate):
+        self.name, self.rate = name, rate
         self.sent, self.acked, self.others = {}, {}, {}
-        self.threads = []
+        self.threads, self.connections = [], []
         for number in range(2):
-            connection, waiting = Connection(port), {}
+            connection, waiting = master.connect(), {}
+            self.connections.append(connection)
             for target in (self.send, self.receive):
                 self.threads.append(threading.Thread(target=target, args=(connection, waiting, number), daemon=True))
         self.begun = time.monotonic()
@@ -83,6 +96,8 @@ class Load:
             pass
 
     def join(self):
+        for connection in self.connections:
+            end(connection)
         for thread in self.threads:
             thread.join(30)
             if thread.is_alive():
@@ -95,13 +110,17 @@ class Watch(threading.Thread):
     def __init__(self, master):
         super().__init__(daemon=True)
         self.master, self.last, self.behind = master, None, []
+        self.connection = master.connect()
         self.start()
+
+    def end(self):
+        end(self.connection)
+        self.join(10)
 
     def run(self):
         try:
-            connection = self.master.connect()
             while True:
-                self.last = self.master.status(connection)
+                self.last = self.master.status(self.connection)
                 self.behind.append(max([one["behindBytes"] for one in self.last["slaves"]], default=0))
                 time.sleep(SAMPLE_SECONDS)
         except (OSError, ValueError, Broken):
@@ -116,44 +135,85 @@ def settle(slave):
         time.sleep(0.2)
 
 
-def round_of(role, run, name, dice, rate):
+class Machines:
+    """Where the servers run: each on a machine of its own, so that what is in the sockets of the one that is lost is lost with it;
+    or, where network namespaces are not to be had, all on this one, whose kernel still sends what a killed process left."""
+
+    def __init__(self):
+        try:
+            self.wire = Wire(["home", "master", "slave"])
+            self.wire.go_to("home")
+        except Unable as error:
+            print(f"note all on one machine, so that what the master's sockets held still arrives: {error}")
+            self.wire = None
+
+    def address(self, name, port):
+        return (self.wire.address[name] if self.wire else "127.0.0.1", port)
+
+    def enter(self, name):
+        return self.wire.enter(name) if self.wire else ()
+
+    def away(self, seconds):
+        """How far the slave is, in each direction."""
+        if self.wire:
+            self.wire.set("slave", delay=seconds)
+
+    def lose(self, master):
+        if self.wire:
+            self.wire.set("master", to=False, back=False)
+        master.kill()
+
+    def bring(self):
+        if self.wire:
+            self.wire.set("master")
+            self.wire.set("slave")
+
+    def close(self):
+        if self.wire:
+            self.wire.close()
+
+
+def round_of(machines, role, run, name, dice, rate):
     # A broker takes the port above its own, and tries the one 2 below.
     ports = [int(port) for port in subprocess.run(["bash", str(kill9.SERVERS), "ports", "3"], check=True, capture_output=True).stdout.split()]
-    home = ("127.0.0.1", ports[0])
-    name_server = NameServer(run / "ns", home)
+    home = machines.address("home", ports[0])
+    name_server = NameServer(run / "ns", home, machines.enter("home"))
     keys = {"mappedFileSizeCommitLog": 16 << 20, "flushDiskType": "ASYNC_FLUSH"}
-    master = Replica(run / "master", ("127.0.0.1", ports[1]), home, {**keys, "brokerRole": role, "brokerId": 0})
-    slave = Replica(run / "slave", ("127.0.0.1", ports[2]), home, {**keys, "brokerRole": "SLAVE", "brokerId": 1})
+    master = Replica(run / "master", machines.address("master", ports[1]), home, {**keys, "brokerRole": role, "brokerId": 0}, machines.enter("master"))
+    slave = Replica(run / "slave", machines.address("slave", ports[2]), home, {**keys, "brokerRole": "SLAVE", "brokerId": 1}, machines.enter("slave"))
     everybody = (name_server, master, slave)
+    machines.bring()
     try:
         for one in everybody:
             one.start()
-        kill9.create_topic(ports[1])
+        kill9.create_topic(ports[1], master.address[0])
         master.await_slaves(1)
-        return lose(master, slave, role, name, dice, rate)
+        machines.away(AWAY_SECONDS)
+        return lose(machines, master, slave, role, name, dice, rate)
     finally:
         for one in everybody:
             one.kill()
 
 
-def lose(master, slave, role, name, dice, rate):
+def lose(machines, master, slave, role, name, dice, rate):
     watch = Watch(master)
-    load = Load(master.address[1], name, rate)
+    load = Load(master, name, rate)
     life = dice.uniform(1.5, 4.0)
     time.sleep(life)
     took = time.monotonic() - load.begun
-    master.kill()
+    machines.lose(master)
     load.join()
-    watch.join(10)
+    watch.end()
     records, end = master.records()
     shutil.rmtree(master.directory)
     settle(slave)
     slave.stop()
     kept = slave.records()[1]
+    machines.bring()
     begun = time.monotonic()
     slave.start(brokerRole="ASYNC_MASTER", brokerId=0)
     promoted = time.monotonic() - begun
-    found, twice = kill9.pull_all(slave.address[1])
+    found, twice = kill9.pull_all(slave.address[1], host=slave.address[0])
 
     sizes = {place: len(record) for place, record in records}
     lost = {identity: place for identity, (_, _, place) in load.acked.items() if identity not in found}
@@ -194,16 +254,18 @@ def main():
     dice = random.Random(options.seed)
     print(f"seed {options.seed} (when to kill; the load itself is the host's)")
     run = replicas.run_directory("loss")
+    machines = Machines()
     passed, failed = 0, 0
     for number in range(options.rounds):
         role = "ASYNC_MASTER" if number % 2 == 0 else "SYNC_MASTER"
         try:
-            print(f"ok round {number} {role}: {round_of(role, run / str(number), f'R{number}', dice, options.rate)}", flush=True)
+            print(f"ok round {number} {role}: {round_of(machines, role, run / str(number), f'R{number}', dice, options.rate)}", flush=True)
             passed += 1
             shutil.rmtree(run / str(number), ignore_errors=True)
         except (Broken, OSError, subprocess.SubprocessError) as broken:
             print(f"FAIL round {number} {role}: {broken}", flush=True)
             failed += 1
+    machines.close()
     if failed == 0:
         shutil.rmtree(run, ignore_errors=True)
     else:

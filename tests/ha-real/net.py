@@ -186,7 +186,7 @@ class Town:
         wire = self.wire
         self.name_server.start()
         self.master.start()
-        kill9_topic(self.master)
+        kill9.create_topic(self.master.address[1], self.master.address[0])
         self.client = Client(self.master)
         time.sleep(0.3)
         self.phase("no slave yet", 1, [NONE], 0, 0.1)
@@ -213,16 +213,6 @@ class Town:
             self.phase(f"both with {label}", 4, [OK], 2 * delay, 2 * delay + 0.1)
             self.each()
             self.same(f"both with {label}", 0)
-
-
-def kill9_topic(master):
-    connection = master.connect()
-    header, _ = connection.ask(kill9.CREATE_TOPIC, {
-        "topic": kill9.TOPIC, "defaultTopic": "TBW102", "readQueueNums": kill9.QUEUES, "writeQueueNums": kill9.QUEUES,
-        "perm": 6, "topicFilterType": "SINGLE_TAG", "topicSysFlag": 0, "order": "false"})
-    connection.close()
-    if header["code"] != 0:
-        raise Broken(f"create topic: code {header['code']}, {header.get('remark')}")
 
 
 def main():

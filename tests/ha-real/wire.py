@@ -13,6 +13,7 @@ import time
 
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 CLONE_NEWNET = 0x40000000
+MTU = 9000  # the switch is slow per frame, not per byte
 
 
 class Unable(Exception):
@@ -62,7 +63,7 @@ class Wire:
         ip("link", "set", label, "netns", space, "name", "eth0")
         ip("-n", space, "link", "set", "lo", "up")
         ip("-n", space, "address", "add", f"{self.address[name]}/24", "dev", "eth0")
-        ip("-n", space, "link", "set", "eth0", "up")
+        ip("-n", space, "link", "set", "eth0", "mtu", str(MTU), "up")
         return tap
 
     def enter(self, name):
@@ -123,11 +124,11 @@ def switch(taps, control):
                     if target == number or not state[number][1] or not state[target][0]:
                         continue
                     count += 1
-                    heapq.heappush(waiting, (time.monotonic() + state[number][2] + state[target][2], count, target, frame))
+                    heapq.heappush(waiting, (time.monotonic() + state[number][2] + state[target][2], count, number, target, frame))
         now = time.monotonic()
         while waiting and waiting[0][0] <= now:
-            _, _, target, frame = heapq.heappop(waiting)
-            if state[target][0]:
+            _, _, source, target, frame = heapq.heappop(waiting)
+            if state[source][1] and state[target][0]:  # a cut takes what is under way
                 try:
                     os.write(taps[target], frame)
                 except OSError:
