@@ -4,7 +4,8 @@
 Needs root, `ip` and /dev/net/tun (see wire.py). A client sends all the time; each phase counts statuses and takes times:
   both slaves: SEND_OK; one away: SEND_OK through the other; both away: FLUSH_SLAVE_TIMEOUT after slaveTimeout, and once
   haHousekeepingInterval has passed SLAVE_NOT_AVAILABLE at once; links back: SEND_OK again, and the logs are the same; slow links:
-  an answer takes as long as there and back. A link is cut in both directions, in one, or its device is down.
+  an answer takes as long as there and back. A link is cut in both directions, in one, or its device is down. At last the master is
+  cut off from everybody, a slave is promoted, and the old master comes back: it must end, and as a slave give up what only it has.
 
 One line per phase, a table with --markdown, last `N passed, M failed`. Exit 0, 1, or 2 when it could not run.
 Environment: HOTFIRE (a binary to test; otherwise `cargo build --release`), CARGO.
@@ -107,7 +108,8 @@ class Town:
         wire.go_to("home")
         home = (wire.address["home"], 9876)
         keys = {"flushDiskType": "ASYNC_FLUSH", "mappedFileSizeCommitLog": 4 << 20, "slaveTimeout": int(TIMEOUT * 1000),
-                "haHousekeepingInterval": int(HOUSEKEEPING * 1000), "haSendHeartbeatInterval": int(HEARTBEAT * 1000)}
+                "haHousekeepingInterval": int(HOUSEKEEPING * 1000), "haSendHeartbeatInterval": int(HEARTBEAT * 1000),
+                "registerNameServerPeriod": 10000}
 
         def replica(name, **more):
             return Replica(run / name, (wire.address[name], 10911), home, {**keys, **more}, wire.enter(name))
@@ -213,6 +215,55 @@ class Town:
             self.phase(f"both with {label}", 4, [OK], 2 * delay, 2 * delay + 0.1)
             self.each()
             self.same(f"both with {label}", 0)
+        self.successor()
+
+    def successor(self):
+        """The master is cut off from everybody and takes messages all the same; a slave is promoted; then the link is back."""
+        self.client.end()
+        old, (new, third) = self.master, self.slaves
+        self.wire.set("master", to=False, back=False)
+        stored = []
+        sender = threading.Thread(target=self.send_there, args=(old, stored), daemon=True)
+        sender.start()
+        new.stop()
+        new.start(brokerRole="SYNC_MASTER", brokerId=0)
+        self.master = new
+        self.client = Client(new)
+        begun = time.monotonic()
+        while not any(one[2] == OK for one in self.client.results) and time.monotonic() < begun + 40:
+            time.sleep(0.01)
+        took = time.monotonic() - begun
+        self.report.line("promotion while the old master is cut off", f"SEND_OK with the other slave {took:.1f} s after the start",
+                         [] if took < 40 else ["expected SEND_OK within 40 s"])
+        sender.join(30)
+        self.phase("the new master and one slave", 2, [OK], 0, 0.1)
+        self.wire.set("master")
+        begun = time.monotonic()
+        try:
+            code = old.process.wait(40)
+        except subprocess.TimeoutExpired:
+            code = "none"
+        took = time.monotonic() - begun
+        self.report.line("the old master's link is back", f"it ended with exit code {code} after {took:.1f} s, {stored.count(NONE)} "
+                         f"answers SLAVE_NOT_AVAILABLE and {stored.count(LATE)} FLUSH_SLAVE_TIMEOUT since the cut, {stored.count(OK)} SEND_OK",
+                         [] if code == 255 and OK not in stored else ["expected exit code 255, and no SEND_OK"])
+        old.kill()
+        old.start(brokerRole="SLAVE", brokerId=1)
+        self.slaves = [old, third]
+        self.same("the old master is a slave", 0)
+        kept = sum(file.stat().st_size for file in (old.log.parent / "hotfire" / "cut").glob("*"))
+        self.report.line("what it gave up", f"{kept} bytes in hotfire/cut", [] if kept else ["expected some"])
+
+    def send_there(self, master, stored):
+        """From the machine of the master itself."""
+        self.wire.go_to("master")  # this thread only
+        connection = master.connect()
+        for serial in range(8):
+            identity = f"cutN{serial}"
+            connection.send(kill9.SEND, {
+                "a": "net", "b": kill9.TOPIC, "c": "TBW102", "d": kill9.QUEUES, "e": 0, "f": 0, "g": int(time.time() * 1000), "h": 0,
+                "j": 0, "k": "false", "m": "false", "i": f"UNIQ_KEY\x01{identity}\x02"}, kill9.body_of(identity))
+            stored.append(replicas.STATUSES.get(connection.receive()[0]["code"]))
 
 
 def main():

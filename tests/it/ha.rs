@@ -418,6 +418,33 @@ fn a_master_that_lost_its_tail_takes_it_from_its_slave_before_it_writes() {
     });
 }
 
+/// A name server has one address for a master, that of the last one to register.
+#[test]
+fn a_master_asks_who_followed_it_whether_it_was_replaced() {
+    block_on(async {
+        let town = Town::new().await;
+        let (master, mut slave) = pair(&town, Role::AsyncMaster).await;
+        // It comes back at its port; a broker takes the ports beside its own too.
+        let is_free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        while !is_free(slave.local_addr().port() + 1) || !is_free(slave.local_addr().port() - 2) {
+            slave.shutdown().await;
+            slave = town.start("slave", Role::Slave).await;
+            town.until("the slave follows", || !master.ha().slaves().is_empty()).await;
+        }
+        let port = slave.local_addr().port();
+        slave.shutdown().await;
+        let mut parts = town.parts("slave", Role::AsyncMaster);
+        parts.broker.listen_port = port;
+        parts.broker.name_servers.clear();
+        let promoted = town.world.start(parts).await;
+        let why = master.fenced().await;
+        let expected = format!("127.0.0.1:{port} is master of this name in epoch 2");
+        assert!(why.contains(&expected), "{why}");
+        master.shutdown().await;
+        promoted.shutdown().await;
+    });
+}
+
 #[test]
 fn no_second_master_starts_beside_one_that_runs_or_over_a_slaves_log() {
     block_on(async {

@@ -127,7 +127,7 @@ public final class MigrationMain {
     /** Steps 3 and 4. */
     private String promote() throws Exception {
         traffic.endConsumer(RESTARTS);
-        traffic.forgetGap();
+        traffic.forgetGaps();
         int before = traffic.acked.size();
         int seen = traffic.seen.get(STAYS).size();
         long begun = System.nanoTime();
@@ -166,7 +166,7 @@ public final class MigrationMain {
                     + ", e.g. " + lost.first() + " to " + lost.last());
             }
         }
-        return traffic.acked.size() + " acked, 0 lost; more than once: " + traffic.again(STAYS) + " at the group that stayed, "
+        return traffic.acked.size() + " acked, 0 lost; nothing was consumed for " + traffic.longestSilenceMillis() + " ms; more than once: " + traffic.again(STAYS) + " at the group that stayed, "
             + traffic.again(RESTARTS) + " at the one that restarted; other answers " + traffic.others;
     }
 

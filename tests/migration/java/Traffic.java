@@ -31,6 +31,9 @@ final class Traffic implements AutoCloseable {
     /** Nanoseconds of the newest answer, and the longest time without one. */
     private long lastAck = System.nanoTime();
     private long longestGap;
+    /** The same of messages that the first group got. */
+    private long lastSeen = System.nanoTime();
+    private long longestSilence;
     /** Keys of messages that were answered SEND_OK. */
     final Set<String> acked = ConcurrentHashMap.newKeySet();
     final Map<String, Integer> others = new TreeMap<>();
@@ -97,9 +100,21 @@ final class Traffic implements AutoCloseable {
         }
     }
 
-    synchronized void forgetGap() {
+    synchronized void forgetGaps() {
         longestGap = 0;
+        longestSilence = 0;
         lastAck = System.nanoTime();
+        lastSeen = lastAck;
+    }
+
+    private synchronized void consumed() {
+        long now = System.nanoTime();
+        longestSilence = Math.max(longestSilence, now - lastSeen);
+        lastSeen = now;
+    }
+
+    synchronized long longestSilenceMillis() {
+        return longestSilence / 1_000_000;
     }
 
     synchronized long longestGapMillis() {
@@ -107,12 +122,16 @@ final class Traffic implements AutoCloseable {
     }
 
     void consume(String group) throws Exception {
+        boolean isFirst = seen.isEmpty() || seen.size() == 1 && seen.containsKey(group);
         Map<String, AtomicInteger> mine = seen.computeIfAbsent(group, name -> new ConcurrentHashMap<>());
         DefaultMQPushConsumer consumer = session.pusher(group);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.subscribe(TOPIC, "*");
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
             messages.forEach(message -> mine.computeIfAbsent(message.getKeys(), key -> new AtomicInteger()).incrementAndGet());
+            if (isFirst) {
+                consumed();
+            }
             return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
         });
         consumer.start();
