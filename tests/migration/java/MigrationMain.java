@@ -131,11 +131,11 @@ public final class MigrationMain {
         int before = traffic.acked.size();
         int seen = traffic.seen.get(STAYS).size();
         long begun = System.nanoTime();
-        if (killed) {
-            java.kill(name + "-java");
-        } else {
-            java.stop(name + "-java");
-        }
+        // The launcher looks whether it is gone more rarely than we want to know.
+        long pid = Long.parseLong(Files.readString(java.dir(name + "-java").resolve("pid")).trim());
+        ProcessHandle process = ProcessHandle.of(pid).orElseThrow();
+        Report.that(killed ? process.destroyForcibly() : process.destroy(), "the signal to the Java master");
+        Report.await("the Java master is gone", 40, () -> !process.isAlive());
         long stopped = System.nanoTime();
         Report.await("the slave has taken what it was sent", 20, () -> !haStatus().contains("\"isConnected\": true"));
         int without = traffic.acked.size();
