@@ -215,7 +215,31 @@ class Town:
             self.phase(f"both with {label}", 4, [OK], 2 * delay, 2 * delay + 0.1)
             self.each()
             self.same(f"both with {label}", 0)
+        self.lost_tail()
         self.successor()
+
+    def lost_tail(self):
+        """The master's disk forgets what was written last: it is there again before the master writes."""
+        self.client.end()
+        self.master.await_slaves(2)
+        earlier = self.master.directory.with_name("earlier")
+        shutil.copytree(self.master.directory, earlier)
+        self.client = Client(self.master)
+        time.sleep(1)
+        self.client.end()
+        self.master.await_slaves(2)
+        least, before = self.master.records()[1], self.master.directory
+        self.master.kill()
+        shutil.rmtree(before)
+        earlier.rename(before)
+        kept = self.master.records()[1]
+        begun = time.monotonic()
+        self.master.start()
+        took, end = time.monotonic() - begun, self.master.records()[1]
+        self.report.line("the master's disk forgot the tail", f"{end - kept} of {least - kept} bytes are there again, listening after {took:.1f} s",
+                         [] if end >= least else ["expected all"])
+        self.client = Client(self.master)
+        self.back("the master's disk forgot the tail", lambda: None)
 
     def successor(self):
         """The master is cut off from everybody and takes messages all the same; a slave is promoted; then the link is back."""
@@ -247,6 +271,14 @@ class Town:
         self.report.line("the old master's link is back", f"it ended with exit code {code} after {took:.1f} s, {stored.count(NONE)} "
                          f"answers SLAVE_NOT_AVAILABLE and {stored.count(LATE)} FLUSH_SLAVE_TIMEOUT since the cut, {stored.count(OK)} SEND_OK",
                          [] if code == 255 and OK not in stored else ["expected exit code 255, and no SEND_OK"])
+        old.kill()
+        try:
+            old.start()
+            why = ["expected that it ends"]
+        except Broken as broken:
+            ended = str(broken)
+            why = [] if "exit code 255" in ended and "be the master beside" in ended else [ended]
+        self.report.line("the old master starts as master", "it is refused" if not why else "it is not refused as it should be", why)
         old.kill()
         old.start(brokerRole="SLAVE", brokerId=1)
         self.slaves = [old, third]
