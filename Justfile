@@ -95,7 +95,7 @@ kill9 ROUNDS *ARGS:
 ha-loss ROUNDS="6" *ARGS:
     @python3 tests/ha-real/loss.py {{ROUNDS}} {{ARGS}}
 
-# Links of slaves cut and delayed between network namespaces (needs root, `ip` and /dev/net/tun): just ha-net [--markdown]
+# Links of slaves cut and delayed between network namespaces (needs root, `ip` and /dev/net/tun): just ha-net [--markdown] [--only links|masters]
 ha-net *ARGS:
     @python3 tests/ha-real/net.py {{ARGS}}
 

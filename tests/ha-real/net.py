@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""net.py [--markdown]: a SYNC_MASTER and two slaves on machines of their own, whose links are cut and delayed.
+"""net.py [--markdown] [--only links|masters]: a SYNC_MASTER and two slaves on machines of their own, whose links are cut and delayed.
 
 Needs root, `ip` and /dev/net/tun (see wire.py). A client sends all the time; each phase counts statuses and takes times:
   both slaves: SEND_OK; one away: SEND_OK through the other; both away: FLUSH_SLAVE_TIMEOUT after slaveTimeout, and once
@@ -184,8 +184,7 @@ class Town:
         for name in ("one", "two"):
             self.wire.set(name, **state)
 
-    def run(self):
-        wire = self.wire
+    def run(self, only):
         self.name_server.start()
         self.master.start()
         kill9.create_topic(self.master.address[1], self.master.address[0])
@@ -196,6 +195,13 @@ class Town:
             slave.start()
         self.back("slaves start", lambda: None)
         self.phase("both there", 2, [OK], 0, 0.1)
+        if only in (None, "links"):
+            self.links()
+        if only in (None, "masters"):
+            self.masters()
+
+    def links(self):
+        wire = self.wire
         wire.set("one", to=False, back=False)
         time.sleep(0.05)
         self.phase("one cut", HOUSEKEEPING + 2, [OK], 0, 0.1)
@@ -215,6 +221,8 @@ class Town:
             self.phase(f"both with {label}", 4, [OK], 2 * delay, 2 * delay + 0.1)
             self.each()
             self.same(f"both with {label}", 0)
+
+    def masters(self):
         self.lost_tail()
         self.successor()
 
@@ -301,6 +309,7 @@ class Town:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--markdown", action="store_true", help="the table, for docs/OPERATING.md")
+    parser.add_argument("--only", choices=["links", "masters"])
     options = parser.parse_args()
     try:
         replicas.binary()
@@ -312,7 +321,7 @@ def main():
     town = Town(run, wire)
     report = town.report
     try:
-        town.run()
+        town.run(options.only)
     except (Broken, OSError, subprocess.SubprocessError) as error:
         report.line("the run itself", "ended early", [str(error)])
     finally:
