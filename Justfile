@@ -79,9 +79,17 @@ compat-clients *ARGS:
 compat-ha *ARGS:
     @tests/compat-ha/run.sh {{ARGS}}
 
+# The clients of other languages, fetched by go, pip and npm: just compat-others [--server java] [--only go|python|node[-CHECK]]
+compat-others *ARGS:
+    @tests/compat-others/run.sh {{ARGS}}
+
 # The real mqadmin, every command, against Java's servers and ours: just compat-mqadmin [--json] [--write] [--only COMMAND]
 compat-mqadmin *ARGS:
     @tests/mqadmin/run.sh {{ARGS}}
+
+# Generated requests to Java's servers and ours, answers compared (needs a JDK and Maven): just differential N [--seed S] [--only I]
+differential N="2000" *ARGS:
+    @tests/differential/run.sh {{N}} {{ARGS}}
 
 # Store directories pass between the real Java broker and Hotfire (needs a JDK and Maven): just compat-store [--only PREFIX] [--full]
 compat-store *ARGS:

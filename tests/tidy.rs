@@ -336,6 +336,52 @@ fn test_names() -> BTreeSet<String> {
     tests
 }
 
+/// Whether a test function, `sim SCENARIO`, `just RECIPE` or `compat CHECK` is called so.
+fn is_there(name: &str, tests: &BTreeSet<String>, recipes: &str) -> bool {
+    match name.split_once(' ') {
+        Some(("sim", scenario)) => Path::new(&format!("sim/scenarios/{scenario}.toml")).is_file(),
+        Some(("just", recipe)) => {
+            recipes.lines().any(|line| line.split([' ', ':']).next() == recipe.split(' ').next())
+        }
+        Some(("compat", check)) => fs::read_dir("tests/compat/java").unwrap().any(|file| {
+            let text = fs::read_to_string(file.unwrap().path()).unwrap();
+            text.contains(&format!("report.check(\"{check}\","))
+        }),
+        _ => tests.contains(name),
+    }
+}
+
+/// Rows of other chapters than concepts, features and best practice are not listed yet.
+#[test]
+fn every_row_of_the_chapter_names_what_exists() {
+    let tests = test_names();
+    let recipes = fs::read_to_string("Justfile").unwrap();
+    let text = fs::read_to_string("docs/COMPATIBILITY.md").unwrap();
+    let mut rows = text.lines().filter(|line| line.starts_with("| C-"));
+    let mut found = Vec::new();
+    for n in 10..=41 {
+        let row = rows.next().unwrap_or_default();
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [id, _, shown, open] = cells[..] else {
+            found.push(format!("C-{n}: a row of four cells is expected, got {row}"));
+            continue;
+        };
+        if id != format!("C-{n}") {
+            found.push(format!("row {id} stands where C-{n} is expected"));
+        }
+        if shown.is_empty() && open.is_empty() {
+            found.push(format!("{id}: neither a test nor what is open"));
+        }
+        for name in shown.split('`').skip(1).step_by(2) {
+            if !is_there(name, &tests, &recipes) {
+                found.push(format!("{id}: nothing is called {name}"));
+            }
+        }
+    }
+    found.extend(rows.map(|row| format!("one row too many: {row}")));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 #[test]
 fn every_weakness_has_its_row_and_names_what_exists() {
     let tests = test_names();
@@ -357,15 +403,7 @@ fn every_weakness_has_its_row_and_names_what_exists() {
             found.push(format!("row {id} stands where W-{n:02} is expected"));
         }
         for name in guards.split('`').skip(1).step_by(2) {
-            let exists = match name.split_once(' ') {
-                Some(("sim", scenario)) => {
-                    Path::new(&format!("sim/scenarios/{scenario}.toml")).is_file()
-                }
-                Some(("just", recipe)) => recipes
-                    .lines()
-                    .any(|line| line.split([' ', ':']).next() == recipe.split(' ').next()),
-                _ => tests.contains(name),
-            };
+            let exists = is_there(name, &tests, &recipes);
             if !exists {
                 found.push(format!("{id}: neither test, scenario nor recipe is called {name}"));
             }

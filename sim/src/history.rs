@@ -2,6 +2,7 @@
 //!
 //! Oracles judge from here and from the machines' files, never from the product's own tables.
 
+use crate::oracle::replica::Replicated;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A message's number in this run; it stands in the message's properties.
@@ -152,6 +153,11 @@ pub struct History {
     /// Failing messages that came back to a client for the last time, alive or dead.
     pub ended: BTreeSet<(usize, Id)>,
     pub transactions: BTreeMap<Id, Transaction>,
+    /// What a SYNC_MASTER showed before its producer had an answer, and while no slave had it.
+    /// By machine and place: a resend may lie elsewhere.
+    pub shown_alone: BTreeSet<(usize, Id, u64)>,
+    /// What a SYNC_MASTER said is at a slave.
+    pub replicated: Vec<Replicated>,
     /// Half messages that a client found among the discarded ones.
     pub discarded: BTreeSet<(usize, Id)>,
     pub acked: u64,

@@ -9,7 +9,7 @@ use crate::oracle::files;
 use crate::plan::{Fault, Plan};
 use crate::scenario::FaultKind;
 use crate::trace;
-use crate::workload::intruder;
+use crate::workload::{impostor, intruder};
 use crate::world::World;
 use hotfire::rt::sim::mark;
 use hotfire::rt::time::Duration;
@@ -73,6 +73,7 @@ fn begin(court: &Court, fault: &Fault) {
         FaultKind::Partition | FaultKind::Clog => clog(world, fault, true),
         FaultKind::Pause => world.handle().pause(machine.node),
         FaultKind::SecondStart => intruder::start(court, target),
+        FaultKind::Impostor => impostor::start(court, fault),
         kind => damage::strike(world, target, kind, fault.amount as u64),
     }
 }
@@ -87,7 +88,11 @@ fn end(world: &World, fault: &Fault) {
         FaultKind::BadSector => machine.disk.set_bad(None),
         FaultKind::NoSpace => machine.disk.give_space(),
         FaultKind::SlowDisk => machine.disk.set_slow(1),
-        FaultKind::Restart | FaultKind::ClockStep | FaultKind::SecondStart | FaultKind::Stall => {}
+        FaultKind::Restart
+        | FaultKind::ClockStep
+        | FaultKind::SecondStart
+        | FaultKind::Impostor
+        | FaultKind::Stall => {}
         FaultKind::Partition | FaultKind::Clog => clog(world, fault, false),
         FaultKind::Pause => world.handle().resume(machine.node),
         // The others end a process.
@@ -106,15 +111,19 @@ fn bad_sector(court: &Court, fault: &Fault) -> Option<(String, std::ops::Range<u
 }
 
 fn clog(world: &World, fault: &Fault, on: bool) {
-    world.net().clog(fault.target, fault.other, on);
+    world.clog(fault.target, fault.other, on);
     if fault.kind == FaultKind::Partition {
-        world.net().clog(fault.other, fault.target, on);
+        world.clog(fault.other, fault.target, on);
     }
 }
 
 /// Ends every fault and starts what is down.
 pub fn heal(world: &World) {
     trace::tell("world", format_args!("heals"));
+    let all = 0..world.machines().len();
+    for (from, to) in all.clone().flat_map(|from| all.clone().map(move |to| (from, to))) {
+        world.clog(from, to, false);
+    }
     world.net().heal();
     world.disarm_crash_points();
     for (n, machine) in world.machines().iter().enumerate() {

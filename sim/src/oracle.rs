@@ -6,6 +6,8 @@ pub mod delay;
 pub mod files;
 pub mod index;
 pub mod judge;
+pub mod questions;
+pub mod replica;
 pub mod retention;
 pub mod retry;
 pub mod transaction;

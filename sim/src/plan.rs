@@ -4,7 +4,7 @@
 //! choice of the run: that is what makes shrinking work.
 
 use crate::disk::Habits;
-use crate::scenario::{self, FaultKind, Oracle, Scenario, WorldKind};
+use crate::scenario::{self, Aim, FaultKind, Oracle, Scenario, WorldKind};
 use anyhow::Result;
 use hotfire::rt::rng::Rng;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,15 @@ pub struct Plan {
     pub disturb_ms: u64,
     pub budget_ms: u64,
     pub oracles: Vec<Oracle>,
+    /// The master whose machine is gone for good when the disturbance ends.
+    #[serde(default)]
+    pub lost_master: Option<usize>,
+    /// A slave may learn of a topic later than it has the first record of it.
+    #[serde(default)]
+    pub topics_lag: bool,
+    /// Offsets committed at a slave may go back for a while after a start of its master.
+    #[serde(default)]
+    pub offsets_dip: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +44,10 @@ pub struct Plan {
 pub enum Role {
     Store,
     NameServer,
+    /// A master.
     Broker,
     Client,
+    Slave,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,6 +60,22 @@ pub struct MachinePlan {
     pub swarm: u64,
     /// Units: milliseconds off the true time, from the start.
     pub skew_ms: i64,
+    #[serde(default)]
+    pub pair: Option<PairPlan>,
+}
+
+/// A broker's part among those of its name: one master, and slaves that follow it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PairPlan {
+    /// The machine of the master; a master's own.
+    pub master: usize,
+    /// `brokerId`
+    pub id: u64,
+    pub is_sync_master: bool,
+    /// A slave is told where its master is, and need not ask the name servers.
+    pub knows_master: bool,
+    /// A slave is started so late. Units: virtual milliseconds.
+    pub starts_ms: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -159,7 +186,8 @@ fn range(rng: &mut Rng, (from, to): (u64, u64)) -> u64 {
 }
 
 fn draw_from(seed: u64, scenario: &Scenario, rng: &mut Rng) -> Plan {
-    let machines = draw_machines(scenario, rng);
+    let mut machines = draw_machines(scenario, rng);
+    let lost_master = draw_pairs(scenario, &mut machines, rng);
     let disturb_ms = range(rng, scenario.disturb_ms);
     let load = draw_load(scenario, rng);
     let slow = if rng.chance(0.2) { 20_000 } else { 3_000 };
@@ -186,6 +214,9 @@ fn draw_from(seed: u64, scenario: &Scenario, rng: &mut Rng) -> Plan {
     }
     let buggify = rng.chance(0.5);
     crash_points.extend(draw_crash_at(scenario, &machines, rng));
+    if !scenario.masters_lose_power {
+        crash_points.iter_mut().for_each(|p| p.power &= machines[p.machine].role != Role::Broker);
+    }
     Plan {
         seed,
         scenario: scenario.name.clone(),
@@ -200,6 +231,9 @@ fn draw_from(seed: u64, scenario: &Scenario, rng: &mut Rng) -> Plan {
         disturb_ms,
         budget_ms: scenario.budget_ms,
         oracles: scenario.oracles.clone(),
+        lost_master,
+        topics_lag: scenario.topics_lag,
+        offsets_dip: scenario.offsets_dip,
     }
 }
 
@@ -253,10 +287,60 @@ fn draw_machines(scenario: &Scenario, rng: &mut Rng) -> Vec<MachinePlan> {
                 sync_flush: rng.chance(0.65) || scenario.load.failing > 0.0,
                 swarm: rng.next_u64(),
                 skew_ms: if rng.chance(0.3) { rng.below(4_000) as i64 - 2_000 } else { 0 },
+                pair: None,
             });
         }
     }
     machines
+}
+
+/// Adds slaves behind all other machines, with dice of their own. Gives the master that is to be
+/// lost: one that does not answer before a slave has the message.
+fn draw_pairs(
+    scenario: &Scenario,
+    machines: &mut Vec<MachinePlan>,
+    rng: &mut Rng,
+) -> Option<usize> {
+    if scenario.topology.slaves.1 == 0 {
+        return None;
+    }
+    let mut dice = Rng::from_seed(rng.next_u64());
+    let (mut slaves, mut losable) = (Vec::new(), Vec::new());
+    let is_master = |n: &usize| machines[*n].role == Role::Broker;
+    let masters: Vec<usize> = (0..machines.len()).filter(is_master).collect();
+    for master in masters {
+        let pair = PairPlan {
+            master,
+            id: 0,
+            is_sync_master: dice.chance(scenario.topology.sync_masters),
+            knows_master: false,
+            starts_ms: 0,
+        };
+        let count = range(&mut dice, scenario.topology.slaves);
+        if pair.is_sync_master && count > 0 {
+            losable.push(master);
+        }
+        for id in 1..=count {
+            let mut slave = machines[master].clone();
+            slave.name = format!("slave-{}{id}", (b'a' + master as u8) as char);
+            slave.role = Role::Slave;
+            let from = dice.between(100, 2_000);
+            slave.habits.sync_us = (from, from + dice.below(15_000));
+            slave.habits.sectors_are_atomic = dice.chance(0.6);
+            slave.habits.names_are_journalled = dice.chance(0.5);
+            slave.sync_flush = dice.chance(0.5);
+            slave.swarm = dice.next_u64();
+            slave.skew_ms = if dice.chance(0.3) { dice.below(4_000) as i64 - 2_000 } else { 0 };
+            let starts_ms = if dice.chance(0.2) { dice.below(4_000) } else { 0 };
+            let knows_master = dice.chance(0.3);
+            slave.pair = Some(PairPlan { id, knows_master, starts_ms, ..pair.clone() });
+            slaves.push(slave);
+        }
+        machines[master].pair = Some(pair);
+    }
+    machines.extend(slaves);
+    let is_lost = dice.chance(scenario.loses_master) && !losable.is_empty();
+    is_lost.then(|| *dice.pick(&losable))
 }
 
 fn draw_load(scenario: &Scenario, rng: &mut Rng) -> Load {
@@ -293,7 +377,7 @@ fn crashable(machines: &[MachinePlan]) -> Vec<usize> {
 
 /// Machines with something on disk.
 fn with_disk(machines: &[MachinePlan]) -> Vec<usize> {
-    let has = |i: &usize| matches!(machines[*i].role, Role::Store | Role::Broker);
+    let has = |i: &usize| matches!(machines[*i].role, Role::Store | Role::Broker | Role::Slave);
     (0..machines.len()).filter(has).collect()
 }
 
@@ -322,15 +406,24 @@ fn draw_faults(
                     | FaultKind::Stall
                     | FaultKind::SecondStart
             ) || nemesis.kind.damages();
-            let targets = if wants_store { with_disk(machines) } else { crashable(machines) };
+            let mut targets = if wants_store { with_disk(machines) } else { crashable(machines) };
+            targets.retain(|n| nemesis.on.is(machines[*n].role));
+            if targets.is_empty() {
+                continue;
+            }
             let target = *dice.pick(&targets);
-            let other = dice.below(machines.len() as u64) as usize;
+            let mut other = dice.below(machines.len() as u64) as usize;
+            if nemesis.on == Aim::Pairs {
+                other = machines[target].pair.as_ref().map_or(other, |pair| pair.master);
+            }
+            let is_turned = nemesis.on == Aim::Pairs && dice.chance(0.5);
+            let (target, other) = if is_turned { (other, target) } else { (target, other) };
             let amount = match nemesis.kind {
                 FaultKind::ClockStep => dice.below(240_000) as i64 - 120_000,
                 FaultKind::NoSpace => (dice.below(24) * 1024) as i64,
                 FaultKind::SlowDisk => dice.between(20, 200) as i64,
                 kind if kind.damages() => dice.below(1 << 40) as i64,
-                FaultKind::BadSector => dice.below(1 << 30) as i64,
+                FaultKind::BadSector | FaultKind::Impostor => dice.below(1 << 30) as i64,
                 _ => 0,
             };
             faults.push(Fault {

@@ -146,10 +146,12 @@ impl House {
         }
     }
 
-    async fn settle(&self, budget: Duration) -> Result<(), String> {
-        match self {
-            House::Store(house) => house.settle(budget).await,
-            House::Cluster(house) => house.settle(budget).await,
+    /// `lost`: this master is gone for good.
+    async fn settle(&self, lost: Option<usize>, budget: Duration) -> Result<(), String> {
+        match (self, lost) {
+            (House::Store(house), _) => house.settle(budget).await,
+            (House::Cluster(house), None) => house.settle(budget).await,
+            (House::Cluster(house), Some(_)) => house.settle_without(budget).await,
         }
     }
 
@@ -186,15 +188,23 @@ async fn acts(plan: &Plan) -> Result<(), String> {
 async fn acts_in(plan: &Plan, world: &World, house: &House) -> Result<(), String> {
     let budget = Duration::from_millis(plan.budget_ms);
     let all = 0..world.machines().len();
-    all.clone().for_each(|n| world.start(n));
+    all.clone().for_each(|n| match plan.machines[n].pair.as_ref().map_or(0, |p| p.starts_ms) {
+        0 => world.start(n),
+        later => world.restart_later(n, later),
+    });
     nemesis::disturb(house.court(), plan).await;
+    let lost = plan.lost_master.filter(|_| world.violation().is_none());
+    lost.into_iter().for_each(|master| house.court().lose(master));
     nemesis::heal(world);
     if world.violation().is_some() {
         return Ok(());
     }
-    house.settle(budget).await.map_err(|what| format!("liveness: {what}"))?;
-    let stores: Vec<usize> =
-        all.filter(|n| matches!(plan.machines[*n].role, Role::Store | Role::Broker)).collect();
+    house.settle(lost, budget).await.map_err(|what| format!("liveness: {what}"))?;
+    let has_store = |n: &usize| {
+        matches!(plan.machines[*n].role, Role::Store | Role::Broker | Role::Slave)
+            && lost != Some(*n)
+    };
+    let stores: Vec<usize> = all.filter(has_store).collect();
     stop_and_check(world, house, &stores).await?;
     if world.violation().is_some() {
         return Ok(());

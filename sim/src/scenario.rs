@@ -1,5 +1,6 @@
 //! Scenarios as data: what happens to whom, and what must hold. No code.
 
+use crate::plan::Role;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,7 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/delay.toml"),
     include_str!("../scenarios/retry.toml"),
     include_str!("../scenarios/transaction.toml"),
+    include_str!("../scenarios/ha.toml"),
 ];
 
 #[derive(Clone, Debug, Deserialize)]
@@ -48,6 +50,22 @@ pub struct Scenario {
     pub crash_at: Vec<CrashAt>,
     pub oracles: Vec<Oracle>,
     pub nemesis: Vec<Nemesis>,
+    /// Whether a crash point may take a master's power.
+    #[serde(default = "yes")]
+    pub masters_lose_power: bool,
+    /// Share of the seeds in which a master is lost for good, with its disk.
+    #[serde(default)]
+    pub loses_master: f64,
+    /// A slave may learn of a topic later than it has the first record of it.
+    #[serde(default)]
+    pub topics_lag: bool,
+    /// Offsets committed at a slave may go back for a while after a start of its master.
+    #[serde(default)]
+    pub offsets_dip: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What happens at one kind of place, armed in a share of the seeds.
@@ -86,6 +104,12 @@ pub struct Topology {
     pub namesrvs: (u64, u64),
     pub brokers: (u64, u64),
     pub clients: (u64, u64),
+    /// Of each broker.
+    #[serde(default)]
+    pub slaves: (u64, u64),
+    /// Share of the brokers that answer a producer only once a slave has the message.
+    #[serde(default)]
+    pub sync_masters: f64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -148,6 +172,10 @@ pub enum Oracle {
     Transactions,
     /// Replies, resets and locks that the broker passes between its clients.
     Calls,
+    /// A slave's log is its master's, byte for byte, and its tables follow.
+    Replicas,
+    /// What a SYNC_MASTER acked is at a slave, and its answers say so only then.
+    SyncMaster,
     /// Bits that flip at rest in sealed segments are found, exactly those, and cut nothing.
     RotFound,
 }
@@ -179,6 +207,8 @@ pub enum FaultKind {
     Pause,
     /// A second process on the same store directory.
     SecondStart,
+    /// Somebody who is no slave dials the HA port of a master.
+    Impostor,
     /// The power fails; where the log ends lie eight bytes that nobody wrote (W-08).
     TailGarbage,
     /// The power fails; a bit of a record that no sync covered arrives flipped (W-07, W-09).
@@ -243,6 +273,30 @@ pub struct Nemesis {
     pub times: (u64, u64),
     /// Units: virtual milliseconds, from and to.
     pub for_ms: (u64, u64),
+    #[serde(default)]
+    pub on: Aim,
+}
+
+/// Whom a nemesis may strike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aim {
+    #[default]
+    Any,
+    Masters,
+    Slaves,
+    /// What lies between a slave and its master.
+    Pairs,
+}
+
+impl Aim {
+    pub fn is(self, role: Role) -> bool {
+        match self {
+            Aim::Any => true,
+            Aim::Masters => role == Role::Broker,
+            Aim::Slaves | Aim::Pairs => role == Role::Slave,
+        }
+    }
 }
 
 /// All scenarios.

@@ -47,6 +47,10 @@ struct Process {
     is_torn: bool,
     /// It lost Hotfire's own files since its store last opened.
     is_bare: bool,
+    /// Since when no process runs. Units: microseconds of virtual time.
+    down_us: u64,
+    /// The machine is lost for good.
+    is_gone: bool,
     /// When its process died without being asked to. Units: microseconds of virtual time.
     crashes_us: Vec<u64>,
     stop: Option<watch::Sender<bool>>,
@@ -82,6 +86,8 @@ struct Inner {
     /// The first thing that went against a promise.
     violation: Mutex<Option<String>>,
     crash_points: Mutex<Vec<CrashPoint>>,
+    /// Since when nothing passes from one machine to another. Units: microseconds.
+    clogs: Mutex<BTreeMap<(usize, usize), u64>>,
     healed: AtomicBool,
 }
 
@@ -133,6 +139,8 @@ impl World {
                     power_losses: 0,
                     is_torn: false,
                     is_bare: false,
+                    down_us: 0,
+                    is_gone: false,
                     crashes_us: Vec::new(),
                     stop: None,
                 }),
@@ -146,6 +154,7 @@ impl World {
             changed: Notify::new(),
             violation: Mutex::default(),
             crash_points: Mutex::new(plan.crash_points.clone()),
+            clogs: Mutex::default(),
             healed: AtomicBool::new(false),
         }));
         world.calm_links(plan);
@@ -192,6 +201,35 @@ impl World {
         self.0.machines[machine].process.lock().crashes_us.clone()
     }
 
+    /// The process is dead and will not be started again.
+    pub fn lose(&self, machine: usize) {
+        self.crash(machine, false);
+        self.0.net.power_loss(machine);
+        self.0.machines[machine].process.lock().is_gone = true;
+    }
+
+    /// Nothing passes from one machine to another, or everything again.
+    pub fn clog(&self, from: usize, to: usize, on: bool) {
+        self.0.net.clog(from, to, on);
+        let mut clogs = self.0.clogs.lock();
+        match on {
+            true => drop(clogs.entry((from, to)).or_insert(trace::now_us())),
+            false => drop(clogs.remove(&(from, to))),
+        }
+    }
+
+    /// Since when one machine cannot speak with the process of another.
+    /// Units: microseconds of virtual time.
+    pub fn apart_us(&self, from: usize, to: usize) -> Option<u64> {
+        let down = {
+            let process = self.0.machines[to].process.lock();
+            (!process.up).then_some(process.down_us)
+        };
+        let clogs = self.0.clogs.lock();
+        let clogged = [(from, to), (to, from)].into_iter().filter_map(|way| clogs.get(&way));
+        clogged.copied().chain(down).min()
+    }
+
     pub fn net(&self) -> &SimNet {
         &self.0.net
     }
@@ -212,7 +250,7 @@ impl World {
         let (stop, stopped) = watch::channel(false);
         let generation = {
             let mut process = m.process.lock();
-            if process.up {
+            if process.up || process.is_gone {
                 return;
             }
             process.up = true;
@@ -252,7 +290,7 @@ impl World {
             if process.generation != generation || !process.up {
                 return;
             }
-            process.up = false;
+            (process.up, process.down_us) = (false, trace::now_us());
             let asked = process.stop.take().is_some_and(|stop| stop.get());
             if !asked {
                 process.crashes_us.push(trace::now_us());
@@ -283,7 +321,11 @@ impl World {
             if power && process.acked {
                 mark("world: power loss after an ack");
             }
-            (std::mem::take(&mut process.up), power)
+            let was_up = std::mem::take(&mut process.up);
+            if was_up {
+                process.down_us = trace::now_us();
+            }
+            (was_up, power)
         };
         self.0.handle.kill(m.node);
         if power {

@@ -6,6 +6,7 @@ use crate::protocol::body::client::{
 };
 use crate::rt::time::{Duration, Mono};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The connection a client speaks over. Units: the id of a `remoting::Peer`.
@@ -170,6 +171,12 @@ impl ConsumerGroup {
         self.subscriptions.get(topic)
     }
 
+    /// The first one whose topic is not less than this.
+    pub fn subscription_from(&self, topic: &str) -> Option<&Arc<Subscription>> {
+        let range = (Bound::Included(topic), Bound::Unbounded);
+        self.subscriptions.range::<str, _>(range).next().map(|(_, subscription)| subscription)
+    }
+
     pub fn subscriptions(&self) -> impl Iterator<Item = &Arc<Subscription>> {
         self.subscriptions.values()
     }
@@ -245,6 +252,12 @@ impl Clients {
 
     pub fn consumer_group(&self, group: &str) -> Option<&ConsumerGroup> {
         self.consumers.get(group)
+    }
+
+    /// The first group whose name is not less than this.
+    pub fn consumer_group_from(&self, name: &str) -> Option<(&str, &ConsumerGroup)> {
+        let mut rest = self.consumers.range::<str, _>((Bound::Included(name), Bound::Unbounded));
+        rest.next().map(|(name, group)| (name.as_str(), group))
     }
 
     pub fn producer_group(

@@ -17,6 +17,7 @@ use super::replication::{Replication, SlaveStatus, Status};
 use super::reply::{Answer, Refusal};
 use super::schedule::Schedule;
 use super::stats::Stats;
+use super::stuck::StuckQueues;
 use super::subscription_groups::SubscriptionGroups;
 use super::task;
 use super::task::calls::Calls;
@@ -105,6 +106,7 @@ pub(super) struct Core {
     pub filters: ConsumerFilters,
     pub compiled: Compiled,
     pub locks: QueueLocks,
+    pub stuck: StuckQueues,
     pub hold: Hold,
     pub schedule: Schedule,
     pub transactions: Transactions,
@@ -174,6 +176,8 @@ pub(super) struct Shared {
     pub saved: watch::Sender<Saved>,
     /// Topics changed and are saved: tell the name servers.
     pub registrations: watch::Sender<u64>,
+    /// What they have heard.
+    pub told: task::register::Told,
     /// The next deadline of `hold` or `clients` moved forward.
     pub deadline_moved: Notify,
     /// A delay level has something to look at.
@@ -255,6 +259,25 @@ impl Shared {
             match is_saved(&at) {
                 true => Ok(()),
                 false => Err(Refusal::system_error(at.fault)),
+            }
+        }
+    }
+
+    /// Done when the name servers know that many changes of the topic table, or cannot be told
+    /// within `register_wait`: then this is logged, and they hear it later.
+    /// Source: BrokerController#registerIncrementBrokerData (4.9.3).
+    pub fn until_registered(&self, changes: u64) -> impl Future<Output = ()> + Send + use<> {
+        let wait = self.options.register_wait;
+        let told = self.told.wait(&self.clock, wait, changes);
+        let all = self.options.name_servers.len();
+        async move {
+            let missing = told.await;
+            if missing > 0 {
+                crate::rt::probe!("broker: a change was answered before a name server knew it");
+                tracing::warn!(
+                    "{missing} of {all} name servers do not know the newest topics yet; whoever \
+                     changed them has an answer all the same"
+                );
             }
         }
     }
@@ -439,6 +462,7 @@ impl Broker {
             core: Mutex::new(core),
             unsaved: Notify::new(),
             registrations: watch::channel(0).0,
+            told: task::register::Told::new(options.name_servers.len()),
             deadline_moved: Notify::new(),
             delivery_moved: Notify::new(),
             check_moved: Notify::new(),
@@ -563,6 +587,7 @@ impl Broker {
 fn spawn_front(shared: &Arc<Shared>, front: &TaskGroup, deleted: mpsc::Receiver<Deleted>) {
     front.spawn(task::losses::run(shared.clone(), deleted, front.stop_signal()));
     front.spawn(task::sample::run(shared.clone(), front.stop_signal()));
+    front.spawn(task::stuck::run(shared.clone(), front.stop_signal()));
     front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
     front.spawn(task::greet::learn_peers(shared.clone(), front.stop_signal()));
     if shared.replication.role.is_slave() {

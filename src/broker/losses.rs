@@ -22,7 +22,7 @@ pub fn of_topic(cuts: &[Cut], offsets: &Offsets) -> Vec<Loss> {
     let mut losses = Vec::new();
     for (group, committed) in offsets.of_topic(topic) {
         let missed = |cut: &Cut| {
-            let at = u64::try_from(*committed.get(&cut.key.queue.0)?).unwrap_or(0);
+            let at = u64::try_from(committed.get(&cut.key.queue.0)?.offset).unwrap_or(0);
             Some(cut.to.0.saturating_sub(at.max(cut.from.0))).filter(|missed| *missed > 0)
         };
         let missed: Vec<u64> = cuts.iter().filter_map(missed).collect();
@@ -43,9 +43,9 @@ mod tests {
     fn a_group_lost_what_lies_between_its_offset_and_the_new_min() {
         let mut offsets = Offsets::new(9);
         for (group, queue, at) in [("slow", 0, 3), ("slow", 1, 0), ("done", 0, 50), ("new", 2, 0)] {
-            offsets.commit(group, "T", QueueId(queue), at);
+            offsets.commit(1, group, "T", QueueId(queue), at);
         }
-        offsets.commit("slow", "T2", QueueId(0), 0);
+        offsets.commit(1, "slow", "T2", QueueId(0), 0);
         let cut = |queue, from, to| Cut {
             key: QueueKey { topic: TopicName::new("T"), queue: QueueId(queue) },
             from: QueueOffset(from),

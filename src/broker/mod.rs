@@ -24,6 +24,7 @@ pub mod replication;
 pub mod reply;
 pub mod schedule;
 pub mod stats;
+pub mod stuck;
 pub mod subscription_groups;
 mod task;
 mod tickets;

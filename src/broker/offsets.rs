@@ -1,9 +1,19 @@
 //! How far each consumer group has got in each queue.
 
+use super::clients::ChannelId;
 use super::json_writer::JsonWriter;
 use crate::model::QueueId;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+
+/// One row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Units: the next offset to consume.
+    pub offset: i64,
+    /// The connection that committed last since the start; 0 is none.
+    by: ChannelId,
+}
 
 /// Committed offsets by `topic@group` and queue. Units: the next offset to consume.
 ///
@@ -12,15 +22,17 @@ use std::collections::BTreeMap;
 pub struct Offsets {
     rows_max: usize,
     rows: usize,
-    table: BTreeMap<String, BTreeMap<u32, i64>>,
+    table: BTreeMap<String, BTreeMap<u32, Committed>>,
     changes: u64,
     saved: u64,
     /// Reused for lookups, so that a commit allocates nothing.
     key: String,
     /// On a slave: rows that clients committed here and the master does not know yet.
     own: Option<BTreeMap<String, BTreeMap<u32, i64>>>,
-    /// A master was told of them.
-    is_handed_over: bool,
+    /// Of those: what a master was told last. It has them as its own from then on.
+    handed_over: BTreeMap<String, BTreeMap<u32, i64>>,
+    /// How often one was told.
+    hand_overs: u64,
 }
 
 impl Offsets {
@@ -33,7 +45,8 @@ impl Offsets {
             saved: 0,
             key: String::new(),
             own: None,
-            is_handed_over: false,
+            handed_over: BTreeMap::new(),
+            hand_overs: 0,
         }
     }
 
@@ -45,26 +58,32 @@ impl Offsets {
 
     /// The rows of a master in place of these, but for what clients committed here and is further
     /// than there: they did that while the master was away (apache/rocketmq#1094).
+    /// `hand_overs` is what `hand_overs()` said when the master was asked: of what it was told
+    /// before that it has the last word.
     /// Source: SlaveSynchronize#syncConsumerOffset (4.9.3). Differs: rows that are gone there go.
-    pub fn take_over(&mut self, file: OffsetFile) {
+    pub fn take_over(&mut self, file: OffsetFile, hand_overs: u64) {
         let before = std::mem::take(&mut self.table);
         self.rows = 0;
         self.restore(file);
         let mut own = self.own.take().unwrap_or_default();
-        if std::mem::take(&mut self.is_handed_over) {
-            own.clear();
-        }
+        let handed_over = match hand_overs == self.hand_overs {
+            true => std::mem::take(&mut self.handed_over),
+            false => BTreeMap::new(),
+        };
         own.retain(|key, queues| {
+            let handed_over = handed_over.get(key);
             queues.retain(|queue, offset| {
+                let is_told = handed_over.and_then(|queues| queues.get(queue)) == Some(offset);
                 let row = self.table.get(key).and_then(|queues| queues.get(queue));
-                row.is_none_or(|known| known < offset)
+                !is_told && row.is_none_or(|known| known.offset < *offset)
             });
             !queues.is_empty()
         });
         for (key, queues) in &own {
-            let row = self.table.entry(key.clone()).or_default();
+            let rows = self.table.entry(key.clone()).or_default();
             for (queue, offset) in queues {
-                self.rows += usize::from(row.insert(*queue, *offset).is_none());
+                let row = rows.insert(*queue, Committed { offset: *offset, by: 0 });
+                self.rows += usize::from(row.is_none());
             }
         }
         self.own = Some(own);
@@ -74,8 +93,10 @@ impl Offsets {
     pub fn restore(&mut self, file: OffsetFile) {
         for (key, queues) in file.offset_table {
             // The key is split at `@` as Java does; a row that does not fit is kept as it is.
-            let queues: BTreeMap<u32, i64> =
-                queues.iter().filter_map(|(id, at)| Some((id.trim().parse().ok()?, *at))).collect();
+            let row = |offset| Committed { offset, by: 0 };
+            let rows = queues.iter();
+            let queues: BTreeMap<u32, Committed> =
+                rows.filter_map(|(id, at)| Some((id.trim().parse().ok()?, row(*at)))).collect();
             self.rows += queues.len();
             self.table.insert(key, queues);
         }
@@ -87,10 +108,10 @@ impl Offsets {
         let mut count = 0;
         for (key, queues) in &mut self.table {
             let Some((topic, _)) = key.split_once('@') else { continue };
-            for (queue, offset) in queues.iter_mut() {
+            for (queue, row) in queues.iter_mut() {
                 let end = end_of(topic, QueueId(*queue));
-                if *offset > end {
-                    *offset = end;
+                if row.offset > end {
+                    row.offset = end;
                     count += 1;
                 }
             }
@@ -101,19 +122,25 @@ impl Offsets {
         count
     }
 
-    /// Stores a commit. False when the table is full and this would be a new row.
-    pub fn commit(&mut self, group: &str, topic: &str, queue: QueueId, offset: i64) -> bool {
+    /// Stores what the connection `by` commits, 0 for the broker itself. False when the table is
+    /// full and this would be a new row.
+    pub fn commit(
+        &mut self,
+        by: ChannelId,
+        group: &str,
+        topic: &str,
+        queue: QueueId,
+        offset: i64,
+    ) -> bool {
         self.set_key(topic, group);
-        if let Some(own) = &mut self.own {
-            own.entry(self.key.clone()).or_default().insert(queue.0, offset);
+        if self.own.is_some() && by != 0 {
+            self.note_own(queue, offset);
         }
         if let Some(queues) = self.table.get_mut(self.key.as_str())
             && let Some(old) = queues.get_mut(&queue.0)
         {
-            if *old != offset {
-                *old = offset;
-                self.changes += 1;
-            }
+            self.changes += u64::from(old.offset != offset);
+            *old = Committed { offset, by };
             return true;
         }
         if self.rows >= self.rows_max {
@@ -121,13 +148,30 @@ impl Offsets {
         }
         self.rows += 1;
         self.changes += 1;
-        self.table.entry(self.key.clone()).or_default().insert(queue.0, offset);
+        let queues = self.table.entry(self.key.clone()).or_default();
+        queues.insert(queue.0, Committed { offset, by });
         true
     }
 
+    /// A client committed at a slave; `key` is set. There are no more such rows than others.
+    fn note_own(&mut self, queue: QueueId, offset: i64) {
+        let is_row = self.table.get(&self.key).is_some_and(|rows| rows.contains_key(&queue.0));
+        if let Some(own) = self.own.as_mut().filter(|_| is_row || self.rows < self.rows_max) {
+            own.entry(self.key.clone()).or_default().insert(queue.0, offset);
+        }
+    }
+
     pub fn get(&self, group: &str, topic: &str, queue: QueueId) -> Option<i64> {
-        let queues = self.table.get(format!("{topic}@{group}").as_str())?;
-        queues.get(&queue.0).copied()
+        Some(self.row(group, topic, queue)?.offset)
+    }
+
+    fn row(&self, group: &str, topic: &str, queue: QueueId) -> Option<&Committed> {
+        self.table.get(format!("{topic}@{group}").as_str())?.get(&queue.0)
+    }
+
+    /// The connection that committed last.
+    pub fn last_committer(&self, group: &str, topic: &str, queue: QueueId) -> Option<ChannelId> {
+        self.row(group, topic, queue).map(|row| row.by).filter(|by| *by != 0)
     }
 
     fn set_key(&mut self, topic: &str, group: &str) {
@@ -143,7 +187,7 @@ impl Offsets {
     }
 
     /// Every group with a stored offset on `topic`, and its offsets by queue.
-    pub fn of_topic(&self, topic: &str) -> impl Iterator<Item = (&str, &BTreeMap<u32, i64>)> {
+    pub fn of_topic(&self, topic: &str) -> impl Iterator<Item = (&str, &BTreeMap<u32, Committed>)> {
         let from = format!("{topic}@");
         let rows = self.table.range(from.clone()..);
         rows.map_while(move |(key, queues)| Some((key.strip_prefix(&*from)?, queues)))
@@ -211,10 +255,16 @@ impl Offsets {
         self.changes
     }
 
-    /// What clients committed here and the master does not know, as a file of offsets: for a
-    /// master, whose word counts alone from then on.
+    /// How often a master was told what clients committed here.
+    pub fn hand_overs(&self) -> u64 {
+        self.hand_overs
+    }
+
+    /// What clients committed here and the master does not know, as a file of offsets, for a
+    /// master.
     pub fn hand_over(&mut self) -> String {
-        self.is_handed_over = true;
+        self.handed_over = self.own.clone().unwrap_or_default();
+        self.hand_overs += 1;
         let mut out = JsonWriter::new();
         out.open(None);
         out.open(Some("offsetTable"));
@@ -236,7 +286,7 @@ impl Offsets {
                 let Ok(queue) = queue.trim().parse().map(QueueId) else { continue };
                 let known = self.get(group, topic, queue).unwrap_or(-1);
                 if known < offset && offset <= end_of(topic, queue) {
-                    count += usize::from(self.commit(group, topic, queue, offset));
+                    count += usize::from(self.commit(0, group, topic, queue, offset));
                 }
             }
         }
@@ -257,7 +307,7 @@ impl Offsets {
         out.open(None);
         out.open(Some("offsetTable"));
         for (key, queues) in &self.table {
-            out.int_map(key, queues.iter().map(|(queue, offset)| (i64::from(*queue), *offset)));
+            out.int_map(key, queues.iter().map(|(queue, row)| (i64::from(*queue), row.offset)));
         }
         out.close();
         out.close();
@@ -279,20 +329,43 @@ mod tests {
     #[test]
     fn commits_are_kept_as_they_come_and_bounded() {
         let mut offsets = Offsets::new(2);
-        assert!(offsets.commit("g", "T", QueueId(0), 5));
-        assert!(offsets.commit("g", "T", QueueId(1), 7));
-        assert!(!offsets.commit("g", "T", QueueId(2), 7), "the table is full");
-        assert!(offsets.commit("g", "T", QueueId(0), 3), "a smaller offset is stored too");
+        assert!(offsets.commit(1, "g", "T", QueueId(0), 5));
+        assert!(offsets.commit(1, "g", "T", QueueId(1), 7));
+        assert!(!offsets.commit(1, "g", "T", QueueId(2), 7), "the table is full");
+        assert!(offsets.commit(1, "g", "T", QueueId(0), 3), "a smaller offset is stored too");
         assert_eq!(offsets.get("g", "T", QueueId(0)), Some(3));
         assert_eq!(offsets.get("g", "T", QueueId(9)), None);
         assert_eq!(offsets.groups_of_topic("T"), ["g"]);
     }
 
     #[test]
+    fn what_was_committed_at_a_slave_stays_until_a_master_that_was_told_says_otherwise() {
+        let file = |at: i64| OffsetFile {
+            offset_table: [("T@g".to_owned(), [("0".to_owned(), at)].into())].into(),
+        };
+        let get = |offsets: &Offsets| offsets.get("g", "T", QueueId(0));
+        let mut offsets = Offsets::new(9).of_slave();
+        offsets.take_over(file(5), 0);
+        offsets.commit(7, "g", "T", QueueId(0), 12);
+        offsets.take_over(file(5), 0);
+        assert_eq!(get(&offsets), Some(12), "the master does not know it");
+        let before = offsets.hand_overs();
+        assert!(offsets.hand_over().contains("12"));
+        offsets.take_over(file(6), before);
+        assert_eq!(get(&offsets), Some(12), "a copy from before the master was told");
+        offsets.commit(7, "g", "T", QueueId(0), 14);
+        offsets.take_over(file(12), offsets.hand_overs());
+        assert_eq!(get(&offsets), Some(14), "committed after the master was told");
+        offsets.hand_over();
+        offsets.take_over(file(3), offsets.hand_overs());
+        assert_eq!(get(&offsets), Some(3), "an operator went back");
+    }
+
+    #[test]
     fn a_deleted_topic_takes_its_offsets_along() {
         let mut offsets = Offsets::new(2);
-        offsets.commit("g", "T", QueueId(0), 5);
-        offsets.commit("g", "T2", QueueId(0), 7);
+        offsets.commit(1, "g", "T", QueueId(0), 5);
+        offsets.commit(1, "g", "T2", QueueId(0), 7);
         offsets.remove_topic("T");
         assert_eq!((offsets.get("g", "T", QueueId(0)), offsets.rows), (None, 1));
         assert_eq!(offsets.get("g", "T2", QueueId(0)), Some(7));
@@ -302,20 +375,20 @@ mod tests {
     fn nothing_is_unsaved_when_nothing_changed() {
         let mut offsets = Offsets::new(9);
         assert_eq!(offsets.unsaved(), None);
-        offsets.commit("g", "T", QueueId(0), 5);
+        offsets.commit(1, "g", "T", QueueId(0), 5);
         let saving = offsets.unsaved().unwrap();
-        offsets.commit("g", "T", QueueId(0), 6);
+        offsets.commit(1, "g", "T", QueueId(0), 6);
         offsets.on_saved(saving);
         offsets.on_saved(offsets.unsaved().unwrap());
-        offsets.commit("g", "T", QueueId(0), 6);
+        offsets.commit(1, "g", "T", QueueId(0), 6);
         assert_eq!(offsets.unsaved(), None);
     }
 
     #[test]
     fn offsets_past_the_end_of_their_queue_are_cut_back_to_it() {
         let mut offsets = Offsets::new(9);
-        offsets.commit("g", "T", QueueId(0), 5);
-        offsets.commit("g", "T", QueueId(1), 7);
+        offsets.commit(1, "g", "T", QueueId(0), 5);
+        offsets.commit(1, "g", "T", QueueId(1), 7);
         assert_eq!(offsets.cut(|_, _| 6), 1);
         assert_eq!(offsets.get("g", "T", QueueId(0)), Some(5));
         assert_eq!(offsets.get("g", "T", QueueId(1)), Some(6));
@@ -324,9 +397,9 @@ mod tests {
     #[test]
     fn the_file_has_apaches_shape() {
         let mut offsets = Offsets::new(9);
-        offsets.commit("CG1", "%RETRY%CG1", QueueId(0), 1);
+        offsets.commit(1, "CG1", "%RETRY%CG1", QueueId(0), 1);
         for (queue, offset) in [(0, 2), (1, 2), (2, 4), (3, 3)] {
-            offsets.commit("CG1", "TopicTest", QueueId(queue), offset);
+            offsets.commit(1, "CG1", "TopicTest", QueueId(queue), offset);
         }
         let want = "{\n\t\"offsetTable\":{\n\t\t\"%RETRY%CG1@CG1\":{0:1\n\t\t},\n\
                     \t\t\"TopicTest@CG1\":{0:2,1:2,2:4,3:3\n\t\t}\n\t}\n}";

@@ -25,6 +25,8 @@ pub struct TopicOptions {
     pub trace_topic: Option<String>,
     /// Each topic costs a row in every registration and a line in topics.json.
     pub topics_max: usize,
+    /// Queues whose puts are counted, each for up to 2 KiB; zero without `enableDetailStat`.
+    pub counted_queues_max: usize,
 }
 
 impl Default for TopicOptions {
@@ -38,6 +40,7 @@ impl Default for TopicOptions {
             broker_topic: true,
             trace_topic: None,
             topics_max: 50_000,
+            counted_queues_max: 20_000,
         }
     }
 }
@@ -182,6 +185,12 @@ pub struct Limits {
     pub client_calls_max: usize,
     /// Statistics of what groups got: topic and group. More are not counted.
     pub stats_rows_max: usize,
+    /// Delay levels of which is counted what was delivered; zero without `enableDetailStat`.
+    pub counted_levels_max: usize,
+    /// Queues watched for a stall at a time: group, topic, queue. Each takes about 150 bytes.
+    pub stuck_rows_max: usize,
+    /// Queues that one turn looks at for a stall: well below 1 ms.
+    pub stuck_turn_max: usize,
     /// Units: bytes of one whole stored record. `maxMessageSize`
     pub message_bytes_max: usize,
     /// A longer wait is cut to this. Units: time a pull may stay parked.
@@ -200,6 +209,9 @@ impl Default for Limits {
             queue_locks_max: 500_000,
             client_calls_max: 10_000,
             stats_rows_max: 200_000,
+            counted_levels_max: 64,
+            stuck_rows_max: 100_000,
+            stuck_turn_max: 64,
             message_bytes_max: 4 * 1024 * 1024,
             pull_suspend_max: Duration::from_secs(600),
         }
@@ -268,12 +280,18 @@ pub struct Options {
     pub register_interval: Duration,
     /// `registerBrokerTimeoutMills`
     pub register_timeout: Duration,
+    /// `registerWaitMillis`: how long the answer to a changed topic waits for the name servers.
+    /// Shorter than the 5 s that mqadmin waits for it.
+    pub register_wait: Duration,
     /// `flushConsumerOffsetInterval`
     pub offsets_save_interval: Duration,
     /// A client silent for this long is dropped (120 s in 4.9.3).
     pub client_silence_max: Duration,
     /// `rocketmq.broker.rebalance.lockMaxLiveTime`
     pub queue_lock_lifetime: Duration,
+    /// `stuckQueueWarnMillis`: a group with members whose offset has not moved for so long, with
+    /// messages behind it, is stuck there. Zero: nobody looks.
+    pub stuck_queue_after: Duration,
     /// `regionId`
     pub region_id: String,
     /// `traceOn`
@@ -322,9 +340,11 @@ impl Default for Options {
             name_servers: Vec::new(),
             register_interval: Duration::from_secs(30),
             register_timeout: Duration::from_secs(6),
+            register_wait: Duration::from_secs(2),
             offsets_save_interval: Duration::from_secs(5),
             client_silence_max: Duration::from_secs(120),
             queue_lock_lifetime: Duration::from_secs(60),
+            stuck_queue_after: Duration::from_secs(600),
             region_id: "DefaultRegion".to_owned(),
             trace_on: true,
             permission: 6,

@@ -64,6 +64,12 @@ impl QueueLocks {
         held
     }
 
+    /// Who holds a queue now.
+    pub fn owner(&self, now: Mono, group: &str, queue: &LockedQueue) -> Option<&str> {
+        let holder = self.groups.get(group)?.get(queue)?;
+        (holder.expires >= now).then_some(holder.client.as_str())
+    }
+
     /// Gives back the locks that the client holds; others are left alone.
     pub fn unlock(&mut self, group: &str, client: &str, queues: &[LockedQueue]) {
         let Some(locks) = self.groups.get_mut(group) else { return };
@@ -100,6 +106,8 @@ mod tests {
         assert_eq!(locks.lock(at(59), "g", "b", both.clone()), []);
         assert_eq!(locks.lock(at(60), "g", "b", both.clone()), [], "60 s are not over");
         assert_eq!(locks.lock(at(61), "g", "b", both.clone()), [queue(1)]);
+        assert_eq!(locks.owner(at(61), "g", &queue(1)), Some("b"));
+        assert_eq!(locks.owner(at(122), "g", &queue(1)), None);
         locks.unlock("g", "b", &both);
         assert_eq!(locks.lock(at(62), "g", "a", both.clone()), both);
         assert_eq!(locks.lock(at(61), "other", "b", both.clone()), both);

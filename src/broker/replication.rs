@@ -94,6 +94,8 @@ pub struct SlaveStatus {
 #[derive(Debug)]
 pub struct Progress {
     pub at: PhysicalOffset,
+    /// `Offsets::hand_overs` before the master was asked.
+    pub hand_overs: u64,
     pub offsets: OffsetFile,
     pub delays: DelayOffsets,
 }
@@ -121,7 +123,7 @@ mod tests {
 
     fn progress(at: u64) -> Progress {
         let (offsets, delays) = (OffsetFile::default(), DelayOffsets::default());
-        Progress { at: PhysicalOffset(at), offsets, delays }
+        Progress { at: PhysicalOffset(at), hand_overs: 0, offsets, delays }
     }
 
     #[test]

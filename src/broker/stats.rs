@@ -5,7 +5,7 @@
 //!
 //! Source: BrokerStatsManager, StatsItem, StoreStatsService, BrokerStats (4.9.3).
 
-use crate::model::WallMillis;
+use crate::model::{QueueId, WallMillis};
 use crate::rt::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -122,24 +122,129 @@ fn window(samples: &VecDeque<Sample>) -> Window {
     }
 }
 
-/// What was put into one topic.
+/// What was put or got, as messages and bytes.
 #[derive(Clone, Debug, Default)]
-pub struct TopicPuts {
+pub struct Counts {
     pub nums: Item,
     /// Units: bytes of whole records.
     pub size: Item,
 }
 
-impl TopicPuts {
-    pub fn add(&mut self, count: u64, bytes: u64) {
+impl Counts {
+    fn add(&mut self, count: u64, bytes: u64) {
         self.nums.add(count);
         self.size.add(bytes);
     }
 
-    pub fn sample(&mut self, now: WallMillis, tick: u64) {
+    fn sample(&mut self, now: WallMillis, tick: u64) {
         self.nums.sample(now, tick);
         self.size.sample(now, tick);
     }
+}
+
+/// What was put or got of each queue, by its id, while there is room for more.
+#[derive(Clone, Debug, Default)]
+struct QueueCounts(Vec<Counts>);
+
+impl QueueCounts {
+    /// `room` is how many more queues may be counted anywhere.
+    fn add(&mut self, queue: QueueId, count: u64, bytes: u64, room: &mut usize) {
+        let at = queue.0 as usize;
+        if at >= self.0.len() {
+            let more = at + 1 - self.0.len();
+            if more > *room {
+                return;
+            }
+            *room -= more;
+            self.0.resize_with(at + 1, Counts::default);
+        }
+        self.0[at].add(count, bytes);
+    }
+
+    fn get(&self, queue: QueueId) -> Option<&Counts> {
+        self.0.get(queue.0 as usize)
+    }
+
+    fn sample(&mut self, now: WallMillis, tick: u64) {
+        self.0.iter_mut().for_each(|counts| counts.sample(now, tick));
+    }
+}
+
+/// What was put into one topic.
+#[derive(Clone, Debug, Default)]
+struct TopicPuts {
+    all: Counts,
+    queues: QueueCounts,
+}
+
+/// One row per topic; those of topics that are gone are used again.
+#[derive(Debug)]
+pub struct Puts {
+    rows: Vec<TopicPuts>,
+    free: Vec<u32>,
+    /// Queues that may still be counted.
+    room: usize,
+}
+
+impl Puts {
+    /// At most so many queues are counted; the topics are as many as there may be.
+    pub fn new(queues_max: usize) -> Self {
+        Puts { rows: Vec::new(), free: Vec::new(), room: queues_max }
+    }
+
+    pub fn take(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.rows.push(TopicPuts::default());
+            (self.rows.len() - 1) as u32
+        })
+    }
+
+    pub fn give_back(&mut self, slot: u32) {
+        let gone = std::mem::take(&mut self.rows[slot as usize]);
+        self.room += gone.queues.0.len();
+        self.free.push(slot);
+    }
+
+    pub fn add(&mut self, slot: u32, queue: QueueId, count: u64, bytes: u64) {
+        let row = &mut self.rows[slot as usize];
+        row.all.add(count, bytes);
+        row.queues.add(queue, count, bytes, &mut self.room);
+    }
+
+    pub fn of_topic(&self, slot: u32) -> Option<&Counts> {
+        self.rows.get(slot as usize).map(|row| &row.all)
+    }
+
+    pub fn of_queue(&self, slot: u32, queue: QueueId) -> Option<&Counts> {
+        self.rows.get(slot as usize)?.queues.get(queue)
+    }
+
+    /// Samples some rows from `from` on. Returns where to go on.
+    pub fn sample(&mut self, now: WallMillis, tick: u64, from: usize) -> Option<usize> {
+        sample_rows(&mut self.rows, from, |row| {
+            row.all.sample(now, tick);
+            row.queues.sample(now, tick);
+            1 + row.queues.0.len()
+        })
+    }
+}
+
+/// Samples of one turn: well below 1 ms. Units: items of two numbers.
+const TURN_MAX: usize = 256;
+
+fn sample_rows<T>(
+    rows: &mut [T],
+    from: usize,
+    mut sample: impl FnMut(&mut T) -> usize,
+) -> Option<usize> {
+    let mut work = 0;
+    for (at, row) in rows.iter_mut().enumerate().skip(from) {
+        work += sample(row);
+        if work >= TURN_MAX {
+            return Some(at + 1);
+        }
+    }
+    None
 }
 
 /// A row of `Groups`, as those who pull remember it.
@@ -201,7 +306,14 @@ pub struct Gets {
     /// Units: bytes of whole records.
     pub size: Item,
     pub sent_back: Item,
+    queues: QueueCounts,
     generation: u32,
+}
+
+impl Gets {
+    pub fn of_queue(&self, queue: QueueId) -> Option<&Counts> {
+        self.queues.get(queue)
+    }
 }
 
 /// The rows of topic and group.
@@ -212,11 +324,15 @@ pub struct Groups {
     /// Topic, then group.
     names: BTreeMap<String, BTreeMap<String, u32>>,
     rows_max: usize,
+    /// Queues that may still be counted.
+    room: usize,
 }
 
 impl Groups {
-    pub fn new(rows_max: usize) -> Self {
-        Groups { rows: Vec::new(), free: Vec::new(), names: BTreeMap::new(), rows_max }
+    /// At most so many rows, and so many queues in all of them.
+    pub fn new(rows_max: usize, queues_max: usize) -> Self {
+        let (rows, free, names) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Groups { rows, free, names, rows_max, room: queues_max }
     }
 
     pub fn is_current(&self, row: Row) -> bool {
@@ -288,16 +404,20 @@ impl Groups {
 
     fn give_back(&mut self, at: u32) {
         let gets = &mut self.rows[at as usize];
+        self.room += gets.queues.0.len();
         *gets = Gets { generation: gets.generation.wrapping_add(1), ..Gets::default() };
         self.free.push(at);
     }
 
-    fn sample(&mut self, now: WallMillis, tick: u64) {
-        for gets in &mut self.rows {
+    /// Samples some rows from `from` on. Returns where to go on.
+    pub fn sample(&mut self, now: WallMillis, tick: u64, from: usize) -> Option<usize> {
+        sample_rows(&mut self.rows, from, |gets| {
             for item in [&mut gets.nums, &mut gets.size, &mut gets.sent_back] {
                 item.sample(now, tick);
             }
-        }
+            gets.queues.sample(now, tick);
+            2 + gets.queues.0.len()
+        })
     }
 }
 
@@ -339,11 +459,11 @@ pub struct Stats {
 
 impl Stats {
     /// `ahead` is how far local time is ahead of UTC. Units: milliseconds.
-    pub fn new(rows_max: usize, now: WallMillis, ahead: i64) -> Self {
+    pub fn new(rows_max: usize, queues_max: usize, now: WallMillis, ahead: i64) -> Self {
         let none = Totals::default();
         Stats {
             totals: none,
-            groups: Groups::new(rows_max),
+            groups: Groups::new(rows_max, queues_max),
             broker_put: Item::default(),
             broker_get: Item::default(),
             delivered: RowCell::default(),
@@ -361,14 +481,18 @@ impl Stats {
         self.totals.put_bytes += bytes;
     }
 
-    /// A delayed message was sent on: the schedule's own group got it.
+    /// A delayed message of a level's queue was sent on: the schedule's own group got it, the only
+    /// one of which queues are counted.
     /// Source: ScheduleMessageService.PutResultProcess (4.9.3), `enableScheduleMessageStats`.
-    pub fn on_delivered(&mut self, topic: &str, bytes: u64) {
+    pub fn on_delivered(&mut self, topic: &str, queue: QueueId, bytes: u64) {
         self.broker_put.add(1);
         let row = self.groups.row_by(&self.delivered, topic, SCHEDULE_GROUP);
-        if let Some(gets) = self.groups.get_mut(row) {
+        let Groups { rows, room, .. } = &mut self.groups;
+        let gets = rows.get_mut(row.at as usize);
+        if let Some(gets) = gets.filter(|gets| gets.generation == row.generation) {
             gets.nums.add(1);
             gets.size.add(bytes);
+            gets.queues.add(queue, 1, bytes, room);
         }
     }
 
@@ -390,11 +514,10 @@ impl Stats {
         }
     }
 
-    /// Samples everything; returns the tick for the items that others own.
+    /// Samples the totals; returns the tick for all that has rows.
     pub fn sample(&mut self, now: WallMillis, ahead: i64) -> u64 {
         let tick = self.tick;
         self.tick += 1;
-        self.groups.sample(now, tick);
         self.broker_put.sample(now, tick);
         self.broker_get.sample(now, tick);
         self.history.push_back((now, self.totals));
@@ -468,8 +591,28 @@ mod tests {
     }
 
     #[test]
+    fn queues_are_counted_while_there_is_room_and_sampled_turn_by_turn() {
+        let mut puts = Puts::new(300);
+        let (one, two) = (puts.take(), puts.take());
+        puts.add(one, QueueId(259), 2, 10);
+        puts.add(two, QueueId(39), 3, 10);
+        puts.add(two, QueueId(40), 1, 10);
+        let value = |counts: Option<&Counts>| counts.map(|counts| counts.nums.value);
+        assert_eq!(value(puts.of_queue(one, QueueId(259))), Some(2));
+        assert_eq!(value(puts.of_queue(two, QueueId(40))), None, "260 and 40 are all");
+        assert_eq!(value(puts.of_topic(two)), Some(4));
+        assert_eq!(puts.sample(at(0), 0, 0), Some(1), "one row of 260 queues is a turn");
+        assert_eq!(puts.sample(at(0), 0, 1), None);
+        let sum = |counts: Option<&Counts>| counts.map(|counts| counts.nums.minute().sum);
+        assert_eq!(sum(puts.of_queue(two, QueueId(39))), Some(3));
+        puts.give_back(one);
+        puts.add(two, QueueId(40), 1, 10);
+        assert_eq!(value(puts.of_queue(two, QueueId(40))), Some(1), "there is room again");
+    }
+
+    #[test]
     fn rows_are_bounded_and_a_row_that_is_gone_counts_nothing() {
-        let mut groups = Groups::new(2);
+        let mut groups = Groups::new(2, 4);
         let (one, two) = (groups.row("T", "g"), groups.row("T", "h"));
         assert_eq!(groups.row("T", "g"), one);
         assert_eq!(groups.row("U", "g"), Row::NONE);
@@ -487,7 +630,7 @@ mod tests {
     #[test]
     fn rates_look_back_and_a_day_ends_in_local_time() {
         // 1,700,000,000 is 22:13:20 in UTC; one hour ahead it is 46 minutes and 40 s to midnight.
-        let mut stats = Stats::new(9, at(0), 3_600_000);
+        let mut stats = Stats::new(9, 9, at(0), 3_600_000);
         stats.on_put(10, 1000);
         stats.on_read(4);
         stats.on_read(0);

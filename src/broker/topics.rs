@@ -3,9 +3,9 @@
 use super::data_version::DataVersion;
 use super::json_writer::JsonWriter;
 use super::options::TopicOptions;
-use super::stats::TopicPuts;
+use super::stats::{Counts, Puts};
 use super::transaction::{DISCARD_TOPIC, HALF_TOPIC, OP_TOPIC};
-use crate::model::TopicName;
+use crate::model::{QueueId, TopicName};
 use crate::rt::time::WallMillis;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,33 +195,12 @@ pub struct Topics {
     durable: BTreeMap<TopicName, Option<TopicConfig>>,
 }
 
-/// One row per topic; those of topics that are gone are used again.
-#[derive(Debug, Default)]
-struct Puts {
-    rows: Vec<TopicPuts>,
-    free: Vec<u32>,
-}
-
-impl Puts {
-    fn take(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.rows.push(TopicPuts::default());
-            (self.rows.len() - 1) as u32
-        })
-    }
-
-    fn give_back(&mut self, slot: u32) {
-        self.rows[slot as usize] = TopicPuts::default();
-        self.free.push(slot);
-    }
-}
-
 impl Topics {
     /// The topics every broker has at boot. Source: TopicConfigManager (4.9.3).
     pub fn new(options: &TopicOptions, now: WallMillis) -> Self {
         let mut reserved: BTreeSet<String> = RESERVED.iter().map(ToString::to_string).collect();
         let mut table = BTreeMap::new();
-        let mut puts = Puts::default();
+        let mut puts = Puts::new(options.counted_queues_max);
         for config in boot_topics(options) {
             reserved.insert(config.topic_name.clone());
             let name = TopicName::new(&config.topic_name);
@@ -442,17 +421,23 @@ impl Topics {
     }
 
     /// Messages went into a topic. Units: bytes of whole records.
-    pub fn count_puts(&mut self, slot: u32, count: u64, bytes: u64) {
-        self.puts.rows[slot as usize].add(count, bytes);
+    pub fn count_puts(&mut self, slot: u32, queue: QueueId, count: u64, bytes: u64) {
+        self.puts.add(slot, queue, count, bytes);
     }
 
     /// What was put into a topic; `None` for one that is not there.
-    pub fn puts(&self, name: &str) -> Option<&TopicPuts> {
-        self.puts.rows.get(self.table.get(name)?.slot as usize)
+    pub fn puts(&self, name: &str) -> Option<&Counts> {
+        self.puts.of_topic(self.table.get(name)?.slot)
     }
 
-    pub fn sample_puts(&mut self, now: WallMillis, tick: u64) {
-        self.puts.rows.iter_mut().for_each(|row| row.sample(now, tick));
+    /// What was put into one queue of it.
+    pub fn queue_puts(&self, name: &str, queue: QueueId) -> Option<&Counts> {
+        self.puts.of_queue(self.table.get(name)?.slot, queue)
+    }
+
+    /// Samples some rows from `from` on. Returns where to go on.
+    pub fn sample_puts(&mut self, now: WallMillis, tick: u64, from: usize) -> Option<usize> {
+        self.puts.sample(now, tick, from)
     }
 
     /// `autoCreateTopicEnable`, from now on.
@@ -474,6 +459,11 @@ impl Topics {
     /// The number of the newest change.
     pub fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// How many changes are durable: all of them are in what is announced.
+    pub fn saved(&self) -> u64 {
+        self.saved
     }
 
     /// True when name servers may know more than before.

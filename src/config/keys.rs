@@ -153,7 +153,6 @@ mod reason {
     pub const SLOW_READER: &str = "the guard against slow consumers";
     pub const ADDRESS_SERVER: &str = "the name server address service";
     pub const LMQ: &str = "light message queues";
-    pub const NO_QUEUE_STATS: &str = "topics and groups are counted, queues are not";
     pub const DELAYS_COUNTED: &str = "delayed messages that are sent on are always counted";
     pub const STATS_GO: &str = "the statistics of a topic or group that is deleted always go";
     pub const TLS: &str = "TLS is not built yet";

@@ -237,12 +237,14 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
         register_interval: ms(raw, "registerNameServerPeriod")
             .clamp(Duration::from_secs(10), Duration::from_secs(60)),
         register_timeout: ms(raw, "registerBrokerTimeoutMills"),
+        register_wait: ms(raw, "registerWaitMillis"),
         offsets_save_interval: ms(raw, "flushConsumerOffsetInterval"),
         schedule: broker::options::ScheduleOptions {
             save_interval: ms(raw, "flushDelayOffsetInterval"),
             ..Default::default()
         },
         transactions: transaction_options(raw),
+        stuck_queue_after: ms(raw, "stuckQueueWarnMillis"),
         region_id: text("regionId"),
         trace_on: raw.flag("traceOn"),
         permission: raw.number("brokerPermission").unsigned_abs() as u32,
@@ -282,6 +284,10 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
         ..options.filters
     };
     options.limits.message_bytes_max = size(raw, "maxMessageSize");
+    if !raw.flag("enableDetailStat") {
+        options.limits.counted_levels_max = 0;
+        options.topics.counted_queues_max = 0;
+    }
     Ok(options)
 }
 

@@ -330,6 +330,16 @@ impl Store {
     pub async fn record_at(&self, at: PhysicalOffset) -> io::Result<Option<Bytes>> {
         search::record_at(&self.shared, at.0).await
     }
+    /// The visible records of some entries of a queue, in their order; those that lie together are
+    /// read together. `None` for one that is not where its entry says, and for a blank one.
+    /// Errors: the device's; then each must be asked for by itself.
+    pub async fn records_of(&self, units: &[QueueUnit]) -> io::Result<Vec<Option<Bytes>>> {
+        let real = |unit: &&QueueUnit| !unit.is_blank() && !unit.is_empty();
+        let wanted: Vec<QueueUnit> = units.iter().filter(real).copied().collect();
+        let mut found = cold_read::each_record(&self.shared, &wanted).await?.into_iter();
+        let record = |unit| real(&unit).then(|| found.next().flatten()).flatten();
+        Ok(units.iter().map(record).collect())
+    }
     /// The same from memory alone; `None` also when it must be read from disk.
     pub fn record_in_memory(&self, at: PhysicalOffset) -> Option<Bytes> {
         search::record_in_memory(&self.shared, at.0)

@@ -116,7 +116,9 @@ impl Replicas {
     }
 
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.marks.front().map(|mark| mark.deadline)
+        // A turn may have released a mark whose waiters are still to be told.
+        let is_late = self.waiting.front().is_some_and(|waiter| waiter.end <= self.released);
+        if is_late { Some(Mono(0)) } else { self.marks.front().map(|mark| mark.deadline) }
     }
 
     /// Whoever has waited too long is told so. True when more may be seen now.
@@ -214,6 +216,18 @@ mod tests {
         assert!(r.is_given_up(10) && !r.is_given_up(20));
         r.on_report(acked(20), &mut out);
         assert_eq!(out, [(A, SlaveTimeout), (B, Durable)]);
+    }
+
+    #[test]
+    fn whoever_a_turn_released_is_told_at_once() {
+        let (mut r, mut out) = (replicas(), Vec::new());
+        r.on_turn(at(0), 10);
+        r.on_stored(10, A, &mut out);
+        r.on_turn(at(3000), 20);
+        assert!(r.next_deadline().is_some_and(|due| due <= at(3000)));
+        r.on_deadline(at(3000), &mut out);
+        assert_eq!(out, [(A, SlaveTimeout)]);
+        assert_eq!(r.next_deadline(), Some(at(6000)));
     }
 
     #[test]

@@ -456,11 +456,25 @@ impl State {
     /// The newest record known to be on disk, and up to where the log is.
     pub fn durable(&mut self) -> (u64, Option<LastRecord>) {
         let synced = self.flush.synced();
-        while self.records.get(1).is_some_and(|(end, _)| *end <= synced) {
+        let in_queues = self.entries.front().map_or(synced, |entry| entry.at.min(synced));
+        while self.records.get(1).is_some_and(|(end, _)| *end <= in_queues) {
             self.records.pop_front();
         }
-        let last = self.records.front().filter(|(end, _)| *end <= synced);
+        let last = self.records.iter().take_while(|(end, _)| *end <= synced).last();
         (synced, last.map(|(_, last)| *last))
+    }
+
+    /// Up to where a snapshot of the queues may be taken, with the record that ends there: what is
+    /// synced and is in its queue. A record that waits for a slave is synced and in no queue yet.
+    pub fn snapshot_point(&mut self) -> (u64, Option<LastRecord>) {
+        let (synced, last) = self.durable();
+        match self.entries.front() {
+            Some(entry) if entry.at < synced => {
+                let in_queues = self.records.iter().take_while(|(end, _)| *end <= entry.at).last();
+                in_queues.map_or((0, None), |(end, last)| (*end, Some(*last)))
+            }
+            _ => (synced, last),
+        }
     }
 
     /// Everything below may be seen: of a poisoned log only what is known to be on disk.
@@ -477,7 +491,11 @@ impl State {
     /// Entries below are no longer needed in memory: their records left the tail cache, and no
     /// snapshot will be taken below.
     pub fn trim_below(&self) -> u64 {
-        self.cache.base().min(self.flush.synced()).min(self.flush.visible())
+        let in_queues = match self.entries.front() {
+            Some(_) => self.records.front().map_or(0, |(end, _)| *end),
+            None => u64::MAX,
+        };
+        self.cache.base().min(self.flush.synced()).min(self.flush.visible()).min(in_queues)
     }
 
     /// When the newest record that is written was stored.

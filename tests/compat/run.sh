@@ -7,56 +7,36 @@
 # the checks are compiled with and run on: 4.9.3 (default), 4.9.8 or 5.5.0; Java servers are 4.9.3 always.
 # `--only PREFIX` runs the checks whose name starts so.
 #
-# Environment: HOTFIRE (a binary to test; otherwise `cargo build --release`), COMPAT_KIT (the Java class path;
-# otherwise fetched by Maven into target/compat/kit once), COMPAT_KEEP=1 (keep stores and logs of a good run).
+# Environment: setup.sh tells.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd); top=$(cd "$here/../.." && pwd)
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/setup.sh"
 server=hotfire client=4.9.3 only=
 while [ $# -gt 0 ]; do
   case $1 in
     --server) server=${2:?--server hotfire|java}; shift 2 ;;
     --client) client=${2:?--client 4.9.3|4.9.8|5.5.0}; shift 2 ;;
     --only) only=${2:?--only PREFIX}; shift 2 ;;
-    *) sed -n '2,12p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,10p' "$0" >&2; exit 2 ;;
   esac
 done
 case $server in hotfire|java) ;; *) echo "--server: expected hotfire or java, got $server" >&2; exit 2 ;; esac
 
-work=$top/target/compat
-export COMPAT_KIT=${COMPAT_KIT:-$work/kit}
-mkdir -p "$work"
 case $client in
   4.9.*) api=4 ;;
   5.*) api=5 ;;
   *) echo "--client: expected 4.9.3, 4.9.8 or 5.5.0, got $client" >&2; exit 2 ;;
 esac
-for version in 4.9.3 "$client"; do
-  [ -e "$COMPAT_KIT/lib/$version/.done" ] || bash "$here/java-peer/kit.sh" "$COMPAT_KIT" "$version" >"$work/kit.log" 2>&1 \
-    || { tail -20 "$work/kit.log" >&2; exit 2; }
-done
-if [ "$server" = hotfire ] && [ -z "${HOTFIRE:-}" ]; then
-  (cd "$top" && ${CARGO:-cargo} build --release --bin hotfire) >&2 || exit 2
-  HOTFIRE=$top/target/release/hotfire
-fi
-export HOTFIRE=${HOTFIRE:-}
-
-run=$work/run-$$
-rm -rf "$run"; mkdir -p "$run/classes"
-stop_all() {
-  for pid in "$run"/*/pid; do
-    [ -e "$pid" ] && kill -9 "$(cat "$pid")" 2>/dev/null || true
-  done
-}
-trap stop_all EXIT
-CP="$COMPAT_KIT/lib/$client/*"
+need_kit 4.9.3 "$client"
+if [ "$server" = hotfire ]; then need_hotfire; fi
+open_run run
 sources=$here/java
 if [ "$api" = 5 ]; then # the same checks; 5.x has the classes of the wire in other packages
   sources=$run/java
   mkdir "$sources"
   for file in "$here"/java/*.java; do sed -f "$here/java-5/imports.sed" "$file" >"$sources/${file##*/}"; done
 fi
-javac -nowarn -Xlint:-deprecation -cp "$CP" -d "$run/classes" "$sources"/*.java "$here/java-$api"/*.java 2>"$run/javac.log" \
-  || { cat "$run/javac.log" >&2; exit 2; }
+compile "$client" "$sources"/*.java "$here/java-$api"/*.java
 
 names=()
 for name in json binary cluster store; do
@@ -66,10 +46,8 @@ done
 
 suite() { # LOG SERIALIZE-TYPE SUITE: one client process
   case " ${names[*]} " in *" $1 "*) ;; *) return 0 ;; esac
-  java -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.home="$run" -Drocketmq.client.logRoot="$run/client-logs" \
-    -Dlogback.configurationFile="$here/logback.xml" -Drocketmq.serialize.type="$2" \
-    --add-opens=java.base/java.nio=ALL-UNNAMED --add-opens=java.base/sun.nio.ch=ALL-UNNAMED \
-    -cp "$run/classes:$CP" compat.Main "$3" "$server" "$here" "$run" "$only" 2>"$run/$1.err" \
+  client_java -Xmx384m -Dlogback.configurationFile="$here/logback.xml" -Drocketmq.serialize.type="$2" \
+    compat.Main "$3" "$server" "$here" "$run" "$only" 2>"$run/$1.err" \
     | grep --line-buffered -E '^(ok|FAIL|note) ' | tee "$run/$1.out" || true
 }
 begun=$(date +%s)
@@ -80,11 +58,11 @@ suite cluster JSON cluster & cluster=$!
 wait $json $binary $cluster
 suite store JSON store
 
-passed=$(cat "$run"/*.out | grep -c '^ok ' || true); failed=$(cat "$run"/*.out | grep -c '^FAIL ' || true)
+count_checks "$run"/*.out
 for name in "${names[@]}"; do # a process that died must not look like a pass
   grep -q '^note done' "$run/$name.out" || { failed=$((failed + 1)); echo "FAIL $name: the client process ended early:"; tail -20 "$run/$name.err"; }
 done
 echo "note $server, client $client, $(($(date +%s) - begun)) s, logs in ${run#"$top"/}"
-if [ "$failed" = 0 ] && [ -z "${COMPAT_KEEP:-}" ]; then stop_all; rm -rf "$run"; fi
+close_run "$failed"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

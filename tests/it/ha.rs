@@ -593,3 +593,50 @@ fn how_replication_stands_is_told_to_operators() {
         master.shutdown().await;
     });
 }
+
+/// What a process leaves that is killed now.
+fn killed(town: &Town, name: &str, to: &str) {
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .args([town.dir(name), town.dir(to)])
+        .status()
+        .unwrap();
+    assert!(copied.success());
+}
+
+#[test]
+fn a_record_that_waits_for_a_slave_is_in_its_queue_after_a_crash() {
+    block_on(async {
+        let town = Town::new().await;
+        let mut parts = town.parts("master", Role::SyncMaster);
+        let timeout = Duration::from_secs(2);
+        parts.store.replicate = Some(Replicate { timeout, fall_behind_max: 256 << 20 });
+        parts.store.flush = FlushMode::Sync;
+        parts.store.checkpoint_interval = Duration::from_millis(20);
+        let master = town.world.start(parts).await;
+        let caller = town.world.caller(&master);
+        caller.send("T", 0, "", "first").await;
+        let mute = mute_slave(&town, &master).await;
+        let waits = async {
+            caller.send("T", 0, "", "second").await;
+        };
+        let killed = async {
+            let clock = &town.world.clock;
+            clock.sleep_until(clock.mono() + Duration::from_millis(400)).await;
+            assert_eq!(caller.number(request::GET_MAX_OFFSET, "T", 0).await, "1");
+            killed(&town, "master", "killed");
+        };
+        tokio::select! {
+            () = waits => panic!("no slave has it"),
+            () = killed => {}
+        }
+        drop(mute);
+        master.shutdown().await;
+        let again = town.start("killed", Role::AsyncMaster).await;
+        let caller = town.world.caller(&again);
+        assert_eq!(caller.number(request::GET_MAX_OFFSET, "T", 0).await, "2");
+        let third = caller.send("T", 0, "", "third").await;
+        assert_eq!(third.get("queueOffset"), Some("2"));
+        again.shutdown().await;
+    });
+}

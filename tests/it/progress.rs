@@ -269,6 +269,9 @@ fn totals_count_every_record_and_a_delayed_message_twice() {
         for (name, key) in [
             ("TOPIC_PUT_NUMS", "T"),
             ("TOPIC_PUT_SIZE", "SCHEDULE_TOPIC_XXXX"),
+            ("QUEUE_PUT_NUMS", "T@0"),
+            ("QUEUE_PUT_SIZE", "SCHEDULE_TOPIC_XXXX@0"),
+            ("QUEUE_GET_NUMS", "SCHEDULE_TOPIC_XXXX@0@SCHEDULE_CONSUMER"),
             ("GROUP_GET_NUMS", "T@g"),
             ("GROUP_GET_SIZE", "SCHEDULE_TOPIC_XXXX@SCHEDULE_CONSUMER"),
             ("BROKER_PUT_NUMS", "DefaultCluster"),
@@ -277,10 +280,45 @@ fn totals_count_every_record_and_a_delayed_message_twice() {
             let said = value(&caller.call(view(name, key)).await);
             assert_eq!(said["statsMinute"]["sum"], 0, "{name} {key}: not sampled yet");
         }
-        for (name, key) in [("TOPIC_PUT_NUMS", "U"), ("SNDBCK_PUT_NUMS", "T@g"), ("X", "T")] {
+        for (name, key) in [
+            ("TOPIC_PUT_NUMS", "U"),
+            ("QUEUE_PUT_NUMS", "T@1"),
+            ("QUEUE_GET_NUMS", "T@0@g"),
+            ("GROUP_GET_FALL_SIZE", "0@T@g"),
+            ("SNDBCK_PUT_NUMS", "T@g"),
+            ("X", "T"),
+        ] {
             let answer = caller.call(view(name, key)).await;
             assert_eq!(answer.remark.unwrap(), format!("The stats <{name}> <{key}> not exist"));
         }
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn how_far_a_group_is_behind_is_told_in_bytes_and_time() {
+    block_on(async {
+        let world = World::new();
+        let (broker, caller) = two_queues(&world).await;
+        let behind = async |name: &str, queue: i32| {
+            let view = Command::request(request::VIEW_BROKER_STATS_DATA)
+                .with_ext("statsName", name)
+                .with_ext("statsKey", format!("{queue}@T@g"));
+            let said = value(&caller.call(view).await);
+            assert_eq!(said["statsMinute"], said["statsDay"]);
+            said["statsMinute"]["sum"].as_i64().unwrap()
+        };
+        commit(&caller, "g", "T", 0, 1).await;
+        commit(&caller, "g", "T", 1, 2).await;
+        let pause = world.clock.mono() + Duration::from_millis(20);
+        world.clock.sleep_until(pause).await;
+        let said = value(&caller.call(Command::request(request::GET_BROKER_RUNTIME_INFO)).await);
+        let end: i64 = said["table"]["commitLogMaxOffset"].as_str().unwrap().parse().unwrap();
+        // Five records of one size; the third is the next one of queue 0.
+        assert_eq!(behind("GROUP_GET_FALL_SIZE", 0).await, end / 5 * 3);
+        assert!(behind("GROUP_GET_FALL_TIME", 0).await >= 20);
+        assert_eq!(behind("GROUP_GET_FALL_SIZE", 1).await, 0);
+        assert_eq!(behind("GROUP_GET_FALL_TIME", 1).await, 0);
         broker.shutdown().await;
     });
 }
@@ -394,6 +432,43 @@ fn every_number_that_tools_read_of_the_runtime_info_is_there() {
         let words: Vec<&str> = capacity.split(' ').collect();
         assert_eq!([words[0], words[1], words[4], words[5]], ["Total", ":", "Free", ":"]);
         assert!(words[2].parse::<f64>().unwrap() > 0.0 && words[3].ends_with("B,"), "{capacity}");
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn a_queue_that_stands_still_is_counted_and_named_until_it_moves() {
+    block_on(async {
+        let world = World::new();
+        let mut parts = world.parts();
+        parts.broker.topics.default_queues = 2;
+        parts.broker.stuck_queue_after = Duration::from_millis(300);
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        for n in 0..6 {
+            caller.send("T", n % 2, "", "body").await;
+        }
+        let member = world.caller(&broker);
+        member.heartbeat("g", "T", 1).await;
+        commit(&member, "g", "T", 0, 1).await;
+        commit(&member, "g", "T", 1, 3).await;
+        commit(&member, "nobody", "T", 0, 1).await;
+        let pause = async || {
+            world.clock.sleep_until(world.clock.mono() + Duration::from_millis(100)).await;
+        };
+        let row = async |name: &str| {
+            let said = caller.call(Command::request(request::GET_BROKER_RUNTIME_INFO)).await;
+            value(&said)["table"][name].as_str().map(str::to_owned)
+        };
+        while row("stuckQueues").await.as_deref() != Some("1") {
+            pause().await;
+        }
+        assert_eq!(row("stuckQueuesFirst").await.as_deref(), Some("g@T@0"));
+        commit(&member, "g", "T", 0, 3).await;
+        while row("stuckQueues").await.as_deref() != Some("0") {
+            pause().await;
+        }
+        assert_eq!(row("stuckQueuesFirst").await, None);
         broker.shutdown().await;
     });
 }

@@ -162,3 +162,22 @@ fn a_reply_enters_no_topic_that_is_closed_to_sends() {
         broker.shutdown().await;
     });
 }
+
+#[test]
+fn a_stored_reply_keeps_no_bit_of_its_flag_but_the_compression() {
+    block_on(async {
+        let world = World::new();
+        let broker = world.start(world.parts()).await;
+        let caller = world.caller(&broker);
+        // All bits: as a half message that is rolled back it would enter no queue.
+        for stored in ["0", "1"] {
+            let answer = caller.call(reply("nobody", "x").with_ext("f", i32::MAX)).await;
+            assert_eq!(answer.get("queueOffset"), Some(stored));
+        }
+        let stored = caller.pull(TOPIC, 0, 0, 10_000).await;
+        let flags: Vec<i32> =
+            message_unit::delivered(&stored.body).map(|view| view.unwrap().sys_flag()).collect();
+        assert_eq!(flags, [1, 1]);
+        broker.shutdown().await;
+    });
+}

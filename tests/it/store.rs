@@ -1,6 +1,7 @@
 //! The store on real files: what an outcome promises, and what a restart finds.
 
 mod index;
+mod records;
 mod recovery;
 mod retention;
 

@@ -2,6 +2,7 @@
 //! locks that it gives.
 
 use super::judge::Verdict;
+use super::questions::Questions;
 use hotfire::rt::sim::mark;
 use std::collections::BTreeMap;
 
@@ -37,9 +38,24 @@ pub struct Asked {
     pub lifetime_us: u64,
 }
 
+/// Whether a name server that could be told knows a topic when its maker has the answer.
+pub fn judge_route(topic: &str, is_there: bool) -> Verdict {
+    is_there.then_some(()).ok_or_else(|| format!("{topic} is made, and has no route"))
+}
+
+/// Whether a broker may name a queue of this group as stuck, or must.
+pub fn judge_stuck(group: &str, is_named: bool, must: bool) -> Verdict {
+    match (is_named, must) {
+        (false, true) => Err(format!("{group} stands still, and the broker does not say so")),
+        (true, false) => Err(format!("{group} goes on, and the broker calls it stuck")),
+        _ => Ok(()),
+    }
+}
+
 /// Everything that was asked and told.
 #[derive(Default)]
 pub struct Calls {
+    pub(super) questions: Questions,
     replies: Vec<Reply>,
     /// Client ids that wait for replies, with the machine and generation of their process.
     askers: BTreeMap<String, (usize, u64)>,

@@ -1,5 +1,6 @@
 //! Where a run is judged: the clients' history, the machines' files, and the promises between.
 
+use super::replica::LogFiles;
 use super::retention::Terms;
 use super::{delay, files, index, judge, retry, transaction};
 use crate::history::History;
@@ -30,6 +31,8 @@ struct Shared {
     checks_max: Mutex<BTreeMap<usize, u32>>,
     /// Slots and entries of each machine's index files.
     index_shapes: Mutex<BTreeMap<usize, (u32, u32)>>,
+    /// The logs of the masters that are lost, as they were then.
+    lost: Mutex<BTreeMap<usize, Arc<LogFiles>>>,
     world: OnceLock<World>,
     /// Rung when the history moved.
     moved: Notify,
@@ -50,6 +53,7 @@ impl Court {
             delays: Mutex::default(),
             checks_max: Mutex::default(),
             index_shapes: Mutex::default(),
+            lost: Mutex::default(),
             world: OnceLock::new(),
             moved: Notify::new(),
         }))
@@ -68,7 +72,19 @@ impl Court {
         work(&mut self.0.history.lock())
     }
 
-    fn wants(&self, oracle: Oracle) -> bool {
+    pub(super) fn plan(&self) -> &Plan {
+        &self.0.plan
+    }
+
+    pub(super) fn keep_lost(&self, machine: usize, copy: LogFiles) {
+        self.0.lost.lock().insert(machine, Arc::new(copy));
+    }
+
+    pub(super) fn lost_copy(&self, machine: usize) -> Option<Arc<LogFiles>> {
+        self.0.lost.lock().get(&machine).cloned()
+    }
+
+    pub(super) fn wants(&self, oracle: Oracle) -> bool {
         self.0.plan.oracles.contains(&oracle)
     }
 
@@ -160,6 +176,7 @@ impl Court {
         }
         self.check("durable_open", judge::durable_open(disk, &format!("{ROOT}/commitlog")));
         self.judge_log(machine, &log, false);
+        self.judge_pairs(machine);
         let mut opened = self.0.opened.lock();
         opened.entry(machine).or_default().push(generation);
         let end = |r: &files::Record| ((r.topic.clone(), r.queue), r.queue_offset + 1);
@@ -242,6 +259,7 @@ impl Court {
         let disk = &self.world().machines()[machine].disk;
         let log = files::log(disk, &format!("{ROOT}/commitlog"));
         self.judge_log(machine, &log, true);
+        self.judge_pairs(machine);
         // A store that says it did not stop in order owes no whole queues: its next start does.
         let stopped_in_order = disk.peek(&format!("{ROOT}/abort")).is_none();
         if !stopped_in_order {

@@ -138,7 +138,7 @@ fn scan(base: u64, bytes: &[u8], log: &mut Log) -> usize {
     }
 }
 
-fn record(physical: u64, bytes: &[u8]) -> Result<Record, String> {
+pub(super) fn record(physical: u64, bytes: &[u8]) -> Result<Record, String> {
     let short = || format!("the record at {physical} does not fit");
     let size = Bytes(bytes).u32().ok_or_else(short)?;
     let mut b = Bytes(bytes.get(..size as usize).ok_or_else(short)?);

@@ -21,34 +21,51 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const GROUP: &str = "walkers";
-const TIMEOUT: Duration = Duration::from_secs(12);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(12);
 
 /// What has no answer may still arrive within this.
-const LATE_MS: u64 = 8_000;
+pub(super) const LATE_MS: u64 = 8_000;
 
 /// Queues that a walker commits: more than a topic has here.
 const QUEUES: i32 = 8;
 
+/// Those who make topics at each broker: more than one, so that registrations meet.
+const MAKERS: usize = 2;
+
 /// One process's part in it, with one broker.
 #[derive(Clone)]
-struct Party {
-    house: ClusterHouse,
-    broker: usize,
-    machine: usize,
-    generation: u64,
+pub(super) struct Party {
+    pub house: ClusterHouse,
+    pub broker: usize,
+    pub machine: usize,
+    pub generation: u64,
     addr: String,
     clock: Clock,
     /// What it asks as an operator, on a connection of its own.
-    client: Client,
+    pub client: Client,
 }
 
 /// What the broker asks.
-struct Ear {
-    house: ClusterHouse,
-    id: String,
-    dice: Mutex<Rng>,
+pub(super) struct Ear {
+    pub house: ClusterHouse,
+    pub id: String,
+    pub clock: Clock,
+    pub dice: Mutex<Rng>,
     /// The tables of offsets it was told.
     told: Mutex<Vec<Value>>,
+    /// Since when its heartbeats are taken, without a break. Units: microseconds.
+    member_since: Mutex<Option<u64>>,
+}
+
+impl Ear {
+    fn on_beat(&self, is_taken: bool) {
+        let mut since = self.member_since.lock();
+        *since = is_taken.then(|| since.unwrap_or_else(trace::now_us));
+    }
+
+    pub(super) fn is_member_since(&self, at_us: u64) -> bool {
+        self.member_since.lock().is_some_and(|since| since <= at_us)
+    }
 }
 
 impl ClientRequests for Ear {
@@ -72,8 +89,16 @@ impl ClientRequests for Ear {
                 let table: Value = body::decode(&request.body).unwrap_or_default();
                 self.told.lock().push(table);
             }
+            request::GET_CONSUMER_RUNNING_INFO | request::CONSUME_MESSAGE_DIRECTLY => {
+                self.on_question(peer, request);
+            }
+            request::GET_CONSUMER_STATUS_FROM_CLIENT => self.on_status(peer, &request),
             _ => {}
         }
+    }
+
+    fn on_close(&self, _: &Peer) {
+        self.on_beat(false);
     }
 }
 
@@ -97,14 +122,22 @@ pub fn start(house: &ClusterHouse, boot: &Boot, group: &TaskGroup, rng: &mut Rng
         let ear = Arc::new(Ear {
             house: house.clone(),
             id: id.clone(),
+            clock: boot.clock.clone(),
             dice: Mutex::new(Rng::from_seed(rng.next_u64())),
             told: Mutex::default(),
+            member_since: Mutex::default(),
         });
         let own = connect(rng, Some(ear.clone()));
         let mut dice = || Rng::from_seed(rng.next_u64());
-        group.spawn(party.clone().live(own, id));
+        group.spawn(party.clone().live(own, id.clone(), ear.clone()));
+        group.spawn(party.clone().inquire(dice(), id, ear.clone()));
+        group.spawn(party.clone().configure(dice()));
         group.spawn(party.clone().reply(dice()));
-        group.spawn(party.clone().walk(dice(), ear));
+        group.spawn(party.clone().walk(dice(), ear.clone()));
+        group.spawn(party.clone().stall(dice(), ear));
+        for who in 0..MAKERS {
+            group.spawn(party.clone().make(dice(), who));
+        }
         for name in ["a", "b"] {
             let id = format!("{name}-{}-{}", boot.machine, boot.generation);
             group.spawn(party.clone().lock(dice(), id));
@@ -113,20 +146,20 @@ pub fn start(house: &ClusterHouse, boot: &Boot, group: &TaskGroup, rng: &mut Rng
 }
 
 impl Party {
-    async fn ask(&self, request: Command) -> Result<Command, Error> {
+    pub(super) async fn ask(&self, request: Command) -> Result<Command, Error> {
         self.client.invoke(&self.addr, request, TIMEOUT).await
     }
 
-    async fn pause(&self, ms: u64) {
+    pub(super) async fn pause(&self, ms: u64) {
         self.clock.sleep_until(self.clock.mono() + Duration::from_millis(ms)).await;
     }
 
-    fn check(&self, verdict: Verdict) {
+    pub(super) fn check(&self, verdict: Verdict) {
         self.house.court().check("calls", verdict);
     }
 
     /// Power losses and starts of the broker.
-    fn lives(&self) -> (u64, u64) {
+    pub(super) fn lives(&self) -> (u64, u64) {
         let world = self.house.world();
         (world.power_losses(self.broker), world.generation(self.broker))
     }
@@ -135,18 +168,26 @@ impl Party {
         format!("{GROUP}-{}-{}", self.machine, self.generation)
     }
 
-    /// Heartbeats: it consumes in a group of its own, and waits for replies.
-    async fn live(self, own: Client, id: String) {
-        let (group, topic) = (self.group(), topic_name(0));
+    /// Heartbeats: it consumes in groups of its own, and waits for replies.
+    async fn live(self, own: Client, id: String, ear: Arc<Ear>) {
+        let topic = topic_name(0);
+        let shared = super::questions::SHARED_GROUP.to_owned();
+        let groups = [self.group(), self.stalling_group(), shared].map(|group| {
+            format!(
+                "{{\"groupName\":\"{group}\",\"consumeType\":\"CONSUME_PASSIVELY\",\
+                 \"messageModel\":\"CLUSTERING\",\"subscriptionDataSet\":\
+                 [{{\"topic\":\"{topic}\",\"subString\":\"*\",\"subVersion\":1}}]}}"
+            )
+        });
         let beat = format!(
             "{{\"clientID\":\"{id}\",\"producerDataSet\":[{{\"groupName\":\"askers\"}}],\
-             \"consumerDataSet\":[{{\"groupName\":\"{group}\",\"consumeType\":\
-             \"CONSUME_PASSIVELY\",\"messageModel\":\"CLUSTERING\",\"subscriptionDataSet\":\
-             [{{\"topic\":\"{topic}\",\"subString\":\"*\",\"subVersion\":1}}]}}]}}"
+             \"consumerDataSet\":[{}]}}",
+            groups.join(",")
         );
         loop {
             let request = Command::request(request::HEART_BEAT).with_body(beat.clone());
-            let _ = own.invoke(&self.addr, request, Duration::from_secs(2)).await;
+            let answer = own.invoke(&self.addr, request, Duration::from_secs(2)).await;
+            ear.on_beat(answer.is_ok_and(|answer| answer.code == code::SUCCESS));
             self.pause(400).await;
         }
     }
@@ -185,7 +226,7 @@ impl Party {
         }
     }
 
-    async fn number(&self, code: i32, queue: i32) -> Option<i64> {
+    pub(super) async fn number(&self, code: i32, queue: i32) -> Option<i64> {
         let request = Command::request(code)
             .with_ext("consumerGroup", self.group())
             .with_ext("topic", topic_name(0))
@@ -194,9 +235,9 @@ impl Party {
         (answer.code == code::SUCCESS).then(|| answer.get("offset")?.parse().ok())?
     }
 
-    async fn commit(&self, queue: i32, offset: i64) -> bool {
+    pub(super) async fn commit(&self, group: &str, queue: i32, offset: i64) -> bool {
         let request = Command::request(request::UPDATE_CONSUMER_OFFSET)
-            .with_ext("consumerGroup", self.group())
+            .with_ext("consumerGroup", group)
             .with_ext("topic", topic_name(0))
             .with_ext("queueId", queue)
             .with_ext("commitOffset", offset);
@@ -212,7 +253,7 @@ impl Party {
             for queue in 0..QUEUES {
                 let Some(end) = self.number(request::GET_MAX_OFFSET, queue).await else { break };
                 let offset = dice.below(end as u64 + 1) as i64;
-                if !self.commit(queue, offset).await {
+                if !self.commit(&self.group(), queue, offset).await {
                     break;
                 }
                 committed.insert(queue, (offset, end));

@@ -2,6 +2,7 @@
 
 use super::cluster::{ClusterHouse, PROMPT, PROMPT_SENDS, Phase, SETTLE_SENDS, ip, topic_name};
 use super::filters::{self, Selector};
+use super::pairs::{self, Asked};
 use super::transactions::{self, Members};
 use crate::history::{self, Fate, Grade, History, Id, Place, Seen};
 use crate::oracle::files::{self, Record};
@@ -18,7 +19,7 @@ use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
 use hotfire::rt::task::TaskGroup;
 use hotfire::rt::time::{Clock, Duration, Mono};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 #[derive(Clone)]
@@ -77,6 +78,9 @@ pub async fn run(house: ClusterHouse, mut boot: Boot) {
     if house.0.plan.load.filters {
         group.spawn(stay_registered(node.clone()));
     }
+    if house.machines(crate::plan::Role::Client).first() == Some(&boot.machine) {
+        pairs::start(&house, &boot, &group);
+    }
     if house.0.plan.load.calls {
         super::callers::start(&house, &boot, &group, &mut rng);
     }
@@ -117,6 +121,17 @@ impl Node {
     pub async fn pause(&self, ms: u64) {
         self.clock.sleep_until(self.clock.mono() + Duration::from_millis(ms)).await;
     }
+}
+
+/// A message that says its number, and what filters look at.
+fn numbered(id: Id, topic: &str, size: usize, has_values: bool) -> Message {
+    let message = Message::new(topic, history::body(id, size))
+        .with_tag(&filters::tag(id))
+        .with_property("SIM", &format!("{id:05}"));
+    let values = if has_values { filters::values(id) } else { BTreeMap::new() };
+    let add =
+        |message: Message, (name, value): (String, String)| message.with_property(&name, &value);
+    values.into_iter().fold(message, add)
 }
 
 struct Producer {
@@ -191,15 +206,7 @@ impl Producer {
             let fails = self.dice.between(1, u64::from(RETRIES_MAX) + 2) as u32;
             house.court().history(|h| h.sent[id as usize].fails = fails);
         }
-        let mut message = Message::new(&topic, history::body(id, size))
-            .with_tag(&filters::tag(id))
-            .with_property("SIM", &format!("{id:05}"))
-            .with_wait(wait);
-        if load.filters {
-            for (name, value) in filters::values(id) {
-                message = message.with_property(&name, &value);
-            }
-        }
+        let mut message = numbered(id, &topic, size, load.filters).with_wait(wait);
         if level > 0 {
             message = message.with_delay_level(level);
             house.court().history(|h| h.sent[id as usize].level = level);
@@ -212,6 +219,7 @@ impl Producer {
         }
         let brokers = house.machines(crate::plan::Role::Broker);
         let since: Vec<_> = brokers.iter().map(|b| (*b, Since::now(&house, *b))).collect();
+        let pairs: Vec<_> = brokers.iter().map(|b| Asked::now(&house, *b, phase)).collect();
         let (mut asked, mut unique) = (0, String::new());
         let is_once = level > 0 || in_transaction.is_some();
         let fate = match self.give(&message, is_once).await {
@@ -220,7 +228,12 @@ impl Producer {
                 unique.clone_from(&result.message_id);
                 // It lies in the first queue of its level, or of half messages.
                 let place = if in_transaction.is_some() { Some(0) } else { level.checked_sub(1) };
-                self.fate_of(&result, wait, place, &since)
+                let fate = self.fate_of(&result, wait, place, &since);
+                if wait && let Fate::Acked { place, .. } = fate {
+                    let asked = pairs.iter().find(|asked| asked.master == place.machine);
+                    asked.into_iter().for_each(|a| a.judge(&house, id, place, result.status));
+                }
+                fate
             }
             Err(e) => self.fate_of_error(id, &e),
         };
@@ -289,11 +302,15 @@ impl Producer {
         place: Option<u32>,
         since: &[(usize, Since)],
     ) -> Fate {
+        let house = &self.node.house;
+        let is_of_slaves =
+            matches!(result.status, SendStatus::FlushSlaveTimeout | SendStatus::SlaveNotAvailable);
         if result.status != SendStatus::Ok {
             mark("client: stored with a weaker promise");
-            return Fate::Unknown;
+            if !is_of_slaves {
+                return Fate::Unknown;
+            }
         }
-        let house = &self.node.house;
         let Some(machine) = house.broker_machine(&result.queue.broker) else {
             return Fate::Unknown;
         };
@@ -305,7 +322,7 @@ impl Producer {
             return Fate::Unknown;
         };
         let sync = house.0.plan.machines[machine].sync_flush;
-        let grade = if sync && wait { Grade::Synced } else { Grade::Written };
+        let grade = if sync && wait && !is_of_slaves { Grade::Synced } else { Grade::Written };
         let now = Since::now(house, machine);
         if grade == Grade::Written && !since.contains(&(machine, now)) {
             // A crash overtook the answer: it promises nothing any more.
@@ -704,6 +721,14 @@ impl Reader {
                 }
                 failed.extend(self.failed(&record, id, history));
                 let physical = record.physical;
+                if history.sent[id as usize].fate == Fate::Unknown {
+                    let place = Place { machine: broker, queue, queue_offset: at, physical };
+                    if house.court().is_alone(broker, id, &place) {
+                        history.shown_alone.insert((broker, id, physical));
+                        let told = format_args!("message {id} is shown, no slave has it");
+                        trace::event(&self.node.name, told);
+                    }
+                }
                 let seen = Seen { id, grade, power_losses, generation, physical };
                 if counts {
                     history.on_read((broker, topic.clone(), queue, at), seen)?;

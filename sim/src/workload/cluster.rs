@@ -1,6 +1,7 @@
 //! Name servers, brokers and clients: what they share, and how a run settles.
 
 use super::filters::{self, Filters};
+use super::pairs::{self, PairTerms};
 use super::transactions;
 use crate::history::{Fate, Id, Place, Reading};
 use crate::oracle::calls::Calls;
@@ -11,12 +12,13 @@ use crate::world::{Program, World};
 use hotfire::broker::options::TransactionOptions;
 use hotfire::rt::sync::Mutex;
 use hotfire::rt::time::{Clock, Duration};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 pub const NAME_SERVER_PORT: u16 = 9876;
 pub const BROKER_PORT: u16 = 10911;
+pub const HA_PORT: u16 = 10912;
 
 /// Sends per producer that must be acked after the heal.
 pub const SETTLE_SENDS: u64 = 2;
@@ -27,6 +29,9 @@ pub const PROMPT: Duration = Duration::from_millis(2_000);
 
 /// A broker has registered again this long after the heal: its largest interval, and the request.
 const REGISTERED: Duration = Duration::from_millis(11_000);
+
+/// How often it is looked whether slaves have caught up.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How long writing consumer offsets may take beyond its interval.
 const OFFSETS_SLACK: Duration = Duration::from_millis(1_500);
@@ -66,6 +71,12 @@ pub struct Progress {
     pub check_terms: BTreeMap<usize, TransactionOptions>,
     /// Per broker: how often it writes consumer offsets.
     pub save_interval: BTreeMap<usize, Duration>,
+    /// Per broker: when a queue without progress is stuck.
+    pub stuck_after: BTreeMap<usize, Duration>,
+    /// Per broker: how it replicates.
+    pub pairs: BTreeMap<usize, PairTerms>,
+    /// What a slave keeps beside the log was once that of its master, when all was quiet.
+    pub audited: BTreeSet<usize>,
     /// Per broker: how long a lock lasts.
     pub lock_lifetime: BTreeMap<usize, Duration>,
 }
@@ -119,7 +130,9 @@ impl ClusterHouse {
             let house = house.clone();
             match role {
                 Role::NameServer => Box::pin(super::nodes::name_server(house, boot)),
-                Role::Broker | Role::Store => Box::pin(super::nodes::broker(house, boot)),
+                Role::Broker | Role::Slave | Role::Store => {
+                    Box::pin(super::nodes::broker(house, boot))
+                }
                 Role::Client => Box::pin(super::client::run(house, boot)),
             }
         })
@@ -130,7 +143,14 @@ impl ClusterHouse {
         (0..machines.len()).filter(|n| machines[*n].role == role).collect()
     }
 
-    /// The machine whose broker has this name.
+    /// A slave has its master's name.
+    pub fn broker_name(&self, machine: usize) -> String {
+        let machines = &self.0.plan.machines;
+        let named = machines[machine].pair.as_ref().map_or(machine, |pair| pair.master);
+        machines[named].name.clone()
+    }
+
+    /// The machine whose broker has this name; of a pair, the master's.
     pub fn broker_machine(&self, name: &str) -> Option<usize> {
         self.0.plan.machines.iter().position(|m| m.name == name)
     }
@@ -190,6 +210,7 @@ impl ClusterHouse {
             let settled = self.0.progress.lock().settled;
             format!("after the heal {settled} of {sends} sends are acked{}", self.behind())
         })?;
+        self.caught_up(budget).await?;
         self.enter_phase(Phase::Prompt);
         let sends = self.producers() * PROMPT_SENDS;
         let done = || self.0.progress.lock().prompt >= sends && self.all_read();
@@ -198,11 +219,45 @@ impl ClusterHouse {
             format!("settled, and then {prompt} of {sends} sends are delivered{}", self.behind())
         })?;
         self.enter_phase(Phase::Quiet);
+        self.caught_up(budget).await?;
+        let slaves = self.machines(Role::Slave);
+        let done = || self.0.progress.lock().audited.len() == slaves.len();
+        self.within(budget, done).await.map_err(|()| {
+            let audited = self.0.progress.lock().audited.clone();
+            let slow = slaves.iter().find(|slave| !audited.contains(slave));
+            format!("what machine {slow:?} keeps beside the log is not that of its master")
+        })?;
         if self.0.plan.load.transactional > 0.0 {
             // Of what nobody knows to be stored, all is asked for until then.
             madsim::time::sleep(transactions::ENDED).await;
         }
         Ok(())
+    }
+
+    /// Every slave has the whole log of its master.
+    async fn caught_up(&self, budget: Duration) -> Result<(), String> {
+        let clock = Clock::new();
+        let deadline = clock.mono() + budget;
+        loop {
+            let behind = self.court().slave_behind();
+            if behind.is_none() || self.world().violation().is_some() {
+                return Ok(());
+            }
+            if clock.mono() >= deadline {
+                let (slave, end, want) = behind.unwrap_or_default();
+                return Err(format!("slave {slave} ends at {end}, its master at {want}"));
+            }
+            madsim::time::sleep(LOOK).await;
+        }
+    }
+
+    /// A master is gone for good: its slaves serve all that it said they have.
+    pub async fn settle_without(&self, budget: Duration) -> Result<(), String> {
+        madsim::time::sleep(REGISTERED).await;
+        self.enter_phase(Phase::Quiet);
+        self.within(budget, || self.all_read()).await.map_err(|()| {
+            format!("without their master the slaves do not serve all{}", self.behind())
+        })
     }
 
     /// After a restart without derived files everything can be read again.
@@ -265,9 +320,13 @@ impl ClusterHouse {
                         continue;
                     }
                     let key = (*client, place.machine, sent.topic.clone(), place.queue);
-                    if !self.has_read(&progress, &key, id as Id, place) {
+                    let is_lost = self.0.plan.lost_master == Some(place.machine);
+                    if !is_lost && !self.has_read(&progress, &key, id as Id, place) {
                         return Some((*client, id as u64));
                     }
+                }
+                if !pairs::slaves_read(self, &progress, sent, place) {
+                    return Some((place.machine, id as u64));
                 }
             }
             None

@@ -2,10 +2,15 @@
 
 use super::cluster::{BROKER_PORT, ClusterHouse, NAME_SERVER_PORT, ip};
 use crate::oracle::court::ROOT;
+use crate::plan::MachinePlan;
 use crate::trace;
 use crate::world::Boot;
+use hotfire::broker::configuration::Configuration;
 use hotfire::broker::{Broker, Deps, Options, Parts};
-use hotfire::disk::BoxFuture;
+use hotfire::config::live::LiveConfig;
+use hotfire::config::resolve::Machine;
+use hotfire::config::{Program, RawConfig};
+use hotfire::disk::{self, BoxFuture};
 use hotfire::namesrv::{self, Namesrv};
 use hotfire::net::{Listener, Net, Stream};
 use hotfire::rt::rng::Rng;
@@ -35,17 +40,51 @@ pub async fn name_server(house: ClusterHouse, mut boot: Boot) {
     }
 }
 
-/// Short leases where queues are locked.
+/// Short leases where queues are locked, short stalls where consumers stand still.
 fn suit_calls(house: &ClusterHouse, boot: &Boot, options: &mut Options) {
     let plan = &house.0.plan;
     if plan.load.calls {
         let mut dice = Rng::from_seed(plan.machines[boot.machine].swarm ^ 0x000c_a115);
         options.queue_lock_lifetime = Duration::from_millis(dice.between(1_500, 6_000));
+        options.stuck_queue_after = Duration::from_millis(dice.between(2_000, 5_000));
+        options.limits.stuck_turn_max = 1 << dice.below(4);
         // What is not one of the numbered messages must not lie in the log.
         options.store_replies = false;
     }
     let lifetime = options.queue_lock_lifetime;
-    house.0.progress.lock().lock_lifetime.insert(boot.machine, lifetime);
+    let mut progress = house.0.progress.lock();
+    progress.lock_lifetime.insert(boot.machine, lifetime);
+    progress.stuck_after.insert(boot.machine, options.stuck_queue_after);
+}
+
+/// The file that operators change, made at the first start.
+const CONFIGURATION: &str = "/data/broker.conf";
+
+/// Units: bytes.
+const CONFIGURATION_SIZE_MAX: u64 = 1 << 20;
+
+async fn configuration(
+    house: &ClusterHouse,
+    boot: &Boot,
+) -> io::Result<Option<Arc<dyn Configuration>>> {
+    if !house.0.plan.load.calls {
+        return Ok(None);
+    }
+    let text = match disk::read_small(&*boot.disk, CONFIGURATION, CONFIGURATION_SIZE_MAX) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            // A change must not delete anything, however full the small disk is.
+            let text = "brokerName=sim\ndiskMaxUsedSpaceRatio=95\n\
+                        diskSpaceCleanForciblyRatio=100\ndiskSpaceWarningLevelRatio=100\n";
+            disk::replace_small(&*boot.disk, CONFIGURATION, text.as_bytes()).await?;
+            text.into()
+        }
+        Err(e) => return Err(e),
+    };
+    let raw = RawConfig::parse(Program::Broker, CONFIGURATION, &text).map_err(io::Error::other)?;
+    let machine = Machine { local_address: ip(boot.machine).to_string(), ..Machine::default() };
+    let file = Some(CONFIGURATION.to_owned());
+    Ok(Some(Arc::new(LiveConfig::new(raw, machine, file))))
 }
 
 fn suit_filters(house: &ClusterHouse, swarm: u64, options: &mut Options) {
@@ -58,7 +97,7 @@ fn suit_filters(house: &ClusterHouse, swarm: u64, options: &mut Options) {
     options.filters.compiled_max = dice.between(1, 4) as usize;
 }
 
-pub async fn broker(house: ClusterHouse, mut boot: Boot) {
+pub async fn broker(house: ClusterHouse, boot: Boot) {
     let machine = house.0.plan.machines[boot.machine].clone();
     let mut rng = Rng::from_seed(machine.swarm);
     let mut options = Options::swarm(&mut rng);
@@ -67,27 +106,31 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     options.ha_ip = ip(boot.machine);
     options.listen_port = BROKER_PORT;
     options.name_servers = house.name_servers();
-    options.topics.broker_name = machine.name.clone();
+    options.topics.broker_name = house.broker_name(boot.machine);
     options.topics.default_queues = house.0.plan.load.queues as u32;
     suit_filters(&house, machine.swarm, &mut options);
     suit_calls(&house, &boot, &mut options);
-    let mut store_options = store::Options::swarm(ROOT, &mut rng);
-    store_options.flush =
-        if machine.sync_flush { store::FlushMode::Sync } else { store::FlushMode::Async };
-    if !house.0.plan.load.levels_ms.is_empty() {
-        store_options.delay_levels_ms = house.0.plan.load.levels_ms.clone();
-    }
+    let mut store_options = store_options(&house, &machine, &mut rng);
     check_often(&house, boot.machine, &mut options);
+    super::pairs::suit(&house, boot.machine, &mut options, &mut store_options);
     house.court().on_levels(boot.machine, &store_options.delay_levels_ms);
     let (slots, entries) = (store_options.index_slots, store_options.index_entries);
     house.court().on_index_shape(boot.machine, (slots, entries));
     house.0.progress.lock().save_interval.insert(boot.machine, options.offsets_save_interval);
+    let configuration = match configuration(&house, &boot).await {
+        Ok(configuration) => configuration,
+        Err(e) => {
+            mark("broker: could not start");
+            trace::tell(&boot.name, format_args!("broker cannot read its configuration: {e}"));
+            return;
+        }
+    };
     let parts = Parts {
         broker: options,
         store: store_options,
         server: remoting::ServerOptions::swarm(&mut rng),
         client: remoting::ClientOptions::swarm(&mut rng),
-        configuration: None,
+        configuration,
     };
     let net = Arc::new(JudgedNet {
         inner: boot.net.clone(),
@@ -99,14 +142,17 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
     // The dice of a generation differ from those of the one before.
     let dice = Rng::from_seed(machine.swarm ^ boot.generation);
     let deps = Deps { disk: boot.disk.clone(), net, clock: boot.clock.clone(), rng: dice };
-    let broker = match Broker::start(deps, parts).await {
-        Ok(broker) => broker,
+    match Broker::start(deps, parts).await {
+        Ok(broker) => live(house, boot, broker).await,
         Err(e) => {
             mark("broker: could not start");
             trace::tell(&boot.name, format_args!("broker does not start: {e}"));
-            return;
         }
-    };
+    }
+}
+
+/// Until it is stopped, or ends by itself.
+async fn live(house: ClusterHouse, mut boot: Boot, broker: Broker) {
     let report = broker.recovery_report();
     if report.cut_reason.is_some() {
         mark("store: recovery met a torn record");
@@ -119,10 +165,29 @@ pub async fn broker(house: ClusterHouse, mut boot: Boot) {
             trace::tell(&boot.name, format_args!("poisoned, process ends: {reason}"));
             return;
         }
+        reason = broker.fenced() => {
+            trace::tell(&boot.name, format_args!("another master goes on, process ends: {reason}"));
+            broker.shutdown().await;
+            return;
+        }
+        reason = broker.restart_wanted() => {
+            mark("ha: a slave starts again to cut its log back");
+            trace::tell(&boot.name, format_args!("starts again: {reason}"));
+        }
     }
     broker.shutdown().await;
     house.court().on_stopped(boot.machine);
     trace::tell(&boot.name, format_args!("broker stopped in order"));
+}
+
+fn store_options(house: &ClusterHouse, machine: &MachinePlan, rng: &mut Rng) -> store::Options {
+    let mut store_options = store::Options::swarm(ROOT, rng);
+    store_options.flush =
+        if machine.sync_flush { store::FlushMode::Sync } else { store::FlushMode::Async };
+    if !house.0.plan.load.levels_ms.is_empty() {
+        store_options.delay_levels_ms = house.0.plan.load.levels_ms.clone();
+    }
+    store_options
 }
 
 /// Open transactions are asked for within a run.
@@ -148,28 +213,36 @@ struct JudgedNet {
     judged: Mutex<bool>,
 }
 
-impl Net for JudgedNet {
-    fn listen(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
-        if !std::mem::replace(&mut *self.judged.lock(), true) {
-            let court = self.house.court();
-            let ends = court.on_open(self.machine, self.generation);
-            let mut progress = self.house.0.progress.lock();
-            *progress.recoveries.entry(self.machine).or_default() += 1;
-            progress.recovered_end.retain(|(machine, ..), _| *machine != self.machine);
-            for ((topic, queue), end) in &ends {
-                progress.recovered_end.insert((self.machine, topic.clone(), *queue), *end);
-            }
-            let machine = self.machine;
-            let end_of =
-                |topic: &str, queue| ends.get(&(topic.to_owned(), queue)).copied().unwrap_or(0);
-            self.house.0.filters.lock().on_recovered(machine, end_of);
-            for (reading, to) in &mut progress.read_to {
-                if reading.1 == machine {
-                    let end = ends.get(&(reading.2.clone(), reading.3)).copied().unwrap_or(0);
-                    *to = (*to).min(end);
-                }
+impl JudgedNet {
+    /// A slave dials its master before it listens.
+    fn judge(&self) {
+        if std::mem::replace(&mut *self.judged.lock(), true) {
+            return;
+        }
+        let court = self.house.court();
+        let ends = court.on_open(self.machine, self.generation);
+        let mut progress = self.house.0.progress.lock();
+        *progress.recoveries.entry(self.machine).or_default() += 1;
+        progress.recovered_end.retain(|(machine, ..), _| *machine != self.machine);
+        for ((topic, queue), end) in &ends {
+            progress.recovered_end.insert((self.machine, topic.clone(), *queue), *end);
+        }
+        let machine = self.machine;
+        let end_of =
+            |topic: &str, queue| ends.get(&(topic.to_owned(), queue)).copied().unwrap_or(0);
+        self.house.0.filters.lock().on_recovered(machine, end_of);
+        for (reading, to) in &mut progress.read_to {
+            if reading.1 == machine {
+                let end = ends.get(&(reading.2.clone(), reading.3)).copied().unwrap_or(0);
+                *to = (*to).min(end);
             }
         }
+    }
+}
+
+impl Net for JudgedNet {
+    fn listen(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+        self.judge();
         self.inner.listen(addr)
     }
 
@@ -178,6 +251,7 @@ impl Net for JudgedNet {
         addr: &str,
         timeout: Duration,
     ) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
+        self.judge();
         self.inner.dial(addr, timeout)
     }
 }

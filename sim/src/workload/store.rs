@@ -390,6 +390,8 @@ impl Listener {
             Outcome::Rejected(
                 Rejection::NoSpace | Rejection::SegmentLate | Rejection::Stalled { .. },
             ) => Fate::Refused,
+            // No store here is that of a SYNC_MASTER.
+            Outcome::NoSlave | Outcome::SlaveTimeout => Fate::Unknown,
             Outcome::FlushTimeout | Outcome::Rejected(Rejection::Poisoned) => Fate::Unknown,
         };
         trace::event(

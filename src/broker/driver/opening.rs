@@ -13,6 +13,7 @@ use super::super::replication::Replication;
 use super::super::replication::peers::{Admission, KnownSlaves};
 use super::super::schedule::Schedule;
 use super::super::stats::Stats;
+use super::super::stuck::StuckQueues;
 use super::super::subscription_groups::SubscriptionGroups;
 use super::super::task::greet::MasterGreeter;
 use super::super::task::state_file::StateFile;
@@ -202,20 +203,7 @@ fn open_core(
     if let Some(file) = persist::load(&mut files.groups)? {
         groups.restore(file);
     }
-    let offsets = Offsets::new(limits.offset_rows_max);
-    let is_slave = options.replication.role.is_slave();
-    let mut offsets = if is_slave { offsets.of_slave() } else { offsets };
-    if let Some(file) = persist::load(&mut files.offsets)? {
-        offsets.restore(file);
-    }
-    let count = offsets.cut(|topic, queue| {
-        let key = QueueKey { topic: TopicName::new(topic), queue };
-        i64::try_from(store.max_offset(&key).0).unwrap_or(i64::MAX)
-    });
-    if count > 0 {
-        crate::rt::probe!("broker: a consumer offset was past the recovered log");
-        tracing::warn!("{count} consumer offsets were past the end of their queues and were cut");
-    }
+    let offsets = open_offsets(options, &mut files, store)?;
     let mut compiled = Compiled::new(options.filters.sql.clone(), options.filters.compiled_max);
     let mut filters = ConsumerFilters::new(options.filters.rows_max, options.filters.keep_dead);
     if let Some(file) = persist::load(&mut files.filters)? {
@@ -226,12 +214,18 @@ fn open_core(
         live: Live::of(options),
         topics,
         groups,
-        stats: Stats::new(limits.stats_rows_max, now, deps.clock.local_offset_ms(now)),
+        stats: Stats::new(
+            limits.stats_rows_max,
+            limits.counted_levels_max,
+            now,
+            deps.clock.local_offset_ms(now),
+        ),
         offsets,
         filters,
         compiled,
         clients: Clients::new(options.client_silence_max, limits.memberships_max),
         locks: QueueLocks::new(options.queue_lock_lifetime, limits.queue_locks_max),
+        stuck: StuckQueues::new(options.stuck_queue_after, limits.stuck_rows_max),
         hold: Hold::default(),
         schedule,
         transactions: Transactions::new(&options.transactions),
@@ -268,6 +262,24 @@ fn open_topics(
         );
     }
     Ok(topics)
+}
+
+fn open_offsets(options: &Options, files: &mut Files, store: &Store) -> Result<Offsets, Error> {
+    let offsets = Offsets::new(options.limits.offset_rows_max);
+    let is_slave = options.replication.role.is_slave();
+    let mut offsets = if is_slave { offsets.of_slave() } else { offsets };
+    if let Some(file) = persist::load(&mut files.offsets)? {
+        offsets.restore(file);
+    }
+    let count = offsets.cut(|topic, queue| {
+        let key = QueueKey { topic: TopicName::new(topic), queue };
+        i64::try_from(store.max_offset(&key).0).unwrap_or(i64::MAX)
+    });
+    if count > 0 {
+        crate::rt::probe!("broker: a consumer offset was past the recovered log");
+        tracing::warn!("{count} consumer offsets were past the end of their queues and were cut");
+    }
+    Ok(offsets)
 }
 
 fn open_schedule(

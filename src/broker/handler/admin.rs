@@ -11,11 +11,16 @@ use crate::model::{QueueId, QueueKey, QueueOffset, TopicName};
 use crate::protocol::body;
 use crate::protocol::code::response_code as code;
 use crate::protocol::header::group::DeleteSubscriptionGroupHeader;
+use crate::protocol::header::topic::TopicHeader;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+fn bad(error: impl std::fmt::Display) -> Refusal {
+    Refusal::system_error(error.to_string())
+}
 
 /// Source: AdminBrokerProcessor#prepareRuntimeInfo (4.9.3); every value is a text.
 pub(super) fn runtime_info(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
@@ -82,6 +87,12 @@ fn runtime_table(shared: &Shared, core: &Core) -> Map<String, Value> {
     let (mixed, idle) = core.clients.troubles();
     put("groupsWithMixedSubscriptions", mixed.to_string());
     put("consumersWithoutQueue", idle.to_string());
+    put("stuckQueues", core.stuck.count().to_string());
+    if core.stuck.count() > 0 {
+        let first = core.stuck.first(STUCK_NAMED_MAX);
+        let names = first.map(|key| format!("{}@{}@{}", key.group, key.topic, key.queue));
+        put("stuckQueuesFirst", names.collect::<Vec<_>>().join(" "));
+    }
     put_replication(shared, &mut put);
     put("clientCallsWaiting", shared.calls.running_count().to_string());
     put_totals(shared, core, &mut put);
@@ -142,6 +153,9 @@ fn put_totals(shared: &Shared, core: &Core, put: &mut impl FnMut(&str, String)) 
     put("putMessageAverageSize", format!("{average:?}"));
 }
 
+/// Stuck queues that are named, as group, topic and queue.
+const STUCK_NAMED_MAX: usize = 10;
+
 /// Names that tools read as numbers and must find. They count thread pools and buffers that do not
 /// exist here.
 const COUNTERS_AT_ZERO: [&str; 14] = [
@@ -189,21 +203,22 @@ pub(super) fn all_groups(core: &Core) -> Answer<Done> {
 
 /// Durable on the answer: subscriptionGroup.json with it.
 /// Source: AdminBrokerProcessor#updateAndCreateSubscriptionGroup (4.9.3).
+/// Differs: a group without a name is refused.
 pub(super) fn update_group(shared: &Shared, core: &mut Core, request: &Request) -> Answer<Done> {
     let config: GroupConfig = body::decode(request.body())
         .map_err(|error| Refusal::system_error(format!("the group cannot be read: {error}")))?;
-    if !config.group_name.is_empty() {
-        core.groups.update(shared.clock.wall(), config);
-        shared.unsaved.notify_one();
+    if config.group_name.is_empty() {
+        return Err(bad("the group has no name"));
     }
+    core.groups.update(shared.clock.wall(), config);
+    shared.unsaved.notify_one();
     let saved = shared.until_saved(0, core.groups.changes());
     later(request, async move { saved.await.map(|()| Done::Empty) })
 }
 
 /// Source: AdminBrokerProcessor#deleteSubscriptionGroup (4.9.3).
 pub(super) fn delete_group(shared: &Shared, core: &mut Core, request: &Request) -> Answer<Done> {
-    let header = DeleteSubscriptionGroupHeader::decode(&request.header.ext)
-        .map_err(|error| Refusal::system_error(error.to_string()))?;
+    let header = DeleteSubscriptionGroupHeader::decode(&request.header.ext).map_err(bad)?;
     core.groups.remove(shared.clock.wall(), &header.group_name);
     core.stats.groups.on_group_deleted(&header.group_name);
     if header.removes_offset {
@@ -217,7 +232,7 @@ pub(super) fn delete_group(shared: &Shared, core: &mut Core, request: &Request) 
 /// Groups that consume a topic, live or not.
 /// Source: AdminBrokerProcessor#queryTopicConsumeByWho (4.9.3).
 pub(super) fn groups_of_topic(core: &Core, request: &Request) -> Answer<Done> {
-    let topic = request.header.ext.get("topic").unwrap_or_default();
+    let TopicHeader { topic } = TopicHeader::decode(&request.header.ext).map_err(bad)?;
     let mut groups = core.clients.groups_of_topic(&topic);
     groups.extend(core.offsets.groups_of_topic(&topic));
     groups.sort_unstable();
@@ -251,7 +266,7 @@ pub(super) fn push_queue_key(out: &mut String, broker: &str, key: &QueueKey) {
 /// Min, max and newest time of every queue of a topic.
 /// Source: AdminBrokerProcessor#getTopicStatsInfo (4.9.3).
 pub(super) fn topic_stats(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
-    let name = request.header.ext.get("topic").unwrap_or_default();
+    let TopicHeader { topic: name } = TopicHeader::decode(&request.header.ext).map_err(bad)?;
     let Some(topic) = core.topics.get(&name) else {
         let remark = format!("topic[{name}] not exist");
         return Err(Refusal::new(code::TOPIC_NOT_EXIST, remark));

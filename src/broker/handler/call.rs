@@ -48,7 +48,9 @@ struct Callee {
 
 impl Callee {
     /// Errors: no such member is here, or it is too old.
-    fn find(core: &Core, group: &str, client: &str) -> Answer<Callee> {
+    fn find(core: &Core, group: &str, client: Option<&str>) -> Answer<Callee> {
+        // As Java prints what is absent.
+        let client = client.unwrap_or("null");
         let members = core.clients.consumer_group(group);
         let mut members = members.into_iter().flat_map(|group| group.members());
         let found = members.find(|(_, info)| info.id == client);
@@ -97,10 +99,10 @@ impl Callee {
     }
 }
 
-/// The request as it goes on to the client: the same fields.
+/// The request as it goes on to the client: the same fields, the same body.
 fn forwarded(request: &Request) -> Command {
     let ext = request.header.ext.iter();
-    let mut command = Command::request(request.header.code);
+    let mut command = Command::request(request.header.code).with_body(request.body().clone());
     command.ext = ext.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
     command
 }
@@ -108,8 +110,7 @@ fn forwarded(request: &Request) -> Command {
 /// What a consumer is doing. Source: AdminBrokerProcessor#getConsumerRunningInfo (4.9.3).
 pub(super) fn running_info(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
     let header = ConsumerCallHeader::decode(&request.header.ext).map_err(bad)?;
-    let client = header.client_id.unwrap_or_default();
-    let callee = Callee::find(core, &header.consumer_group, &client)?;
+    let callee = Callee::find(core, &header.consumer_group, header.client_id.as_deref())?;
     let (own, to, forwarded) = (shared.clone(), request.reply_to(), forwarded(request));
     shared.call_later(async move { callee.pass(&own, forwarded, &to).await })?;
     Ok(Done::Later)
@@ -126,8 +127,7 @@ pub(super) fn consume_directly(
     let header = ConsumerCallHeader::decode(&request.header.ext).map_err(bad)?;
     let id = header.msg_id.unwrap_or_default();
     let (_, physical) = message_id::parse_offset_id(&id).map_err(bad)?;
-    let client = header.client_id.unwrap_or_default();
-    let callee = Callee::find(core, &header.consumer_group, &client)?;
+    let callee = Callee::find(core, &header.consumer_group, header.client_id.as_deref())?;
     let forwarded = forwarded(request).with_ext("brokerName", &shared.options.topics.broker_name);
     let (own, to) = (shared.clone(), request.reply_to());
     shared.call_later(async move {

@@ -7,11 +7,12 @@ use super::super::queue_locks::LockedQueue;
 use super::super::reply::{Answer, Refusal};
 use super::super::topics::{RETRY_PREFIX, name_fault};
 use super::topic::json;
-use super::{Done, Request};
+use super::{Done, Request, later};
 use crate::protocol::Command;
 use crate::protocol::body;
 use crate::protocol::body::client::{ConsumerData, HeartbeatData, SubscriptionData};
 use crate::protocol::code::{request_code, response_code as code};
+use crate::protocol::header::client::{ConsumerGroupHeader, ProducerGroupHeader};
 use crate::remoting::Peer;
 use serde_json::Value;
 use std::sync::Arc;
@@ -23,11 +24,17 @@ pub(in super::super) fn notify_ids_changed(peer: &Peer, group: &str) {
     peer.send_oneway(notice);
 }
 
-fn read<T: serde::de::DeserializeOwned>(request: &Request) -> Answer<T> {
-    body::decode(request.body()).map_err(|error| Refusal::system_error(error.to_string()))
+fn bad(error: impl std::fmt::Display) -> Refusal {
+    Refusal::system_error(error.to_string())
 }
 
-/// A client lives. Source: ClientManageProcessor#heartBeat (4.9.3).
+fn read<T: serde::de::DeserializeOwned>(request: &Request) -> Answer<T> {
+    body::decode(request.body()).map_err(bad)
+}
+
+/// A client lives. The first member of a group is answered when the name servers that could be told
+/// in time know its retry topic: a client looks for the route once at its start, and again only
+/// 30 s later. Source: ClientManageProcessor#heartBeat (4.9.3).
 pub(super) fn heartbeat(shared: &Arc<Shared>, core: &mut Core, request: &Request) -> Answer<Done> {
     let beat: HeartbeatData = read(request)?;
     let client = ClientInfo {
@@ -35,10 +42,20 @@ pub(super) fn heartbeat(shared: &Arc<Shared>, core: &mut Core, request: &Request
         language: request.header.language.name().unwrap_or_default().to_owned(),
         version: request.header.version,
     };
+    let before = core.topics.changes();
     let result = take_groups(shared, core, request, &client, beat);
     shared.run_client_effects(core);
     shared.deadline_moved.notify_one();
-    result.map(|()| Done::Empty)
+    result?;
+    let changes = core.topics.changes();
+    if changes == before {
+        return Ok(Done::Empty);
+    }
+    let registered = shared.until_registered(changes);
+    later(request, async move {
+        registered.await;
+        Ok(Done::Empty)
+    })
 }
 
 fn take_groups(
@@ -118,7 +135,8 @@ pub(super) fn unregister(shared: &Shared, core: &mut Core, request: &Request) ->
 
 /// Source: ConsumerManageProcessor#getConsumerListByGroup (4.9.3).
 pub(super) fn list(core: &Core, request: &Request) -> Answer<Done> {
-    let name = request.header.ext.get("consumerGroup").unwrap_or_default();
+    let header = ConsumerGroupHeader::decode(&request.header.ext).map_err(bad)?;
+    let name = header.consumer_group;
     let ids: Vec<&str> = match core.clients.consumer_group(&name) {
         Some(group) => group.members().map(|(_, client)| client.id.as_str()).collect(),
         None => {
@@ -154,11 +172,12 @@ pub(super) fn check(shared: &Shared, core: &mut Core, request: &Request) -> Answ
 }
 
 /// Source: LockBatchRequestBody, MessageQueue (4.9.3).
-#[derive(Default, serde::Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct LockBody {
     consumer_group: String,
     client_id: String,
+    #[serde(default)]
     mq_set: Vec<LockedQueue>,
 }
 
@@ -189,7 +208,8 @@ fn connection(core: &Core, channel: u64, client: &ClientInfo) -> Value {
 
 /// Source: AdminBrokerProcessor#getConsumerConnectionList (4.9.3).
 pub(super) fn consumers(core: &Core, request: &Request) -> Answer<Done> {
-    let name = request.header.ext.get("consumerGroup").unwrap_or_default();
+    let header = ConsumerGroupHeader::decode(&request.header.ext).map_err(bad)?;
+    let name = header.consumer_group;
     let Some(group) = core.clients.consumer_group(&name) else {
         let remark = format!("the consumer group[{name}] not online");
         return Err(Refusal::new(code::CONSUMER_NOT_ONLINE, remark));
@@ -209,7 +229,8 @@ pub(super) fn consumers(core: &Core, request: &Request) -> Answer<Done> {
 
 /// Source: AdminBrokerProcessor#getProducerConnectionList (4.9.3).
 pub(super) fn producers(core: &Core, request: &Request) -> Answer<Done> {
-    let name = request.header.ext.get("producerGroup").unwrap_or_default();
+    let header = ProducerGroupHeader::decode(&request.header.ext).map_err(bad)?;
+    let name = header.producer_group;
     let Some(members) = core.clients.producer_group(&name) else {
         let remark = format!("the producer group[{name}] not exist");
         return Err(Refusal::system_error(remark));

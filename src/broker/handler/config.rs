@@ -51,8 +51,11 @@ pub(super) fn change(shared: &Arc<Shared>, request: &Request) -> Answer<Done> {
             })?;
         }
         configuration.commit(own.clock.wall(), &change);
-        apply(&own, &change);
+        let registered = apply(&own, &change).map(|changes| own.until_registered(changes));
         tracing::info!("{asker} changed the configuration: {:?}", change.said);
+        if let Some(registered) = registered {
+            registered.await;
+        }
         Ok(Done::Empty)
     })
 }
@@ -73,15 +76,19 @@ async fn keep(
     replace_small(&*shared.disk, path, after.as_bytes()).await
 }
 
-fn apply(shared: &Shared, change: &Change) {
+/// Returns the change of the topic table that the name servers are to hear, if there is one.
+/// Source: AdminBrokerProcessor#updateBrokerConfig (4.9.3), which registers before it answers.
+fn apply(shared: &Shared, change: &Change) -> Option<u64> {
     shared.store.set_retention(change.rules.clone());
     let mut core = shared.core.lock();
     core.live = change.live;
     core.topics.set_auto_create(change.live.auto_create_topics);
     core.groups.set_auto_create(change.live.auto_create_groups);
-    if change.said.iter().any(|(key, _)| key == "brokerPermission") {
-        // Name servers look at the topics again only when their version is another.
-        core.topics.touch(shared.clock.wall());
-        shared.topics_changed();
+    if change.said.iter().all(|(key, _)| key != "brokerPermission") {
+        return None;
     }
+    // Name servers look at the topics again only when their version is another.
+    core.topics.touch(shared.clock.wall());
+    shared.topics_changed();
+    Some(core.topics.changes())
 }

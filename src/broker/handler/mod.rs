@@ -8,6 +8,7 @@ mod call;
 pub(super) mod client;
 mod config;
 pub(super) mod offset;
+mod opened_topic;
 mod progress;
 pub(super) mod pull;
 pub(super) mod query;

@@ -66,7 +66,8 @@ pub(super) fn update(core: &mut Core, request: &Request) -> Answer<Done> {
     let header = UpdateConsumerOffsetHeader::decode(&request.header.ext).map_err(bad)?;
     let Ok(queue) = u32::try_from(header.queue_id) else { return Ok(Done::Empty) };
     let (group, topic) = (&header.consumer_group, &header.topic);
-    match core.offsets.commit(group, topic, QueueId(queue), header.commit_offset) {
+    let by = request.peer.id();
+    match core.offsets.commit(by, group, topic, QueueId(queue), header.commit_offset) {
         true => Ok(Done::Empty),
         false => Err(Refusal::overload("the table of consumer offsets is full")),
     }

@@ -11,7 +11,7 @@ use crate::format::consume_queue_unit::QueueUnit;
 use crate::model::{QueueId, QueueKey, QueueOffset, TopicName};
 use crate::protocol::code::response_code as code;
 use crate::protocol::header::progress::{
-    BrokerConsumeStatsHeader, CloneGroupOffsetHeader, ConsumeTimeSpanHeader,
+    BrokerConsumeStatsHeader, CloneGroupOffsetHeader, ConsumeStatsHeader, ConsumeTimeSpanHeader,
     CorrectionOffsetHeader, QueryConsumeQueueHeader, ViewStatsHeader,
 };
 use bytes::Bytes;
@@ -81,8 +81,8 @@ async fn push_rows(shared: &Shared, text: &mut String, rows: &[(QueueKey, i64)])
 /// How far a group is in each queue of a topic, or of all its topics.
 /// Source: AdminBrokerProcessor#getConsumeStats (4.9.3).
 pub(super) fn of_group(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
-    let group = request.header.ext.get("consumerGroup").unwrap_or_default();
-    let topic = request.header.ext.get("topic").unwrap_or_default();
+    let header = ConsumeStatsHeader::decode(&request.header.ext).map_err(bad)?;
+    let (group, topic) = (header.consumer_group, header.topic.unwrap_or_default());
     let topics = match topic.trim().is_empty() {
         true => core.offsets.topics_of_group(&group),
         false => vec![&*topic],
@@ -201,7 +201,8 @@ pub(super) fn correction(shared: &Shared, core: &Core, request: &Request) -> Ans
         if left_out.split(',').any(|name| name == group) {
             continue;
         }
-        for (&queue, &offset) in queues {
+        for (&queue, row) in queues {
+            let offset = row.offset;
             let key = QueueKey { topic: topic.clone(), queue: QueueId(queue) };
             let min = i64::try_from(shared.store.min_offset(&key).0).unwrap_or(i64::MAX);
             if offset >= min {
@@ -210,9 +211,9 @@ pub(super) fn correction(shared: &Shared, core: &Core, request: &Request) -> Ans
             }
         }
     }
-    for (queue, offset) in of_compared.into_iter().flatten() {
+    for (queue, row) in of_compared.into_iter().flatten() {
         if let Some(least) = least.get_mut(queue)
-            && *least > *offset
+            && *least > row.offset
         {
             *least = i64::MAX;
         }
@@ -252,27 +253,17 @@ pub(super) fn clone_offsets(core: &mut Core, request: &Request) -> Answer<Done> 
 
 /// What was put or got within a minute, an hour and a day.
 /// Source: AdminBrokerProcessor#ViewBrokerStatsData (4.9.3).
-pub(super) fn view_stats(shared: &Shared, core: &Core, request: &Request) -> Answer<Done> {
+/// Differs: how far a group is behind is told too, as it is now.
+pub(super) fn view_stats(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
     let header = ViewStatsHeader::decode(&request.header.ext).map_err(bad)?;
     let (name, key) = (&*header.stats_name, &*header.stats_key);
-    let of_group = || {
-        let (topic, group) = key.split_once('@')?;
-        core.stats.groups.find(topic, group)
-    };
-    let is_cluster = key == shared.options.topics.cluster_name;
-    let item: Option<&Item> = match name {
-        "TOPIC_PUT_NUMS" => core.topics.puts(key).map(|puts| &puts.nums),
-        "TOPIC_PUT_SIZE" => core.topics.puts(key).map(|puts| &puts.size),
-        "GROUP_GET_NUMS" => of_group().map(|gets| &gets.nums),
-        "GROUP_GET_SIZE" => of_group().map(|gets| &gets.size),
-        "SNDBCK_PUT_NUMS" => of_group().map(|gets| &gets.sent_back),
-        "BROKER_PUT_NUMS" if is_cluster => Some(&core.stats.broker_put),
-        "BROKER_GET_NUMS" if is_cluster => Some(&core.stats.broker_get),
-        _ => None,
-    };
-    let Some(item) = item.filter(|item| !item.is_unused()) else {
-        return Err(bad(format!("The stats <{name}> <{key}> not exist")));
-    };
+    let not_there = || bad(format!("The stats <{name}> <{key}> not exist"));
+    if matches!(name, "GROUP_GET_FALL_SIZE" | "GROUP_GET_FALL_TIME") {
+        let (at, offset) = fall_place(core, key).ok_or_else(not_there)?;
+        return fall_behind(shared, request, at, offset, name == "GROUP_GET_FALL_TIME");
+    }
+    let item = item(shared, core, name, key).filter(|item| !item.is_unused());
+    let item = item.ok_or_else(not_there)?;
     let shown =
         |window: Window| json!({ "avgpt": window.average, "sum": window.sum, "tps": window.tps });
     json(&json!({
@@ -282,11 +273,83 @@ pub(super) fn view_stats(shared: &Shared, core: &Core, request: &Request) -> Ans
     }))
 }
 
+fn item<'a>(shared: &Shared, core: &'a Core, name: &str, key: &str) -> Option<&'a Item> {
+    let of_group = || {
+        let (topic, group) = key.split_once('@')?;
+        core.stats.groups.find(topic, group)
+    };
+    let put_to_queue = || {
+        let (topic, queue) = key.split_once('@')?;
+        core.topics.queue_puts(topic, QueueId(queue.parse().ok()?))
+    };
+    let got_of_queue = || {
+        let mut parts = key.splitn(3, '@');
+        let (topic, queue, group) = (parts.next()?, parts.next()?, parts.next()?);
+        core.stats.groups.find(topic, group)?.of_queue(QueueId(queue.parse().ok()?))
+    };
+    let is_cluster = key == shared.options.topics.cluster_name;
+    match name {
+        "TOPIC_PUT_NUMS" => core.topics.puts(key).map(|puts| &puts.nums),
+        "TOPIC_PUT_SIZE" => core.topics.puts(key).map(|puts| &puts.size),
+        "QUEUE_PUT_NUMS" => put_to_queue().map(|puts| &puts.nums),
+        "QUEUE_PUT_SIZE" => put_to_queue().map(|puts| &puts.size),
+        "GROUP_GET_NUMS" => of_group().map(|gets| &gets.nums),
+        "GROUP_GET_SIZE" => of_group().map(|gets| &gets.size),
+        "QUEUE_GET_NUMS" => got_of_queue().map(|gets| &gets.nums),
+        "QUEUE_GET_SIZE" => got_of_queue().map(|gets| &gets.size),
+        "SNDBCK_PUT_NUMS" => of_group().map(|gets| &gets.sent_back),
+        "BROKER_PUT_NUMS" if is_cluster => Some(&core.stats.broker_put),
+        "BROKER_GET_NUMS" if is_cluster => Some(&core.stats.broker_get),
+        _ => None,
+    }
+}
+
+/// The queue that `queueId@topic@group` names, and the group's offset there.
+/// Source: BrokerStatsManager#recordDiskFallBehindSize (4.9.3).
+fn fall_place(core: &Core, key: &str) -> Option<(QueueKey, QueueOffset)> {
+    let mut parts = key.splitn(3, '@');
+    let (queue, topic, group) = (parts.next()?, parts.next()?, parts.next()?);
+    let queue = QueueId(queue.parse().ok()?);
+    let offset = core.offsets.get(group, topic, queue)?;
+    let name = core.topics.get(topic)?.name.clone();
+    Some((QueueKey { topic: name, queue }, QueueOffset(u64::try_from(offset).ok()?)))
+}
+
+/// How many bytes of the log, or milliseconds, lie between the message that a group consumes next
+/// and now; 0 when it has consumed everything. 4.9.3 writes the same of the last pull to a log.
+fn fall_behind(
+    shared: &Arc<Shared>,
+    request: &Request,
+    at: QueueKey,
+    offset: QueueOffset,
+    is_time: bool,
+) -> Answer<Done> {
+    let shared = shared.clone();
+    later(request, async move {
+        let offset = offset.max(shared.store.min_offset(&at));
+        let failed = |error| bad(format!("failed to read {at:?}: {error}"));
+        let behind = if offset >= shared.store.max_offset(&at) {
+            0
+        } else if is_time {
+            let stored = shared.store.store_time_of(&at, offset).await.map_err(failed)?;
+            stored.map_or(0, |stored| shared.clock.wall().0.saturating_sub(stored.0).max(0))
+        } else {
+            let slice = shared.store.slice(&at, offset, 1).await.map_err(failed)?;
+            let from = slice.units.first().map(|unit| unit.physical_offset.0);
+            let behind = from.map_or(0, |from| shared.store.stats().end.0.saturating_sub(from));
+            i64::try_from(behind).unwrap_or(i64::MAX)
+        };
+        let shown = json!({ "avgpt": behind as f64, "sum": behind, "tps": 0.0 });
+        json(&json!({ "statsDay": shown, "statsHour": shown, "statsMinute": shown }))
+    })
+}
+
 /// Entries of a queue as they lie on the disk.
 /// Source: AdminBrokerProcessor#queryConsumeQueue (4.9.3).
 pub(super) fn queue_entries(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
     let header = QueryConsumeQueueHeader::decode(&request.header.ext).map_err(bad)?;
-    let (topic, queue) = (header.topic.clone(), header.queue_id);
+    let (topic, queue) = (header.topic.clone(), header.queue_id.unwrap_or(0));
+    let (index, count) = (header.index.unwrap_or(0), header.count.unwrap_or(0));
     let not_there = || bad(format!("{queue}@{topic} is not exist!"));
     let id = u32::try_from(queue).map_err(|_| not_there())?;
     let key = QueueKey { topic: TopicName::new(&topic), queue: QueueId(id) };
@@ -296,9 +359,10 @@ pub(super) fn queue_entries(shared: &Arc<Shared>, core: &Core, request: &Request
     let wanted = header.consumer_group.as_deref().map(|group| wanted(core, group, &topic));
     let store = shared.store.clone();
     later(request, async move {
-        let count = usize::try_from(header.count).unwrap_or(0).min(ENTRIES_MAX);
+        let count = usize::try_from(count).unwrap_or(0).min(ENTRIES_MAX);
         let mut entries = Vec::new();
-        let mut at = u64::try_from(header.index).unwrap_or(u64::MAX);
+        let mut at = u64::try_from(index).unwrap_or(u64::MAX);
+        let is_inside = (store.min_offset(&key).0..store.max_offset(&key).0).contains(&at);
         while entries.len() < count {
             let from = QueueOffset(at);
             let slice = store.slice(&key, from, count - entries.len()).await;
@@ -309,9 +373,9 @@ pub(super) fn queue_entries(shared: &Arc<Shared>, core: &Core, request: &Request
             at += slice.units.len() as u64;
             entries.extend(slice.units.iter().map(entry));
         }
-        if entries.is_empty() {
+        if entries.is_empty() && !(is_inside && count == 0) {
             // The remark alone says so, with the code of success.
-            let remark = format!("Index {} of {queue}@{topic} is not exist!", header.index).into();
+            let remark = format!("Index {index} of {queue}@{topic} is not exist!").into();
             let (ext, body) = (Vec::new(), Bytes::new());
             return Ok(Done::Full { code: code::SUCCESS, remark, ext, body });
         }

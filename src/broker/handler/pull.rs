@@ -54,7 +54,8 @@ pub(in super::super) fn on_pull(shared: &Arc<Shared>, core: &mut Core, request: 
             if header.sys_flag & pull_flag::COMMIT_OFFSET != 0 && !is_slave {
                 let queue = QueueId(header.queue_id.max(0) as u32);
                 let (group, topic) = (&header.consumer_group, &header.topic);
-                core.offsets.commit(group, topic, queue, header.commit_offset);
+                let by = request.peer.id();
+                core.offsets.commit(by, group, topic, queue, header.commit_offset);
             }
             run_hold_effects(shared, core);
         }
@@ -186,6 +187,10 @@ fn wanted_by_request(core: &mut Core, header: &PullMessageHeader, allowed: bool)
     let kind = header.expression_type.as_deref().unwrap_or_default();
     if is_tag_type(kind) {
         let hash = |tag: &str| properties::java_hash(tag.as_bytes());
+        if names_no_tag(expression) {
+            let remark = "parse the consumer's subscription failed";
+            return Err(Refusal::new(code::SUBSCRIPTION_PARSE_FAILED, remark));
+        }
         let subscription = Subscription::from_tags(&header.topic, expression, hash);
         return Ok(Wanted::Tags(Arc::new(subscription)));
     }
@@ -194,6 +199,12 @@ fn wanted_by_request(core: &mut Core, header: &PullMessageHeader, allowed: bool)
     }
     let compiled = core.compiled.compile(kind, expression);
     compiled.map(Wanted::Sql92).map_err(|error| Refusal::filter_not_parsed(&error))
+}
+
+/// The one tag expression that Java does not take: nothing but `||`.
+/// Source: FilterAPI#buildSubscriptionData (4.9.3).
+fn names_no_tag(expression: &str) -> bool {
+    !expression.is_empty() && expression.split("||").all(str::is_empty)
 }
 
 fn registered(core: &Core, header: &PullMessageHeader) -> Answer<Arc<Subscription>> {

@@ -7,7 +7,7 @@ use super::super::reply::{Answer, Refusal};
 use super::{Done, Request, later};
 use crate::model::{PhysicalOffset, WallMillis};
 use crate::protocol::code::response_code as code;
-use crate::protocol::header::query::QueryMessageHeader;
+use crate::protocol::header::query::{QueryMessageHeader, ViewMessageHeader};
 use crate::store::Query;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
@@ -63,9 +63,12 @@ pub(super) fn by_key(shared: &Arc<Shared>, request: &Request) -> Answer<Done> {
 
 /// Differs: an offset at which no record begins is refused; 4.9.3 returns whatever lies there.
 pub(super) fn by_id(shared: &Arc<Shared>, request: &Request) -> Answer<Done> {
-    let text = request.header.ext.get("offset").unwrap_or_default();
-    let not_found = format!("can not find message by the offset, {text}");
-    let Ok(offset) = text.parse::<u64>() else { return Err(Refusal::system_error(not_found)) };
+    let header = ViewMessageHeader::decode(&request.header.ext)
+        .map_err(|error| Refusal::system_error(error.to_string()))?;
+    let not_found = format!("can not find message by the offset, {}", header.offset);
+    let Ok(offset) = u64::try_from(header.offset) else {
+        return Err(Refusal::system_error(not_found));
+    };
     let store = shared.store.clone();
     later(request, async move {
         match store.record_at(PhysicalOffset(offset)).await {

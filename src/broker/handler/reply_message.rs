@@ -5,15 +5,12 @@
 use super::super::driver::{Core, NOBODY, Shared};
 use super::super::reply::{Answer, Refusal};
 use super::super::task::calls::Failure;
-use super::super::topics::{self, perm};
 use super::call::CALL_TIMEOUT;
-use super::send::{
-    Taken, check_name, check_opening, choose_queue, count, create_topic, forbidden, trace_text,
-    wait_for_topic,
-};
+use super::opened_topic::{self, Entry, wait_for_topic};
+use super::send::{Taken, count, trace_text};
 use super::{ReplyTo, Request};
 use crate::format::{message_id, properties::Properties};
-use crate::model::{QueueId, TopicName, property};
+use crate::model::{QueueId, TopicName, property, sys_flag};
 use crate::protocol::Command;
 use crate::protocol::code::{request_code, response_code as code};
 use crate::protocol::header::send::SendMessageHeader;
@@ -60,24 +57,11 @@ fn accept(
     request: &Request,
     header: &SendMessageHeader,
 ) -> Answer<Taken> {
-    if core.live.accept_sends_from_ms > 0 {
-        check_opening(shared, core)?;
-    }
-    if core.topics.get(&header.topic).is_none_or(|topic| topics::is_closed_to_sends(&topic.name)) {
-        check_name(&header.topic)?;
-        create_topic(shared, core, header)?;
-    }
-    let Some(topic) = core.topics.get(&header.topic) else {
-        return Err(Refusal::topic_not_exist(&header.topic));
-    };
-    if topic.config.order && core.live.permission & perm::WRITE == 0 {
-        return Err(forbidden(shared, "sending message is forbidden"));
-    }
-    let queue = choose_queue(&mut core.rng, topic, header.queue_id, request)?;
-    if !core.topics.is_durable(topic) {
+    let entry = opened_topic::open(shared, core, request, header)?;
+    if !entry.is_durable {
         return wait_for_topic(shared, core);
     }
-    let (name, slot) = (topic.name.clone(), topic.slot);
+    let Entry { topic: name, slot, queue, .. } = entry;
     let raw = header.properties.as_deref().unwrap_or_default().as_bytes();
     let mut sent = Properties::parse(raw);
     let asker = sent.get(property::REPLY_TO_CLIENT).map(ToString::to_string);
@@ -165,7 +149,8 @@ fn store(
         topic,
         queue: QueueId(queue),
         flag: header.flag,
-        sys_flag: header.sys_flag,
+        // Bits of a transaction would keep the record out of its queue.
+        sys_flag: header.sys_flag & sys_flag::COMPRESSED,
         born_timestamp: WallMillis(header.born_timestamp),
         born_host: request.peer.addr(),
         store_host: shared.store_host(),
@@ -179,7 +164,7 @@ fn store(
     };
     match shared.store.append(&append) {
         Ok(appended) => {
-            count(core, slot, 1, appended.size);
+            count(core, slot, QueueId(queue), 1, appended.size);
             let id = message_id::offset_id(shared.store_host(), appended.physical);
             Some((id, appended.queue_offset.0))
         }

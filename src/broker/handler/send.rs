@@ -3,11 +3,9 @@
 use super::super::driver::{Core, DELIVERY, NOBODY, Shared, TRANSACTION, WaitingSend};
 use super::super::reply::{self, Answer, Refusal};
 use super::super::schedule::rewrite;
-use super::super::topics::{
-    self, CreateError, DEAD_LETTER_PREFIX, FilterType, FirstSend, RETRY_PREFIX, SCHEDULE_TOPIC,
-    Topic, perm,
-};
+use super::super::topics::{DEAD_LETTER_PREFIX, RETRY_PREFIX, SCHEDULE_TOPIC};
 use super::super::transaction::{HALF_TOPIC, rewrite as transaction};
+use super::opened_topic::{self, Entry, check_name, forbidden, wait_for_topic};
 use super::{ReplyTo, Request, send_back};
 use crate::format::{message_batch, message_id, properties};
 use crate::model::{PhysicalOffset, QueueId, TopicName, sys_flag};
@@ -67,25 +65,10 @@ fn accept_header(
     request: &Request,
     header: &SendMessageHeader,
 ) -> Answer<Taken> {
-    if core.live.accept_sends_from_ms > 0 {
-        check_opening(shared, core)?;
-    }
-    let topic = match core.topics.get(&header.topic) {
-        Some(topic) if !topics::is_closed_to_sends(&topic.name) => topic,
-        _ => {
-            check_name(&header.topic)?;
-            create_topic(shared, core, header)?;
-            core.topics.get(&header.topic).ok_or_else(|| Refusal::topic_not_exist(&header.topic))?
-        }
-    };
-    if topic.config.order && core.live.permission & perm::WRITE == 0 {
-        return Err(forbidden(shared, "sending message is forbidden"));
-    }
-    let queue = choose_queue(&mut core.rng, topic, header.queue_id, request)?;
-    let (mut name, mut slot) = (topic.name.clone(), topic.slot);
-    let mut is_durable = core.topics.is_durable(topic);
+    let entry = opened_topic::open(shared, core, request, header)?;
+    let Entry { topic: mut name, mut slot, queue, mut is_durable, .. } = entry;
     let mut flag = header.sys_flag;
-    if topic.config.topic_filter_type == FilterType::MultiTag {
+    if entry.is_multi_tag {
         flag |= sys_flag::MULTI_TAGS;
     }
     let mut target = queue;
@@ -167,9 +150,10 @@ fn append_one(
     if is_half {
         core.transactions.on_half(appended.queue_offset);
     }
+    let queue = append.queue;
     let held_in = if is_half { Some(HALF_TOPIC) } else { delayed.map(|_| SCHEDULE_TOPIC) };
     let held_in = held_in.and_then(|topic| core.topics.get(topic));
-    count(core, held_in.map_or(place.slot, |topic| topic.slot), 1, appended.size);
+    count(core, held_in.map_or(place.slot, |topic| topic.slot), queue, 1, appended.size);
     if ticket != NOBODY {
         core.sends.insert(WaitingSend {
             to,
@@ -235,10 +219,10 @@ const OP_BODY_MAX: &str = "18446744073709551615";
 
 /// Source: SendMessageProcessor#handlePutMessageResult (4.9.3).
 /// Differs: counted when the log takes it, also when it is refused later: the disk is full then.
-pub(super) fn count(core: &mut Core, slot: u32, count: u64, size: usize) {
+pub(super) fn count(core: &mut Core, slot: u32, queue: QueueId, count: u64, size: usize) {
     core.stats.on_put(count, size as u64);
     core.stats.broker_put.add(count);
-    core.topics.count_puts(slot, count, size as u64);
+    core.topics.count_puts(slot, queue, count, size as u64);
 }
 
 /// Makes the property string in `core.scratch` that of a delayed message, if this is one; gives the
@@ -322,7 +306,8 @@ fn append_batch(
     let appended = appended.map_err(|error| reply::of_append_error(&error, shared.disk_used()));
     core.scratch = stored;
     let appended = appended?;
-    count(core, place.slot, places.len() as u64, appended.size);
+    let (queue, messages) = (QueueId(place.target), places.len() as u64);
+    count(core, place.slot, queue, messages, appended.size);
     if ticket != NOBODY {
         core.sends.insert(WaitingSend {
             to,
@@ -403,74 +388,6 @@ fn check_kind(sent: &properties::Sent) -> Answer<i32> {
     sent.delay_level().ok_or_else(not_a_number)
 }
 
-pub(super) fn check_opening(shared: &Shared, core: &Core) -> Answer<()> {
-    let from = core.live.accept_sends_from_ms;
-    if shared.clock.wall().0 < from {
-        let remark = format!("broker unable to service, until {from}");
-        return Err(Refusal::system_error(remark));
-    }
-    Ok(())
-}
-
-pub(super) fn forbidden(shared: &Shared, what: &str) -> Refusal {
-    let remark = format!("the broker[{}] {what}", shared.options.advertised_ip);
-    Refusal::new(code::NO_PERMISSION, remark)
-}
-
-pub(super) fn check_name(topic: &str) -> Answer<()> {
-    if let Some(fault) = topics::name_fault(topic) {
-        return Err(Refusal::system_error(fault));
-    }
-    if topics::is_closed_to_sends(topic) {
-        let remark = format!("Sending message to topic[{topic}] is forbidden.");
-        return Err(Refusal::new(code::NO_PERMISSION, remark));
-    }
-    Ok(())
-}
-
-pub(super) fn create_topic(
-    shared: &Shared,
-    core: &mut Core,
-    header: &SendMessageHeader,
-) -> Answer<()> {
-    let first = FirstSend {
-        topic: &header.topic,
-        template: &header.default_topic,
-        queues_wanted: header.default_topic_queue_nums,
-        unit_mode: header.is_unit_mode,
-    };
-    match core.topics.create_on_send(shared.clock.wall(), first) {
-        Ok(()) => {
-            tracing::info!(topic = &*header.topic, "a first message made a topic");
-            shared.topics_changed();
-            Ok(())
-        }
-        Err(error @ CreateError::TooMany(_)) => Err(Refusal::system_error(error.to_string())),
-        Err(_) => Err(Refusal::topic_not_exist(&header.topic)),
-    }
-}
-
-/// A negative queue id means any queue.
-pub(super) fn choose_queue(
-    rng: &mut crate::rt::rng::Rng,
-    topic: &Topic,
-    asked: i32,
-    request: &Request,
-) -> Answer<u32> {
-    let config = &topic.config;
-    let count = config.write_queue_nums.max(config.read_queue_nums);
-    match u32::try_from(asked) {
-        Ok(queue) if queue < count => Ok(queue),
-        Err(_) if config.write_queue_nums > 0 => {
-            Ok(rng.below(u64::from(config.write_queue_nums)) as u32)
-        }
-        _ => Err(Refusal::system_error(format!(
-            "request queueId[{asked}] is illegal, {config} Producer: {}",
-            request.peer.addr()
-        ))),
-    }
-}
-
 /// A retry that has had its chances goes to the group's dead letters.
 /// Source: SendMessageProcessor#handleRetryAndDLQ (4.9.3).
 fn dead_letter_topic(
@@ -500,15 +417,6 @@ fn dead_letter_topic(
         shared.topics_changed();
     }
     Ok(core.topics.get(&name).map(|topic| topic.name.clone()))
-}
-
-/// A message must not outlive its topic: topics.json is durable before the first message.
-pub(super) fn wait_for_topic(shared: &Shared, core: &Core) -> Answer<Taken> {
-    if core.waiting_for_topic.len() >= shared.options.limits.sends_waiting_for_topic_max {
-        return Err(Refusal::overload("too many sends wait for their topics to be saved"));
-    }
-    shared.unsaved.notify_one();
-    Ok(Taken::MustWait)
 }
 
 /// The store says what became of sends: each is answered, connection by connection.

@@ -8,7 +8,8 @@ use super::super::driver::{Core, Shared, WaitingSend};
 use super::super::reply::{Answer, Refusal};
 use super::super::schedule::rewrite;
 use super::super::topics::{DEAD_LETTER_PREFIX, RETRY_PREFIX, name_fault, perm};
-use super::send::{VERSION_WITH_RETRY_LIMIT, forbidden, put_off, schedule_topic};
+use super::opened_topic::forbidden;
+use super::send::{VERSION_WITH_RETRY_LIMIT, put_off, schedule_topic};
 use super::{Done, ReplyTo, Request, later};
 use crate::format::message_id;
 use crate::format::message_unit::{self, Unit, View};
@@ -218,11 +219,11 @@ fn append(
             _ => "SERVICE_NOT_AVAILABLE",
         })
     })?;
-    let size = appended.size as u64;
+    let (queue, size) = (append.queue, appended.size as u64);
     core.stats.on_put(1, size);
     if target.level > 0 {
         let slot = core.topics.get(&schedule).map(|topic| topic.slot);
-        slot.iter().for_each(|slot| core.topics.count_puts(*slot, 1, size));
+        slot.iter().for_each(|slot| core.topics.count_puts(*slot, queue, 1, size));
     }
     count_back(core, group, view);
     core.sends.insert(WaitingSend {

@@ -7,11 +7,12 @@ use super::super::transaction::{HALF_TOPIC, OP_TOPIC};
 use super::{Done, Request, later};
 use crate::model::TopicName;
 use crate::protocol::code::response_code as code;
-use crate::protocol::header::topic::{CreateTopicHeader, DeleteTopicHeader, TopicConfigHeader};
+use crate::protocol::header::topic::{CreateTopicHeader, DeleteTopicHeader, TopicHeader};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Makes or changes a topic. Durable on the answer: topics.json with it.
+/// Makes or changes a topic. Durable on the answer: topics.json with it. The name servers that
+/// could be told in time know it too: who asks them next finds it.
 /// Source: AdminBrokerProcessor#updateAndCreateTopic (4.9.3). `order` is not looked at there
 /// either: the name servers' key values say which topics are ordered.
 pub(super) fn update(shared: &Arc<Shared>, core: &mut Core, request: &Request) -> Answer<Done> {
@@ -38,12 +39,20 @@ pub(super) fn update(shared: &Arc<Shared>, core: &mut Core, request: &Request) -
     made.map_err(|error| Refusal::system_error(error.to_string()))?;
     tracing::info!(topic = name, peer = %request.peer.addr(), "a topic was made or changed");
     shared.topics_changed();
-    let saved = shared.until_saved(core.topics.changes(), 0);
-    later(request, async move { saved.await.map(|()| Done::Empty) })
+    let changes = core.topics.changes();
+    let saved = shared.until_saved(changes, 0);
+    let registered = shared.until_registered(changes);
+    later(request, async move {
+        saved.await?;
+        registered.await;
+        Ok(Done::Empty)
+    })
 }
 
 /// Forgets a topic and its queues. Source: AdminBrokerProcessor#deleteTopic (4.9.3).
-/// Differs: only this topic's queues go, not those of every topic without a configuration.
+/// Differs: only this topic's queues go, not those of every topic without a configuration; no
+/// registration with the topic is under way on the answer, so whoever then takes it off the name
+/// servers does not see it come back.
 pub(super) fn delete(shared: &Arc<Shared>, core: &mut Core, request: &Request) -> Answer<Done> {
     let header = DeleteTopicHeader::decode(&request.header.ext)
         .map_err(|error| Refusal::system_error(error.to_string()))?;
@@ -63,12 +72,16 @@ pub(super) fn delete(shared: &Arc<Shared>, core: &mut Core, request: &Request) -
     core.offsets.remove_topic(&name);
     core.stats.groups.on_topic_deleted(&name);
     let store = shared.store.clone();
-    let saved = shared.until_saved(core.topics.changes(), 0);
+    let changes = core.topics.changes();
+    let (saved, registered) = (shared.until_saved(changes, 0), shared.until_registered(changes));
     later(request, async move {
-        match store.delete_topic(&name).await {
-            Ok(()) => saved.await.map(|()| Done::Empty),
-            Err(error) => Err(Refusal::system_error(format!("failed to delete {name}: {error}"))),
-        }
+        store
+            .delete_topic(&name)
+            .await
+            .map_err(|error| Refusal::system_error(format!("failed to delete {name}: {error}")))?;
+        saved.await?;
+        registered.await;
+        Ok(Done::Empty)
     })
 }
 
@@ -114,7 +127,7 @@ pub(super) fn all(core: &Core) -> Answer<Done> {
 /// The configuration of one topic. mqadmin of 5.x asks for it before it shows how far a group is.
 /// Source: AdminBrokerProcessor#getTopicConfig (5.x), of a topic whose queues are not mapped.
 pub(super) fn one(core: &Core, request: &Request) -> Answer<Done> {
-    let header = TopicConfigHeader::decode(&request.header.ext)
+    let header = TopicHeader::decode(&request.header.ext)
         .map_err(|error| Refusal::system_error(error.to_string()))?;
     match core.topics.get(&header.topic) {
         Some(topic) => json(&topic.config),

@@ -83,7 +83,7 @@ fn check<'a>(end: &End, record: &'a Bytes) -> Answer<View<'a>> {
     if asked != Ok(view.queue_offset().0) {
         return Err(Refusal::system_error("The transaction state table offset wrong"));
     }
-    if !is_meant(&view, Some(&end.header.msg_id)) {
+    if !is_meant(&view, end.header.msg_id.as_deref()) {
         crate::rt::probe!("transaction: an end named another message");
         return Err(not_found(": another message lies there"));
     }

@@ -9,8 +9,9 @@ use super::super::driver::Shared;
 use super::super::offsets::OffsetFile;
 use super::super::replication::{Pending, Progress, wire};
 use super::super::subscription_groups::GroupFile;
-use super::super::topics::{SCHEDULE_TOPIC, TopicFile};
-use crate::model::PhysicalOffset;
+use super::super::topics::{SCHEDULE_TOPIC, TopicConfig, TopicFile, perm};
+use super::super::transaction::{HALF_TOPIC, OP_TOPIC};
+use crate::model::{PhysicalOffset, TopicName};
 use crate::protocol::Command;
 use crate::protocol::body::offset::DelayOffsets;
 use crate::protocol::body::{self, list::KvTable};
@@ -18,6 +19,7 @@ use crate::protocol::code::{request_code as request, response_code as code};
 use crate::rt::task::Stop;
 use crate::rt::time::Duration;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Each question is given up after this. Source: BrokerOuterAPI (4.9.3).
@@ -64,6 +66,8 @@ pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
                 _ = stop.wait() => return,
                 () = copy(&shared, master, &mut pending) => {}
             }
+        } else {
+            make_topics(&shared);
         }
         next_copy = shared.clock.mono() + options.copy_interval;
     }
@@ -106,7 +110,10 @@ pub async fn wait_changes(shared: Arc<Shared>, mut stop: Stop) {
 async fn copy(shared: &Arc<Shared>, master: &str, pending: &mut Pending) {
     match ask::<TopicFile>(shared, master, request::GET_ALL_TOPIC_CONFIG).await {
         Ok(file) => copy_topics(shared, file).await,
-        Err(why) => tracing::warn!("the topics of master {master} could not be copied: {why}"),
+        Err(why) => {
+            tracing::warn!("the topics of master {master} could not be copied: {why}");
+            make_topics(shared);
+        }
     }
     match ask::<GroupFile>(shared, master, request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG).await {
         Ok(file) => copy_groups(shared, file),
@@ -126,6 +133,32 @@ async fn ask<T: DeserializeOwned>(shared: &Shared, master: &str, code: i32) -> R
         return Err(format!("code {}: {}", answer.code, answer.remark.unwrap_or_default()));
     }
     body::decode(&answer.body).map_err(|error| error.to_string())
+}
+
+/// Records of topics came that the master could not say anything about any more: what it acked can
+/// be read all the same. Its own table goes over these as soon as it can be asked.
+fn make_topics(shared: &Shared) {
+    let mut counts: BTreeMap<TopicName, u32> = BTreeMap::new();
+    for (key, ..) in shared.store.queues() {
+        let count = counts.entry(key.topic).or_default();
+        *count = key.queue.0.saturating_add(1).max(*count);
+    }
+    let mut core = shared.core.lock();
+    let before = core.topics.changes();
+    for (name, count) in counts {
+        let is_ours = [SCHEDULE_TOPIC, HALF_TOPIC, OP_TOPIC].contains(&&*name);
+        if is_ours || core.topics.get(&name).is_some() {
+            continue;
+        }
+        let config = TopicConfig::new(&name, count, perm::READ | perm::WRITE);
+        if core.topics.update(shared.clock.wall(), config).is_ok() {
+            crate::rt::probe!("ha: a slave made a topic of its records");
+            tracing::warn!("topic {name} is made anew from its records: its master is away");
+        }
+    }
+    if core.topics.changes() != before {
+        shared.topics_changed();
+    }
 }
 
 async fn copy_topics(shared: &Arc<Shared>, file: TopicFile) {
@@ -151,20 +184,20 @@ async fn copy_topics(shared: &Arc<Shared>, file: TopicFile) {
 
 fn copy_groups(shared: &Shared, file: GroupFile) {
     let mut core = shared.core.lock();
-    if core.groups.version() != file.data_version {
-        core.groups.replace(file);
+    if core.groups.replace(file) {
         shared.unsaved.notify_one();
     }
 }
 
 /// Offsets first, and then where the log ended: what they say lies below.
 async fn copy_progress(shared: &Shared, master: &str) -> Result<Progress, String> {
+    let hand_overs = shared.core.lock().offsets.hand_overs();
     let offsets = ask::<OffsetFile>(shared, master, request::GET_ALL_CONSUMER_OFFSET).await?;
     let delays = ask::<DelayOffsets>(shared, master, request::GET_ALL_DELAY_OFFSET).await?;
     let runtime = ask::<KvTable>(shared, master, request::GET_BROKER_RUNTIME_INFO).await?;
     let at = runtime.table.get("commitLogMaxOffset").and_then(|at| at.parse().ok());
     let at = PhysicalOffset(at.ok_or("it does not say where its log ends")?);
-    Ok(Progress { at, offsets, delays })
+    Ok(Progress { at, hand_overs, offsets, delays })
 }
 
 fn take_over_due(shared: &Shared, pending: &mut Pending) {
@@ -172,7 +205,7 @@ fn take_over_due(shared: &Shared, pending: &mut Pending) {
     let queues = shared.store.queues().into_iter();
     let queues: Vec<_> = queues.filter(|(key, ..)| &*key.topic == SCHEDULE_TOPIC).collect();
     let mut core = shared.core.lock();
-    core.offsets.take_over(progress.offsets);
+    core.offsets.take_over(progress.offsets, progress.hand_overs);
     let queues = queues.into_iter().map(|(key, min, end)| (key.queue, min, end));
     core.schedule.take_over(progress.delays, queues);
 }

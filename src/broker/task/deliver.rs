@@ -197,8 +197,8 @@ fn send(
         Ok(appended) => {
             let size = appended.size as u64;
             core.stats.on_put(1, size);
-            core.stats.on_delivered(SCHEDULE_TOPIC, size);
-            slot.iter().for_each(|slot| core.topics.count_puts(*slot, 1, size));
+            core.stats.on_delivered(SCHEDULE_TOPIC, queue, size);
+            slot.iter().for_each(|slot| core.topics.count_puts(*slot, real.queue, 1, size));
             core.schedule.on_sent(queue, due);
             true
         }

@@ -13,4 +13,5 @@ pub(super) mod persist;
 pub(super) mod register;
 pub(super) mod sample;
 pub(super) mod state_file;
+pub(super) mod stuck;
 pub(super) mod transactions;

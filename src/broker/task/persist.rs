@@ -124,7 +124,7 @@ fn note_transactions(shared: &Shared) {
     let Some(Progress { half, op }) = progress else { return };
     for (topic, at) in [(HALF_TOPIC, half), (OP_TOPIC, op)] {
         let at = i64::try_from(at).unwrap_or(i64::MAX);
-        if !core.offsets.commit(GROUP, topic, rewrite::QUEUE, at) {
+        if !core.offsets.commit(0, GROUP, topic, rewrite::QUEUE, at) {
             tracing::error!("the table of consumer offsets has no room for {topic}");
         }
     }

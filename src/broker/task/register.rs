@@ -11,7 +11,7 @@ use crate::protocol::code::{request_code, response_code};
 use crate::remoting::{ClientRequests, Peer};
 use crate::rt::sync::{Mutex, mpsc, watch};
 use crate::rt::task::{Stop, TaskGroup};
-use crate::rt::time::{Alarm, Duration};
+use crate::rt::time::{Alarm, Clock, Duration};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,6 +40,46 @@ impl ClientRequests for Lost {
     }
 }
 
+/// What one name server was told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heard {
+    /// Units: changes of the topic table that it has taken.
+    pub told: u64,
+    /// The same, of registrations that have ended in any way; all when none will come any more.
+    pub tried: u64,
+}
+
+/// What each name server was told, in the order of `Options::name_servers`.
+pub struct Told(Vec<watch::Sender<Heard>>);
+
+impl Told {
+    pub fn new(servers: usize) -> Self {
+        Told((0..servers).map(|_| watch::channel(Heard::default()).0).collect())
+    }
+
+    /// Waits until every name server was told that many changes of the topic table, or could not
+    /// be, or the wait is over. Returns how many do not know them.
+    /// Source: BrokerOuterAPI#registerBrokerAll (4.9.3), which waits for every answer too.
+    pub fn wait(
+        &self,
+        clock: &Clock,
+        limit: Duration,
+        changes: u64,
+    ) -> impl Future<Output = usize> + Send + use<> {
+        let (clock, deadline) = (clock.clone(), clock.mono() + limit);
+        let servers: Vec<_> = self.0.iter().map(watch::Sender::subscribe).collect();
+        async move {
+            let mut missing = 0;
+            for mut server in servers {
+                let tried = server.until(|heard| heard.tried >= changes);
+                let heard = clock.before(deadline, tried).await;
+                missing += usize::from(heard.is_none_or(|heard| heard.told < changes));
+            }
+            missing
+        }
+    }
+}
+
 /// What the end of the broker needs to know of the registrations.
 pub struct Registrar {
     is_over: Arc<Mutex<bool>>,
@@ -50,10 +90,11 @@ pub async fn start(shared: &Arc<Shared>, group: &TaskGroup, lost: &Arc<Lost>) ->
     let registrar = Registrar { is_over: Arc::default() };
     let servers = &shared.options.name_servers;
     let (tried, mut first_tries) = mpsc::channel(servers.len().max(1));
-    for server in servers {
+    for (index, server) in servers.iter().enumerate() {
         let task = Loop {
             shared: shared.clone(),
             server: server.clone(),
+            index,
             is_over: registrar.is_over.clone(),
             changes: shared.registrations.subscribe(),
             lost: lost.0.subscribe(),
@@ -94,6 +135,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 struct Loop {
     shared: Arc<Shared>,
     server: String,
+    /// Where it stands among all.
+    index: usize,
     is_over: Arc<Mutex<bool>>,
     changes: watch::Receiver<u64>,
     lost: watch::Receiver<u64>,
@@ -126,6 +169,15 @@ impl Loop {
                 () = self.shared.clock.sleep_until(earliest) => {}
             }
         }
+        self.note(u64::MAX, false);
+    }
+
+    /// A registration with so many changes of the topic table has ended.
+    fn note(&self, changes: u64, is_told: bool) {
+        let heard = &self.shared.told.0[self.index];
+        let before = heard.get();
+        let told = if is_told { before.told.max(changes) } else { before.told };
+        heard.send(Heard { told, tried: before.tried.max(changes) });
     }
 
     fn pause(&self) -> Duration {
@@ -140,21 +192,27 @@ impl Loop {
         if *self.is_over.lock() {
             return;
         }
-        let request = registration(&self.shared);
+        let (request, changes) = registration(&self.shared);
         let timeout = self.shared.options.register_timeout;
         let answer = self.shared.client.invoke(&self.server, request, timeout).await;
-        match answer {
+        let is_told = match answer {
             Ok(answer) if answer.code == response_code::SUCCESS => {
                 self.failures = 0;
                 order_topics(&self.shared, &answer);
                 note_master(&self.shared, &answer);
+                true
             }
             Ok(answer) => {
                 let remark = answer.remark.unwrap_or_default();
                 self.fail(&format!("code {}: {remark}", answer.code));
+                false
             }
-            Err(error) => self.fail(&error.to_string()),
-        }
+            Err(error) => {
+                self.fail(&error.to_string());
+                false
+            }
+        };
+        self.note(changes, is_told);
     }
 
     fn fail(&mut self, reason: &str) {
@@ -176,22 +234,25 @@ fn broker_fields(shared: &Shared, code: i32) -> Command {
         .with_ext("brokerId", options.id)
 }
 
+/// A registration, and how many changes of the topic table are in it.
 /// Source: BrokerController#registerBrokerAll, BrokerOuterAPI#registerBroker (4.9.3).
-fn registration(shared: &Shared) -> Command {
-    let body = registration_body(shared).to_string().into_bytes();
+fn registration(shared: &Shared) -> (Command, u64) {
+    let (body, changes) = registration_body(shared);
+    let body = body.to_string().into_bytes();
     let crc = crc32fast::hash(&body) & 0x7FFF_FFFF;
     let ha_port = match shared.replication.ha.port() {
         0 => shared.store_host().port().wrapping_add(1),
         port => port,
     };
-    broker_fields(shared, request_code::REGISTER_BROKER)
+    let request = broker_fields(shared, request_code::REGISTER_BROKER)
         .with_ext("haServerAddr", format!("{}:{ha_port}", shared.options.ha_ip))
         .with_ext("compressed", false)
         .with_ext("bodyCrc32", crc)
-        .with_body(body)
+        .with_body(body);
+    (request, changes)
 }
 
-fn registration_body(shared: &Shared) -> Value {
+fn registration_body(shared: &Shared) -> (Value, u64) {
     let core = shared.core.lock();
     let permission = core.live.permission;
     let read_only = shared.poisoned.get().is_some();
@@ -210,14 +271,15 @@ fn registration_body(shared: &Shared) -> Value {
             table.insert(name.to_string(), config);
         }
     }
-    json!({
+    let body = json!({
         "filterServerList": [],
         "topicConfigSerializeWrapper": {
             // One that is read-only is news, whatever is saved.
             "dataVersion": if read_only { core.topics.version() } else { version },
             "topicConfigTable": table,
         },
-    })
+    });
+    (body, core.topics.saved())
 }
 
 /// The name server's answer tells a slave where its master is.

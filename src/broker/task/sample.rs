@@ -2,7 +2,7 @@
 
 use super::super::driver::Shared;
 use super::super::stats::SAMPLE_INTERVAL;
-use crate::rt::task::Stop;
+use crate::rt::task::{Stop, yield_now};
 use crate::rt::time::Alarm;
 use std::sync::Arc;
 
@@ -17,9 +17,16 @@ pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
         }
         let wall = shared.clock.wall();
         let ahead = shared.clock.local_offset_ms(wall);
-        let mut core = shared.core.lock();
-        let tick = core.stats.sample(wall, ahead);
-        core.topics.sample_puts(wall, tick);
+        let tick = shared.core.lock().stats.sample(wall, ahead);
+        let (mut groups, mut topics) = (Some(0), Some(0));
+        while groups.is_some() || topics.is_some() {
+            {
+                let mut core = shared.core.lock();
+                groups = groups.and_then(|from| core.stats.groups.sample(wall, tick, from));
+                topics = topics.and_then(|from| core.topics.sample_puts(wall, tick, from));
+            }
+            yield_now().await;
+        }
         due = due + SAMPLE_INTERVAL;
     }
 }

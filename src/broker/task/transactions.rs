@@ -101,12 +101,18 @@ async fn load_step(
         shared.core.lock().transactions.on_op(None);
         return QueueOffset(at.0 + 1);
     }
+    let together = shared.store.records_of(&units).await.unwrap_or_else(|error| {
+        crate::rt::probe!("transaction: a start reads its op messages one by one");
+        tracing::warn!("op messages of transactions are read one by one: {error}");
+        vec![None; units.len()]
+    });
     let mut next = at.0;
-    for unit in units {
+    for (unit, record) in units.into_iter().zip(together) {
         let is_real = !unit.is_blank() && !unit.is_empty();
-        let half = match is_real {
-            true => read_op(store, unit.physical_offset).await,
-            false => None,
+        let half = match record {
+            Some(record) => op_half(&record, unit.physical_offset),
+            None if is_real => read_op(store, unit.physical_offset).await,
+            None => None,
         };
         if half.is_none() {
             crate::rt::probe!("transaction: an op message says nothing");
@@ -121,7 +127,12 @@ async fn load_step(
 
 async fn read_op(store: &mut Patient<'_>, at: PhysicalOffset) -> Option<QueueOffset> {
     let record = store.ask(|store| record(store, at)).await??;
-    match message_unit::decode(&record, at, true) {
+    op_half(&record, at)
+}
+
+/// Which half message an op message names; `None` when this is none.
+fn op_half(record: &[u8], at: PhysicalOffset) -> Option<QueueOffset> {
+    match message_unit::decode(record, at, true) {
         Ok(Unit::Record(view)) if view.topic() == OP_TOPIC => rewrite::op_half(&view),
         _ => None,
     }

@@ -88,9 +88,9 @@ pub struct Load {
     /// Requests per second, begun on time whether or not answers come (open loop)
     #[arg(short = 'r', long, value_name = "N")]
     pub rate: Option<f64>,
-    /// Read the CPU seconds of this process
-    #[arg(long)]
-    pub pid: Option<u32>,
+    /// Read the CPU seconds of this process, or of several, divided by commas, together
+    #[arg(long, value_delimiter = ',')]
+    pub pid: Vec<u32>,
     /// How headers are encoded
     #[arg(long, value_enum, default_value_t = HeaderKind::Json)]
     pub header: HeaderKind,

@@ -2,6 +2,12 @@
 
 use crate::cli::Failure;
 
+/// The same of several processes together; `None` for none.
+pub fn seconds_of_all(pids: &[u32]) -> Result<Option<f64>, Failure> {
+    let all: Result<Vec<f64>, Failure> = pids.iter().map(|pid| seconds_of(*pid)).collect();
+    Ok(Some(all?.iter().sum()).filter(|_| !pids.is_empty()))
+}
+
 /// Units: seconds, user and system, of all threads that are or were in the process.
 ///
 /// Errors: there is no such process, or no /proc.

@@ -62,7 +62,7 @@ pub struct Plan {
     pub duration: u64,
     pub count: Option<u64>,
     pub rate: Option<f64>,
-    pub pid: Option<u32>,
+    pub pids: Vec<u32>,
 }
 
 pub struct Outcome {
@@ -73,7 +73,7 @@ pub struct Outcome {
     pub failure: Option<String>,
     /// Units: ns.
     pub elapsed: u64,
-    /// Units: seconds of the process `pid`.
+    /// Units: seconds of the processes `pids` together.
     pub cpu: Option<f64>,
     /// Units: ns.
     pub latency: Histogram<u64>,
@@ -109,7 +109,7 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 300_000_000_000, 3).expect("the bounds are in order")
 }
 
-/// Runs the plan. Errors: no connection, a connection ends, the process of `pid` is not there.
+/// Runs the plan. Errors: no connection, a connection ends, a process of `pids` is not there.
 pub fn run(plan: &Plan, work: &mut impl Work, bar: &ProgressBar) -> Result<Outcome, Failure> {
     let refused = |e: io::Error| Failure::new(Failure::REFUSED, format!("{}: {e}", plan.addr));
     let mut engine = Engine::connect(plan, work).map_err(refused)?;
@@ -117,13 +117,12 @@ pub fn run(plan: &Plan, work: &mut impl Work, bar: &ProgressBar) -> Result<Outco
     let begin = clock::now() + plan.warmup;
     engine.turn_until(begin, bar).map_err(refused)?;
     engine.reset();
-    let cpu = plan.pid.map(cpu::seconds_of).transpose()?;
+    let cpu = cpu::seconds_of_all(&plan.pids)?;
     let begin = clock::now();
     engine.turn_until(begin + plan.duration, bar).map_err(refused)?;
     engine.outcome.elapsed = clock::now() - begin;
-    if let (Some(before), Some(pid)) = (cpu, plan.pid) {
-        engine.outcome.cpu = Some(cpu::seconds_of(pid)? - before);
-    }
+    let cpu_after = cpu::seconds_of_all(&plan.pids)?;
+    engine.outcome.cpu = cpu.zip(cpu_after).map(|(before, after)| after - before);
     let mut outcome = std::mem::replace(&mut engine.outcome, new_outcome());
     if let Some(latency) = engine.work.latency() {
         outcome.latency = latency.clone();

@@ -54,7 +54,7 @@ fn plan(load: &Load, more_connections: u32) -> Result<Plan, Failure> {
         duration,
         count: load.count,
         rate: load.rate,
-        pid: load.pid,
+        pids: load.pid.clone(),
     })
 }
 

@@ -160,8 +160,8 @@ pub(super) const BROKER: &[Key] = keys! {
         "Load ACL validator.";
     flag storeReplyMessageEnable = "true" [used("broker")]
         "Also persist request-reply answers.";
-    flag enableDetailStat = "true" [ignored(NO_QUEUE_STATS)]
-        "Per-queue statistics.";
+    flag enableDetailStat = "true" [used("broker")]
+        "Puts are counted by queue too, of up to 20,000 queues.";
     flag autoDeleteUnusedStats = "false" [ignored(STATS_GO)]
         "Drop stats with the topic/group.";
     flag isolateLogEnable = "false" [ignored(STDOUT)]

@@ -26,6 +26,10 @@ pub(super) const HOTFIRE: &[Key] = keys! {
         "The oldest files go, whatever their age, while the log's files have more; 0 is off.";
     int transactionWindowMax = "4194304" [at_least(1024) used("broker")]
         "Half messages from the oldest open one on; each costs 9 bytes, more are refused.";
+    long registerWaitMillis = "2000" [range(0, 60000) unit("ms") used("broker")]
+        "A changed topic is answered when name servers know it, or after this; clients wait 3 s.";
+    long stuckQueueWarnMillis = "600000" [range(0, 86400000) unit("ms") used("broker")]
+        "A queue of a live group without progress for so long is logged as stuck; 0 is off.";
     choice onStoreFailure = "exit" [one_of(&["exit", "readonly"]) used("broker")]
         "What follows a failed write or sync of the log: the process ends, or serves reads only.";
     choice readMode = "map" [one_of(&["map", "pread"]) used("store")]

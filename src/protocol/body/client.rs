@@ -169,4 +169,29 @@ mod tests {
         assert_eq!((odd.consume_type, odd.message_model), (None, None));
         assert!(heartbeat.producer_data_set.is_empty());
     }
+
+    /// As the C++ client 1.2 and 2.x prints it. Such heartbeats were refused with code 1 once.
+    #[test]
+    fn cpp_and_go_send_numbers_of_a_subscription_as_text() {
+        let body = br#"{"clientID":"10032-127.0.0.1@py6","consumerDataSet":[
+            {"consumeFromWhere":0,"consumeType":1,"groupName":"py_tags","messageModel":1,
+             "subscriptionDataSet":[{"codeSet":[2598919,2598921],"subString":"TagA || TagC",
+             "subVersion":"1795982000123","tagsSet":["TagA","TagC"],"topic":"PyTags"}],
+             "unitMode":"false"}]}"#;
+        let heartbeat: HeartbeatData = decode(body).unwrap();
+        let consumer = &heartbeat.consumer_data_set[0];
+        let subscription = &consumer.subscription_data_set[0];
+        assert_eq!(consumer.message_model, Some(MessageModel::Clustering));
+        assert_eq!(subscription.sub_version, 1_795_982_000_123);
+        assert_eq!(subscription.code_set, BTreeSet::from([2_598_919, 2_598_921]));
+        assert!(!consumer.unit_mode);
+        // The Go client sends the codes of tags as text.
+        let body = br#"{"consumerDataSet":[{"groupName":"go_tags","subscriptionDataSet":[{
+            "classFilterMode":false,"codeSet":["2598919","-7"],"tagsSet":["TagA","TagC"]}]}]}"#;
+        let heartbeat: HeartbeatData = decode(body).unwrap();
+        let codes = &heartbeat.consumer_data_set[0].subscription_data_set[0].code_set;
+        assert_eq!(*codes, BTreeSet::from([-7, 2_598_919]));
+        let odd = br#"{"consumerDataSet":[{"subscriptionDataSet":[{"subVersion":"soon"}]}]}"#;
+        assert!(decode::<HeartbeatData>(odd).is_err());
+    }
 }

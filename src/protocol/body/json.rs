@@ -1,6 +1,7 @@
 //! Bodies to and from JSON text, in both dialects.
 
 use super::fastjson::{self, FastjsonError};
+use super::lenient::Lenient;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,6 +30,8 @@ pub enum BodyError {
     TooLong { size: usize, size_max: usize },
     #[error("body is no JSON {0}")]
     Text(#[from] FastjsonError),
+    #[error("body is an array, expected an object")]
+    Array,
     #[error("body has an unexpected shape: {0}")]
     Shape(#[from] serde_json::Error),
 }
@@ -46,11 +49,27 @@ pub fn encode(body: &impl Serialize, dialect: Dialect) -> Bytes {
     out.into()
 }
 
-/// Reads a body of either dialect. A member that is null is as good as absent.
+/// Reads a body of either dialect. A member that is null is as good as absent, and numbers may come
+/// as text.
+///
+/// Errors: the text is no JSON, is no object, or a member is of another type.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
-    let mut value = fastjson::read(bytes, DEPTH_MAX)?;
+    let value = fastjson::read(bytes, DEPTH_MAX)?;
+    if value.is_array() {
+        // Serde would take its items for the members in their order.
+        return Err(BodyError::Array);
+    }
+    typed(value)
+}
+
+/// As `decode`, of an array.
+pub(super) fn decode_list<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, BodyError> {
+    typed(fastjson::read(bytes, DEPTH_MAX)?)
+}
+
+fn typed<T: DeserializeOwned>(mut value: Value) -> Result<T, BodyError> {
     drop_nulls(&mut value);
-    Ok(serde_json::from_value(value)?)
+    Ok(T::deserialize(Lenient(value))?)
 }
 
 fn drop_nulls(value: &mut Value) {
@@ -183,7 +202,10 @@ mod tests {
 
     #[test]
     fn a_body_of_another_shape_says_so() {
-        let error = decode::<BTreeMap<String, i32>>(b"[1]").unwrap_err();
+        let error = decode::<(i32,)>(b"[1]").unwrap_err();
+        assert_eq!(error.to_string(), "body is an array, expected an object");
+        assert_eq!(decode_list::<i32>(b"[1]").unwrap(), [1]);
+        let error = decode::<BTreeMap<String, i32>>(b"{\"a\":[]}").unwrap_err();
         assert!(error.to_string().starts_with("body has an unexpected shape: "), "{error}");
         let error = decode::<BTreeMap<String, i32>>(b"{1").unwrap_err();
         assert_eq!(error.to_string(), "body is no JSON at byte 2: ':' expected");

@@ -14,6 +14,7 @@ pub mod route;
 pub mod topic;
 
 mod json;
+mod lenient;
 mod version;
 
 pub use json::{BodyError, Dialect, decode, encode};

@@ -1,6 +1,7 @@
 //! What a broker tells a name server: the body of REGISTER_BROKER (103), plain and compressed.
 //! Layout of the compressed form: docs/formats/register_broker.md.
 
+use super::json::decode_list;
 use super::topic::{TopicConfig, TopicConfigs};
 use super::{BodyError, DataVersion, Dialect, decode, encode};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -59,7 +60,7 @@ impl RegisterBrokerBody {
             let topic = parse_row(&String::from_utf8_lossy(cursor.sized()?))?;
             topics.topic_config_table.insert(topic.topic_name.clone(), topic);
         }
-        let filter_server_list = decode(cursor.sized()?)?;
+        let filter_server_list = decode_list(cursor.sized()?)?;
         Ok(RegisterBrokerBody { filter_server_list, topics })
     }
 }

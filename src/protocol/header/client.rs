@@ -8,10 +8,18 @@ headers! {
         consumer_group: Option<String> = "consumerGroup",
     }
 
-    /// Of GET_CONSUMER_LIST_BY_GROUP (38) and NOTIFY_CONSUMER_IDS_CHANGED (40).
-    /// Source: GetConsumerListByGroupRequestHeader, NotifyConsumerIdsChangedRequestHeader (4.9.3).
+    /// Of GET_CONSUMER_LIST_BY_GROUP (38), NOTIFY_CONSUMER_IDS_CHANGED (40) and
+    /// GET_CONSUMER_CONNECTION_LIST (203).
+    /// Source: GetConsumerListByGroupRequestHeader, NotifyConsumerIdsChangedRequestHeader,
+    /// GetConsumerConnectionListRequestHeader (4.9.3).
     ConsumerGroupHeader {
         consumer_group: String = "consumerGroup",
+    }
+
+    /// Of GET_PRODUCER_CONNECTION_LIST (204).
+    /// Source: GetProducerConnectionListRequestHeader (4.9.3).
+    ProducerGroupHeader {
+        producer_group: String = "producerGroup",
     }
 
     /// Of GET_CONSUMER_RUNNING_INFO (307) and CONSUME_MESSAGE_DIRECTLY (309), as far as the broker

@@ -1,6 +1,12 @@
 //! How far groups are, and what was counted: 303, 308, 314, 315, 317, 321.
 
 headers! {
+    /// Of GET_CONSUME_STATS (208). Source: GetConsumeStatsRequestHeader (4.9.3).
+    ConsumeStatsHeader {
+        consumer_group: String = "consumerGroup",
+        topic: Option<String> = "topic",
+    }
+
     /// Of QUERY_CONSUME_TIME_SPAN (303). Source: QueryConsumeTimeSpanRequestHeader (4.9.3).
     ConsumeTimeSpanHeader {
         topic: String = "topic",
@@ -33,12 +39,13 @@ headers! {
         is_order: bool = "isOrder",
     }
 
-    /// Of QUERY_CONSUME_QUEUE (321). Source: QueryConsumeQueueRequestHeader (4.9.3).
+    /// Of QUERY_CONSUME_QUEUE (321): an absent number is 0.
+    /// Source: QueryConsumeQueueRequestHeader (4.9.3).
     QueryConsumeQueueHeader {
         topic: String = "topic",
-        queue_id: i32 = "queueId",
-        index: i64 = "index",
-        count: i32 = "count",
+        queue_id: Option<i32> = "queueId",
+        index: Option<i64> = "index",
+        count: Option<i32> = "count",
         consumer_group: Option<String> = "consumerGroup",
     }
 }

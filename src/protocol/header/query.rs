@@ -10,6 +10,11 @@ headers! {
         end_timestamp: i64 = "endTimestamp",
     }
 
+    /// Of VIEW_MESSAGE_BY_ID (33): where in the log. Source: ViewMessageRequestHeader (4.9.3).
+    ViewMessageHeader {
+        offset: i64 = "offset",
+    }
+
     /// The answer to 12. Source: QueryMessageResponseHeader (4.9.3).
     QueryMessageReplyHeader {
         index_last_update_timestamp: i64 = "indexLastUpdateTimestamp",

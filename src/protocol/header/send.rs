@@ -50,6 +50,18 @@ const NAMES: [(&str, &str); 13] = [
 /// `a` to `h` must be there.
 const REQUIRED_COUNT: u32 = 8;
 
+/// `a`, `c` and `d`: Java reads the last two only to make a topic.
+const SELDOM_READ: u32 = 0b1101;
+
+/// The fields that may be missing although they are declared as required: the generic decoder of
+/// 4.9.3 does not look, the one of 310 and 320 does.
+fn may_miss(code: i32) -> u32 {
+    match code {
+        request_code::SEND_MESSAGE_V2 | request_code::SEND_BATCH_MESSAGE => 0,
+        _ => SELDOM_READ,
+    }
+}
+
 fn is_long(code: i32) -> bool {
     matches!(code, request_code::SEND_MESSAGE | request_code::SEND_REPLY_MESSAGE)
 }
@@ -70,9 +82,10 @@ fn name(at: usize, is_long: bool) -> &'static str {
 }
 
 impl<'e> SendMessageHeader<'e> {
-    /// Errors: a field `a` to `h` is missing, a number is none.
+    /// Errors: a field `a` to `h` is missing (10, 324 and 325: one that every message needs), a
+    /// number is none.
     pub fn decode(code: i32, ext: &'e Ext<'_>) -> Result<Self, HeaderError> {
-        if ext.is_absent() {
+        if ext.is_absent() && may_miss(code) == 0 {
             return Err(HeaderError::FieldsAbsent);
         }
         let is_long = is_long(code);
@@ -87,7 +100,7 @@ impl<'e> SendMessageHeader<'e> {
             }
             Ok(())
         })?;
-        let missing = (!seen).trailing_zeros();
+        let missing = (!(seen | may_miss(code))).trailing_zeros();
         if missing < REQUIRED_COUNT {
             return Err(HeaderError::Missing { field: name(missing as usize, is_long) });
         }
@@ -182,7 +195,8 @@ mod tests {
     fn the_first_missing_required_field_is_named_as_java_names_it() {
         for (code, missing, text) in [
             (310, "d", "the custom field <d> is null"),
-            (10, "defaultTopicQueueNums", "the custom field <defaultTopicQueueNums> is null"),
+            (10, "bornTimestamp", "the custom field <bornTimestamp> is null"),
+            (325, "g", "the custom field <g> is null"),
         ] {
             let mut ext = sample().to_ext(code);
             ext.retain(|(name, _)| name != missing);
@@ -190,8 +204,25 @@ mod tests {
             let error = SendMessageHeader::decode(code, &ext).unwrap_err();
             assert_eq!(error.to_string(), text);
         }
-        let error = SendMessageHeader::decode(310, &Ext::default()).unwrap_err();
-        assert_eq!(error.to_string(), "the ext fields is null");
+        let absent = |code| SendMessageHeader::decode(code, &Ext::default()).unwrap_err();
+        assert_eq!(absent(310).to_string(), "the ext fields is null");
+        assert_eq!(absent(10).to_string(), "the custom field <topic> is null");
+    }
+
+    #[test]
+    fn what_only_a_new_topic_needs_may_be_missing_where_java_does_not_look() {
+        for (code, names) in [
+            (10, ["producerGroup", "defaultTopic", "defaultTopicQueueNums"]),
+            (324, ["producerGroup", "defaultTopic", "defaultTopicQueueNums"]),
+            (325, ["a", "c", "d"]),
+        ] {
+            let mut ext = sample().to_ext(code);
+            ext.retain(|(name, _)| !names.contains(&name.as_str()));
+            let ext = Ext::owned(ext);
+            let header = SendMessageHeader::decode(code, &ext).unwrap();
+            assert_eq!((&*header.producer_group, &*header.default_topic), ("", ""));
+            assert_eq!((&*header.topic, header.default_topic_queue_nums), ("T", 0));
+        }
     }
 
     #[test]

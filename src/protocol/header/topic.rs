@@ -4,7 +4,7 @@ headers! {
     /// Of UPDATE_AND_CREATE_TOPIC (17). Source: CreateTopicRequestHeader (4.9.3).
     CreateTopicHeader {
         topic: String = "topic",
-        default_topic: String = "defaultTopic",
+        default_topic: Option<String> = "defaultTopic",
         read_queue_nums: i32 = "readQueueNums",
         write_queue_nums: i32 = "writeQueueNums",
         perm: i32 = "perm",
@@ -19,8 +19,10 @@ headers! {
         topic: String = "topic",
     }
 
-    /// Of GET_TOPIC_CONFIG (351). Source: GetTopicConfigRequestHeader (5.x).
-    TopicConfigHeader {
+    /// Of GET_TOPIC_STATS_INFO (202), QUERY_TOPIC_CONSUME_BY_WHO (300) and GET_TOPIC_CONFIG (351).
+    /// Source: GetTopicStatsInfoRequestHeader, QueryTopicConsumeByWhoRequestHeader (4.9.3),
+    /// GetTopicConfigRequestHeader (5.x).
+    TopicHeader {
         topic: String = "topic",
     }
 }

@@ -9,7 +9,7 @@ headers! {
         commit_log_offset: i64 = "commitLogOffset",
         commit_or_rollback: i32 = "commitOrRollback",
         from_transaction_check: bool = "fromTransactionCheck",
-        msg_id: String = "msgId",
+        msg_id: Option<String> = "msgId",
         transaction_id: Option<String> = "transactionId",
     }
 

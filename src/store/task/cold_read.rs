@@ -12,6 +12,7 @@ use crate::store::read::{ReadLimits, ReadResult, ReadStatus};
 use crate::store::select::{Bounds, Selection, select};
 use crate::store::shared::{Shared, bounds_of};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -313,6 +314,15 @@ struct Run<'a> {
     units: &'a [QueueUnit],
 }
 
+impl Run<'_> {
+    async fn read(&self, mode: ReadMode) -> io::Result<Bytes> {
+        match mode {
+            ReadMode::Map => self.file.view(self.offset, self.len).await,
+            ReadMode::Pread => self.file.read(self.offset, self.len).await,
+        }
+    }
+}
+
 /// The runs of `units`. What is not in the log, or reaches past a file's end, is in none.
 fn runs<'a>(shared: &Shared, units: &'a [QueueUnit]) -> io::Result<Vec<Run<'a>>> {
     let mut state = shared.state.lock();
@@ -349,14 +359,30 @@ fn runs<'a>(shared: &Shared, units: &'a [QueueUnit]) -> io::Result<Vec<Run<'a>>>
 async fn records(shared: &Shared, units: &[QueueUnit]) -> io::Result<Parts> {
     let mut parts = Parts::default();
     for run in runs(shared, units)? {
-        let (offset, len) = (run.offset, run.len);
-        let bytes = match shared.options.read_mode {
-            ReadMode::Map => run.file.view(offset, len).await?,
-            ReadMode::Pread => run.file.read(offset, len).await?,
-        };
-        parts.add(run.at, &bytes, run.units);
+        parts.add(run.at, &run.read(shared.options.read_mode).await?, run.units);
     }
     Ok(parts)
+}
+
+/// The record of each of these entries, which are neither blank nor empty; `None` for one that is
+/// not where its entry says. Neighbours are fetched together.
+/// Errors: the device's, for any of them.
+pub(in crate::store) async fn each_record(
+    shared: &Shared,
+    units: &[QueueUnit],
+) -> io::Result<Vec<Option<Bytes>>> {
+    let mut found = BTreeMap::new();
+    for run in runs(shared, units)? {
+        let bytes = run.read(shared.options.read_mode).await?;
+        for unit in run.units {
+            let start = (unit.physical_offset.0 - run.at) as usize;
+            let record = bytes.slice(start..start + unit.size as usize);
+            if is_record(&record, unit) {
+                found.insert(unit.physical_offset, record);
+            }
+        }
+    }
+    Ok(units.iter().map(|unit| found.get(&unit.physical_offset).cloned()).collect())
 }
 
 /// A read over several records failed: those before the unreadable one, and how many of `units`

@@ -165,12 +165,12 @@ async fn write_part(
 pub async fn checkpoint(shared: &Shared) -> io::Result<()> {
     let (at, last, rows, log_min) = {
         let mut state = shared.state.lock();
-        let (synced, last) = state.durable();
+        let (at, last) = state.snapshot_point();
         let same_min = state.saved.log_min == state.segments.first();
-        if state.queues_suspect || (same_min && state.snapshot_at == Some(synced)) {
+        if state.queues_suspect || (same_min && state.snapshot_at.is_some_and(|old| old >= at)) {
             return Ok(());
         }
-        (synced, last, state.rows_at(synced), state.segments.first())
+        (at, last, state.rows_at(at), state.segments.first())
     };
     let written = write_due(shared, Some(shared.clock.mono())).await;
     let complete = rows.iter().all(|row| {

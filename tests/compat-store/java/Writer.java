@@ -7,7 +7,6 @@ import java.util.TreeSet;
 import org.apache.rocketmq.client.producer.LocalTransactionState;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
-import org.apache.rocketmq.client.producer.TransactionListener;
 import org.apache.rocketmq.client.producer.TransactionMQProducer;
 import org.apache.rocketmq.common.MixAll;
 import org.apache.rocketmq.common.message.Message;
@@ -22,6 +21,7 @@ final class Writer {
     static final String RETRY_GROUP = "xretry";
     private static final String RETRY_TOPIC = MixAll.RETRY_GROUP_TOPIC_PREFIX + RETRY_GROUP;
     private static final int RETRIED = 5;
+    private static final String TRANSACTIONS = "xtransactions";
     private final Session session;
     private final Ledger ledger;
     private final String brokerName;
@@ -149,33 +149,10 @@ final class Writer {
         arrived(RETRY_TOPIC, 1, RETRIED);
     }
 
-    /** A producer that answers so when it is asked. */
-    private TransactionMQProducer transactional(LocalTransactionState answer) throws Exception {
-        TransactionMQProducer producer = new TransactionMQProducer("xtransactions");
-        producer.setNamesrvAddr(session.nameServers);
-        producer.setInstanceName(Session.instance());
-        producer.setVipChannelEnabled(false);
-        producer.setTransactionListener(new TransactionListener() {
-            @Override
-            public LocalTransactionState executeLocalTransaction(Message message, Object how) {
-                return (LocalTransactionState) how;
-            }
-
-            @Override
-            public LocalTransactionState checkLocalTransaction(MessageExt message) {
-                return answer;
-            }
-        });
-        producer.start();
-        return producer;
-    }
-
     /** Commits what the transactions before left open: each message is then there once. */
     String settle(String topic) throws Exception {
-        TransactionMQProducer producer = transactional(LocalTransactionState.COMMIT_MESSAGE);
-        producer.fetchPublishMessageQueues(topic);
-        producer.getDefaultMQProducerImpl().getmQClientFactory().updateTopicRouteInfoFromNameServer(topic);
-        producer.getDefaultMQProducerImpl().getmQClientFactory().sendHeartbeatToAllBrokerWithLock();
+        TransactionMQProducer producer = session.transactional(TRANSACTIONS, message -> LocalTransactionState.COMMIT_MESSAGE);
+        Session.announce(producer, topic);
         ledger.open.forEach((id, text) -> ledger.delivered.put(id, text));
         arrived(topic, 2, ledger.open.size());
         Thread.sleep(6000); // two more rounds
@@ -199,7 +176,7 @@ final class Writer {
 
     /** Four transactions committed, three rolled back, two left open. */
     void transactions(String topic) throws Exception {
-        TransactionMQProducer producer = transactional(LocalTransactionState.UNKNOW);
+        TransactionMQProducer producer = session.transactional(TRANSACTIONS, message -> LocalTransactionState.UNKNOW);
         LocalTransactionState[] ends = {LocalTransactionState.COMMIT_MESSAGE, LocalTransactionState.ROLLBACK_MESSAGE, LocalTransactionState.UNKNOW};
         int committed = 0;
         for (int at = 0; at < 9; at++) {

@@ -13,16 +13,25 @@ import org.apache.rocketmq.tools.command.broker.BrokerConsumeStatsSubCommad;
 /** What differs in 5.x: here as 4.9 has it. */
 final class Version {
     static final boolean BATCH_IS_ONE_ID = false;
-    /** Compression bits of sysFlag of a message that the client has decoded. */
-    static final int COMPRESSED = 1;
+    /** Compression bits of sysFlag of a message that the client has decoded. 4.9.8 names the kind too: its bits for zlib. */
+    static final int COMPRESSED = knowsKinds() ? 0x301 : 1;
     static final int LITE_PULL_CODE = RequestCode.PULL_MESSAGE;
 
     static final long RESET_TAKES_MS = 0;
     /** How resetOffsetByTime is told the end of the queues. */
     static final String END = "now";
 
+    private static boolean knowsKinds() {
+        try {
+            Class.forName("org.apache.rocketmq.common.compression.CompressionType");
+            return true;
+        } catch (ClassNotFoundException none) {
+            return false;
+        }
+    }
+
     /** Does what first needs a name server while one of two is dead. */
-    static <T> T pastDeadNameServer(Callable<T> what) throws Exception {
+    static <T> T pastDeadNameServer(int tries, Callable<T> what) throws Exception {
         return what.call();
     }
 

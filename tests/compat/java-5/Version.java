@@ -33,17 +33,19 @@ final class Version {
     static final String END = "-1";
 
     /**
-     * Does what first needs a name server while one of two is dead. The client tries one of them, by chance, and throws when
-     * it is the dead one; it takes the other one the next time. Nothing is sent by a call that fails so.
+     * Does what first needs a name server while one of two is dead. The client begins with one of them, by chance, and
+     * throws when it is the dead one; it takes the other one the next time. Nothing is sent by a call that fails so. A client
+     * that is new at each try throws again by the same chance: `tries` is 2 for one that is not.
      */
-    static <T> T pastDeadNameServer(Callable<T> what) throws Exception {
-        try {
-            return what.call();
-        } catch (IllegalStateException | MQClientException failed) {
-            if (failed.getCause() instanceof RemotingConnectException) {
+    static <T> T pastDeadNameServer(int tries, Callable<T> what) throws Exception {
+        for (int at = 1; ; at++) {
+            try {
                 return what.call();
+            } catch (IllegalStateException | MQClientException failed) {
+                if (at == tries || !(failed.getCause() instanceof RemotingConnectException)) {
+                    throw failed;
+                }
             }
-            throw failed;
         }
     }
 

@@ -207,17 +207,17 @@ final class ClusterSuite {
     private String oneNameServerDead() throws Exception {
         String topic = topic("NameServerDead", 2);
         servers.kill("cluster-ns1");
-        Map<String, String> sent = new LinkedHashMap<>(Version.pastDeadNameServer(() -> session.send(topic, "T", 40)));
+        Map<String, String> sent = new LinkedHashMap<>(Version.pastDeadNameServer(2, () -> session.send(topic, "T", 40)));
         // New clients that get both addresses, and a topic that only the living one can have learnt of.
         try (Session fresh = new Session(first + ";" + second);
-             PushChecks.Member member = Version.pastDeadNameServer(
+             PushChecks.Member member = Version.pastDeadNameServer(12,
                  () -> new PushChecks.Member(fresh, "compat_ns_dead", topic, "*", MessageModel.CLUSTERING))) {
-            sent.putAll(Version.pastDeadNameServer(() -> fresh.send(topic, "T", 40)));
+            sent.putAll(Version.pastDeadNameServer(2, () -> fresh.send(topic, "T", 40)));
             Report.await("80 messages", 45, () -> member.got.size() >= 80);
             Report.same(sent, Session.contents(List.copyOf(member.got)), topic);
             fresh.send("BornAfterDeath", "T", 10);
             Report.await("route of a new topic at the living name server", 20, () -> session.route(second, "BornAfterDeath") != null);
-            Report.equal(10, Version.pastDeadNameServer(() -> fresh.pullAll("BornAfterDeath", "*", 10)).size(), "messages of a new topic");
+            Report.equal(10, Version.pastDeadNameServer(2, () -> fresh.pullAll("BornAfterDeath", "*", 10)).size(), "messages of a new topic");
         }
         return "80 sent and consumed, a topic created, with one of two name servers dead";
     }

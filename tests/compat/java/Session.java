@@ -12,8 +12,11 @@ import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.PullResult;
 import org.apache.rocketmq.client.consumer.PullStatus;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.LocalTransactionState;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
+import org.apache.rocketmq.client.producer.TransactionListener;
+import org.apache.rocketmq.client.producer.TransactionMQProducer;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
@@ -60,6 +63,38 @@ final class Session implements AutoCloseable {
         producer.setVipChannelEnabled(false);
         producer.start();
         return producer;
+    }
+
+    interface Answer {
+        LocalTransactionState to(MessageExt message);
+    }
+
+    /** The local transaction ends as the argument of the send says; `answer` is what is told when the broker asks. */
+    TransactionMQProducer transactional(String group, Answer answer) throws Exception {
+        TransactionMQProducer producer = new TransactionMQProducer(group);
+        producer.setNamesrvAddr(nameServers);
+        producer.setInstanceName(instance());
+        producer.setVipChannelEnabled(false);
+        producer.setTransactionListener(new TransactionListener() {
+            @Override
+            public LocalTransactionState executeLocalTransaction(Message message, Object how) {
+                return (LocalTransactionState) how;
+            }
+
+            @Override
+            public LocalTransactionState checkLocalTransaction(MessageExt message) {
+                return answer.to(message);
+            }
+        });
+        producer.start();
+        return producer;
+    }
+
+    /** A producer tells a broker that it lives once it knows it by some topic. */
+    static void announce(TransactionMQProducer producer, String topic) throws Exception {
+        producer.fetchPublishMessageQueues(topic);
+        producer.getDefaultMQProducerImpl().getmQClientFactory().updateTopicRouteInfoFromNameServer(topic);
+        producer.getDefaultMQProducerImpl().getmQClientFactory().sendHeartbeatToAllBrokerWithLock();
     }
 
     /** Not started yet. */

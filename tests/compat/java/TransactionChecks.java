@@ -9,7 +9,6 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.rocketmq.client.producer.LocalTransactionState;
 import org.apache.rocketmq.client.producer.SendStatus;
-import org.apache.rocketmq.client.producer.TransactionListener;
 import org.apache.rocketmq.client.producer.TransactionMQProducer;
 import org.apache.rocketmq.client.producer.TransactionSendResult;
 import org.apache.rocketmq.common.message.Message;
@@ -35,31 +34,6 @@ final class TransactionChecks {
         this.session = cluster.session;
     }
 
-    private interface Answer {
-        LocalTransactionState to(MessageExt message);
-    }
-
-    /** The local transaction ends as the argument of the send says. */
-    private TransactionMQProducer producer(String group, Answer answer) throws Exception {
-        TransactionMQProducer producer = new TransactionMQProducer(group);
-        producer.setNamesrvAddr(session.nameServers);
-        producer.setInstanceName(Session.instance());
-        producer.setVipChannelEnabled(false);
-        producer.setTransactionListener(new TransactionListener() {
-            @Override
-            public LocalTransactionState executeLocalTransaction(Message message, Object how) {
-                return (LocalTransactionState) how;
-            }
-
-            @Override
-            public LocalTransactionState checkLocalTransaction(MessageExt message) {
-                return answer.to(message);
-            }
-        });
-        producer.start();
-        return producer;
-    }
-
     private static String send(TransactionMQProducer producer, Message message, LocalTransactionState how) throws Exception {
         TransactionSendResult result = producer.sendMessageInTransaction(message, how);
         Report.equal(SendStatus.SEND_OK, result.getSendStatus(), "status");
@@ -83,7 +57,7 @@ final class TransactionChecks {
 
     private String commitAndRollback() throws Exception {
         String topic = cluster.topic("TransactionEnds", 4);
-        TransactionMQProducer producer = producer("compat_tx", message -> LocalTransactionState.UNKNOW);
+        TransactionMQProducer producer = session.transactional("compat_tx", message -> LocalTransactionState.UNKNOW);
         try {
             Map<String, String> committed = new LinkedHashMap<>();
             for (int at = 0; at < 30; at++) {
@@ -117,7 +91,7 @@ final class TransactionChecks {
     private String checkBack() throws Exception {
         String topic = cluster.topic("TransactionAsked", 2);
         Map<String, Integer> asked = new ConcurrentHashMap<>();
-        TransactionMQProducer producer = producer("compat_tx_asked", message -> {
+        TransactionMQProducer producer = session.transactional("compat_tx_asked", message -> {
             int times = asked.merge(message.getKeys(), 1, Integer::sum);
             Report.equal(topic, message.getTopic(), "topic of a question");
             int at = Integer.parseInt(message.getKeys().substring(1));
@@ -155,19 +129,16 @@ final class TransactionChecks {
         String topic = cluster.topic("TransactionOrphan", 1);
         String group = "compat_tx_members";
         Message message = new Message(topic, "T", "k", Session.bytes("orphan"));
-        TransactionMQProducer sender = producer(group, unused -> LocalTransactionState.UNKNOW);
+        TransactionMQProducer sender = session.transactional(group, unused -> LocalTransactionState.UNKNOW);
         String id = send(sender, message, LocalTransactionState.UNKNOW);
         sender.shutdown();
         AtomicInteger questions = new AtomicInteger();
-        TransactionMQProducer other = producer(group, unused -> {
+        TransactionMQProducer other = session.transactional(group, unused -> {
             questions.incrementAndGet();
             return LocalTransactionState.COMMIT_MESSAGE;
         });
         try {
-            // A producer tells a broker that it lives once it knows it by some topic.
-            other.fetchPublishMessageQueues(topic);
-            other.getDefaultMQProducerImpl().getmQClientFactory().updateTopicRouteInfoFromNameServer(topic);
-            other.getDefaultMQProducerImpl().getmQClientFactory().sendHeartbeatToAllBrokerWithLock();
+            Session.announce(other, topic);
             List<MessageExt> got = exactly(topic, 1);
             Report.equal(id, got.get(0).getMsgId(), "its id");
             Report.equal(1, questions.get(), "questions");

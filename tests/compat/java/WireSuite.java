@@ -26,6 +26,7 @@ final class WireSuite {
             TransactionChecks.run(cluster, report);
             AdminChecks.run(cluster, report);
             ReplyChecks.run(cluster, report);
+            ChapterChecks.run(cluster, report);
         }
         servers.stop(prefix + "-broker");
         servers.stop(prefix + "-ns");

@@ -1,0 +1,587 @@
+//! Masters and slaves: what they are told, what producers may be told, and who looks at slaves.
+
+use super::client::Since;
+use super::cluster::{BROKER_PORT, ClusterHouse, HA_PORT, Phase, Progress, ip, topic_name};
+use crate::history::{self, Fate, Grade, Id, Place, Reading, Seen, Sent};
+use crate::oracle::court::ROOT;
+use crate::oracle::replica::{Powers, Replicated};
+use crate::oracle::{files, judge};
+use crate::plan::Role;
+use crate::scenario::FaultKind;
+use crate::trace;
+use crate::world::Boot;
+use hotfire::broker::Options;
+use hotfire::broker::replication::Role as BrokerRole;
+use hotfire::client::SendStatus;
+use hotfire::ha;
+use hotfire::protocol::Command;
+use hotfire::protocol::body;
+use hotfire::protocol::code::{request_code as request, response_code as code};
+use hotfire::remoting::{Client, ClientOptions};
+use hotfire::rt::rng::Rng;
+use hotfire::rt::sim::mark;
+use hotfire::rt::task::TaskGroup;
+use hotfire::rt::time::{Clock, Duration};
+use hotfire::store::{self, Replicate};
+use serde_json::Value;
+
+const TIMEOUT: Duration = Duration::from_secs(6);
+/// How long a pull at a slave waits. Units: milliseconds.
+const SUSPEND_MS: u64 = 3_000;
+
+/// A slave that is healthy and waited for so long has the message.
+const TIMELY: Duration = Duration::from_secs(1);
+/// Less than this is a bound that a message alone may break.
+const FAR: u64 = 1 << 20;
+
+/// What it takes beyond its silence until a lost connection is known at both ends.
+const CLOSED_SLACK: Duration = Duration::from_secs(2);
+
+/// Tables of a master are at its slave this long after the slave last looked.
+const COPY_SLACK: Duration = Duration::from_secs(4);
+
+const GROUP: &str = "slave-readers";
+/// Commits at the master alone: what a slave says of it comes from there.
+const MASTERS_GROUP: &str = "master-readers";
+
+/// How a broker replicates.
+#[derive(Clone, Copy, Debug)]
+pub struct PairTerms {
+    copy_interval: Duration,
+    silence_max: Duration,
+    /// Of a SYNC_MASTER.
+    replicate: Option<Replicate>,
+}
+
+/// Tells a broker its part.
+pub fn suit(
+    house: &ClusterHouse,
+    machine: usize,
+    options: &mut Options,
+    store_options: &mut store::Options,
+) {
+    let plan = &house.0.plan;
+    let Some(pair) = &plan.machines[machine].pair else { return };
+    let master = plan.machines[pair.master].swarm;
+    // One speaks as often as the other listens, as operators have it.
+    let mut both = Rng::from_seed(master ^ 0x0004_a711);
+    let mut dice = Rng::from_seed(plan.machines[machine].swarm ^ 0x0004_a712);
+    let own = ha::Options::swarm(&mut dice);
+    let mut stream = ha::Options::swarm(&mut both);
+    if both.chance(0.6) {
+        stream.heartbeat_interval = Duration::from_millis(both.between(50, 400));
+        stream.silence_max = stream.heartbeat_interval * 4;
+    }
+    stream.batch_size = own.batch_size;
+    stream.unsent_size_max = own.unsent_size_max;
+    stream.retry_interval = own.retry_interval;
+    stream.starts_at_last_file = both.chance(0.15);
+    let replication = &mut options.replication;
+    if both.chance(0.7) {
+        // Else an impostor is not let in at all.
+        let all = house.0.plan.machines.iter().enumerate();
+        let peers = all.filter(|(_, m)| matches!(m.role, Role::Client | Role::Slave));
+        replication.allowed = peers.map(|(n, _)| ip(n)).collect();
+    }
+    replication.stream = stream;
+    replication.copy_first = Duration::from_millis(dice.between(10, 500));
+    replication.copy_interval = Duration::from_millis(dice.between(100, 3_000));
+    options.id = pair.id as i64;
+    if pair.master != machine {
+        replication.role = BrokerRole::Slave;
+        replication.master = pair.knows_master.then(|| format!("{}:{HA_PORT}", ip(pair.master)));
+        // Files of one size at both ends.
+        let mut rng = Rng::from_seed(master);
+        let _ = Options::swarm(&mut rng);
+        let theirs = store::Options::swarm(ROOT, &mut rng);
+        store_options.segment_size_bytes = theirs.segment_size_bytes;
+        store_options.record_size_max_bytes = theirs.record_size_max_bytes;
+    } else if pair.is_sync_master {
+        replication.role = BrokerRole::SyncMaster;
+        let timeout = Duration::from_millis(dice.between(100, 3_000));
+        let small = dice.between(1, 20_000);
+        let fall_behind_max = if dice.chance(0.2) { small } else { 256 << 20 };
+        store_options.replicate = Some(Replicate { timeout, fall_behind_max });
+    }
+    let terms = PairTerms {
+        copy_interval: options.replication.copy_interval,
+        silence_max: options.replication.stream.silence_max,
+        replicate: store_options.replicate,
+    };
+    house.0.progress.lock().pairs.insert(machine, terms);
+}
+
+/// How a broker's slaves stood when a message was sent.
+pub struct Asked {
+    pub master: usize,
+    powers: Powers,
+    /// Since when each slave is out of reach. Units: microseconds.
+    apart_us: Vec<Option<u64>>,
+    at_us: u64,
+    phase: Phase,
+}
+
+impl Asked {
+    pub fn now(house: &ClusterHouse, master: usize, phase: Phase) -> Asked {
+        Asked {
+            master,
+            powers: house.court().powers(master),
+            apart_us: apart_us(house, master),
+            at_us: trace::now_us(),
+            phase,
+        }
+    }
+
+    /// What the answer says of slaves must be so.
+    pub fn judge(&self, house: &ClusterHouse, id: Id, place: Place, status: SendStatus) {
+        let Some(pair) = house.court().pair(self.master) else { return };
+        let shown = (self.master, id, place.physical);
+        let is_alone = house.court().history(|h| h.shown_alone.contains(&shown));
+        let same_power = self.powers == house.court().powers(self.master);
+        if is_alone && same_power && status == SendStatus::Ok && pair.is_sync_master {
+            let what = format!("message {id} was shown before the slave had it that it waited for");
+            house.court().check("sync_master_shows", Err(what));
+        }
+        let what = self.wrong(house, pair.is_sync_master, status);
+        let told = what.map_or(Ok(()), |what| {
+            Err(format!("message {id} was answered {status:?} by machine {}: {what}", self.master))
+        });
+        house.court().check("sync_master_answers", told);
+        match status {
+            SendStatus::Ok if pair.is_sync_master => {
+                mark("ha: a slave has it, said a master");
+                let powers = self.powers.clone();
+                house.court().on_replicated(Replicated { id, place, powers });
+            }
+            SendStatus::SlaveNotAvailable => mark("ha: no slave, said a master"),
+            SendStatus::FlushSlaveTimeout => mark("ha: no slave in time, said a master"),
+            _ => {}
+        }
+    }
+
+    fn wrong(&self, house: &ClusterHouse, is_sync: bool, status: SendStatus) -> Option<String> {
+        let is_of_slaves =
+            matches!(status, SendStatus::FlushSlaveTimeout | SendStatus::SlaveNotAvailable);
+        if !is_sync {
+            return is_of_slaves.then(|| "it does not wait for slaves".to_owned());
+        }
+        let terms = house.0.progress.lock().pairs.get(&self.master).copied()?;
+        let replicate = terms.replicate?;
+        let in_time = replicate.timeout >= TIMELY && replicate.fall_behind_max >= FAR;
+        if is_of_slaves && in_time && self.phase == Phase::Prompt && !self.powers.is_empty() {
+            return Some("all is well, and its slaves have everything".to_owned());
+        }
+        let faults = &house.0.plan.faults;
+        let is_impostor =
+            |fault: &&_| fault_is(fault, FaultKind::Impostor) && fault.target == self.master;
+        let silence_us = (terms.silence_max * 2 + CLOSED_SLACK).as_micros() as u64;
+        let is_away = |since: &Option<u64>| since.is_some_and(|us| us + silence_us < self.at_us);
+        let all_away = self.apart_us.iter().all(is_away);
+        let still = self.apart_us == apart_us(house, self.master);
+        if all_away && still && !faults.iter().any(|f| is_impostor(&f)) {
+            mark("ha: a message was sent while every slave was away for long");
+            if status != SendStatus::SlaveNotAvailable {
+                return Some("every slave was out of reach for long".to_owned());
+            }
+        }
+        None
+    }
+}
+
+fn fault_is(fault: &crate::plan::Fault, kind: FaultKind) -> bool {
+    fault.kind == kind
+}
+
+fn apart_us(house: &ClusterHouse, master: usize) -> Vec<Option<u64>> {
+    let slaves = house.court().slaves_of(master).into_iter();
+    slaves.map(|slave| house.world().apart_us(master, slave)).collect()
+}
+
+/// Whether every slave has given the message to its reader, as far as it can have it.
+pub fn slaves_read(house: &ClusterHouse, progress: &Progress, sent: &Sent, place: Place) -> bool {
+    let Some(reader) = house.machines(Role::Client).first().copied() else { return true };
+    house.court().slaves_of(place.machine).into_iter().all(|slave| {
+        let key = (reader, slave, sent.topic.clone(), place.queue);
+        let to = progress.read_to.get(&key).copied().unwrap_or(0);
+        let ends = house.0.plan.lost_master == Some(place.machine);
+        to > place.queue_offset
+            || house.court().is_outside(slave, place.physical)
+            || (ends && !house.court().has(slave, place.physical))
+            || (ends && !knows_topic(house, slave, &sent.topic))
+    })
+}
+
+/// Topics may come to a slave later than their first records (`topics_lag` of the scenario).
+fn knows_topic(house: &ClusterHouse, slave: usize, topic: &str) -> bool {
+    if !house.0.plan.topics_lag {
+        return true;
+    }
+    let disk = &house.world().machines()[slave].disk;
+    let file = disk.peek("/data/store/config/topics.json").unwrap_or_default();
+    let is_known = String::from_utf8_lossy(&file).contains(&format!("\"{topic}\""));
+    if !is_known {
+        mark("ha: a master was lost before its slave knew the topic");
+    }
+    is_known
+}
+
+/// Starts what looks at every slave.
+pub fn start(house: &ClusterHouse, boot: &Boot, group: &TaskGroup) {
+    for slave in house.machines(Role::Slave) {
+        let swarm = house.0.plan.machines[slave].swarm;
+        let mut rng = Rng::from_seed(swarm ^ (boot.generation << 24) ^ 0x51a7e);
+        let options = ClientOptions::swarm(&mut rng);
+        let client = Client::new(&boot.net, &boot.clock, group, options, None);
+        let Some(pair) = house.court().pair(slave) else { continue };
+        let look = Look {
+            house: house.clone(),
+            machine: boot.machine,
+            name: boot.name.clone(),
+            slave,
+            master: pair.master,
+            client,
+            clock: boot.clock.clone(),
+        };
+        for topic in (0..house.0.plan.load.topics).map(topic_name) {
+            for queue in 0..house.0.plan.load.queues as u32 {
+                let dice = Rng::from_seed(rng.next_u64());
+                group.spawn(look.clone().read(topic.clone(), queue, dice));
+            }
+        }
+        group.spawn(look.audit(Rng::from_seed(rng.next_u64())));
+    }
+}
+
+/// Somebody who looks at one slave.
+#[derive(Clone)]
+struct Look {
+    house: ClusterHouse,
+    machine: usize,
+    name: String,
+    slave: usize,
+    master: usize,
+    client: Client,
+    clock: Clock,
+}
+
+impl Look {
+    async fn ask(&self, machine: usize, request: Command) -> Option<Command> {
+        let addr = format!("{}:{BROKER_PORT}", ip(machine));
+        self.client.invoke(&addr, request, TIMEOUT).await.ok()
+    }
+
+    async fn pause(&self, ms: u64) {
+        self.clock.sleep_until(self.clock.mono() + Duration::from_millis(ms)).await;
+    }
+
+    fn recoveries(&self) -> u64 {
+        let progress = self.house.0.progress.lock();
+        progress.recoveries.get(&self.slave).copied().unwrap_or(0)
+    }
+
+    fn reread(&self) -> u64 {
+        self.house.0.progress.lock().reread
+    }
+
+    /// Reads a queue at the slave, whether its master is up or not.
+    async fn read(self, topic: String, queue: u32, mut dice: Rng) {
+        let (mut at, mut reread, mut recoveries) = (0u64, 0, self.recoveries());
+        let key = (self.machine, self.slave, topic.clone(), queue);
+        loop {
+            if self.recoveries() != recoveries {
+                recoveries = self.recoveries();
+                let progress = self.house.0.progress.lock();
+                let end = progress.recovered_end.get(&(self.slave, topic.clone(), queue));
+                at = at.min(end.copied().unwrap_or(0));
+            }
+            if self.reread() != reread {
+                (reread, at) = (self.reread(), 0);
+            }
+            let since = Since::now(&self.house, self.slave);
+            let may_wait = dice.chance(0.7);
+            let request = Command::request(request::PULL_MESSAGE)
+                .with_ext("consumerGroup", GROUP)
+                .with_ext("topic", &topic)
+                .with_ext("queueId", queue)
+                .with_ext("queueOffset", at)
+                .with_ext("maxMsgNums", dice.between(1, 32))
+                .with_ext("sysFlag", 4 | if may_wait { 2 } else { 0 })
+                .with_ext("commitOffset", 0)
+                .with_ext("suspendTimeoutMillis", SUSPEND_MS)
+                .with_ext("subscription", "*")
+                .with_ext("subVersion", 0)
+                .with_ext("expressionType", "TAG");
+            let answer = self.ask(self.slave, request).await;
+            if self.recoveries() != recoveries {
+                continue;
+            }
+            match answer {
+                Some(answer) if answer.code == code::SUCCESS => {
+                    let taken = self.take((&topic, queue), at, since, &answer.body);
+                    let Ok(next) = taken else {
+                        self.house.court().check("slave_reading", taken.map(|_| ()));
+                        return;
+                    };
+                    at = next;
+                    if !self.house.world().is_up(self.master) {
+                        mark("ha: a slave served while its master was away");
+                    }
+                    self.on_read_to(&key, at);
+                    if dice.chance(0.2) {
+                        self.commit(&topic, queue, at).await;
+                    }
+                }
+                Some(answer) if answer.code == code::PULL_OFFSET_MOVED => {
+                    let next = answer.get("nextBeginOffset").and_then(|at| at.parse().ok());
+                    at = next.unwrap_or(at);
+                    self.pause(dice.between(20, 200)).await;
+                }
+                _ => self.pause(dice.between(50, 400)).await,
+            }
+        }
+    }
+
+    fn on_read_to(&self, key: &Reading, at: u64) {
+        let mut progress = self.house.0.progress.lock();
+        let to = progress.read_to.entry(key.clone()).or_default();
+        *to = (*to).max(at);
+        drop(progress);
+        self.house.court().moved();
+    }
+
+    /// Judges what a pull at the slave returned; gives the next offset.
+    fn take(
+        &self,
+        (topic, queue): (&str, u32),
+        from: u64,
+        since: Since,
+        body: &[u8],
+    ) -> Result<u64, String> {
+        let sync = self.house.0.plan.machines[self.slave].sync_flush;
+        let grade = if sync { Grade::Synced } else { Grade::Written };
+        let counts = sync || since == Since::now(&self.house, self.slave);
+        let Since { power_losses, generation } = since;
+        let others: Vec<usize> = std::iter::once(self.master)
+            .chain(self.house.court().slaves_of(self.master))
+            .filter(|machine| *machine != self.slave)
+            .collect();
+        let mut at = from;
+        self.house.court().history(|history| {
+            for record in files::split(body)? {
+                let id = history::id_in(&record.properties)
+                    .ok_or_else(|| format!("a record without a number at {}", record.physical))?;
+                judge::is_what_was_sent(&record, id, history)?;
+                if record.queue_offset != at {
+                    let offset = record.queue_offset;
+                    return Err(format!("{topic}/{queue}: asked for {at}, got offset {offset}"));
+                }
+                let physical = record.physical;
+                for other in &others {
+                    let slot = (*other, topic.to_owned(), queue, at);
+                    let Some(seen) = history.seen.get(&slot) else { continue };
+                    if (seen.id, seen.physical) != (id, physical) {
+                        return Err(format!(
+                            "{topic}/{queue} {at}: machine {} gives message {id} at {physical}, \
+                             machine {other} gave {} at {}",
+                            self.slave, seen.id, seen.physical
+                        ));
+                    }
+                }
+                if let Fate::Acked { place, .. } = history.sent[id as usize].fate
+                    && place.machine == self.master
+                    && place.physical == physical
+                    && (place.queue, place.queue_offset) != (queue, at)
+                {
+                    return Err(format!(
+                        "message {id} was acked at {place:?}, a slave has it at {at}"
+                    ));
+                }
+                let seen = Seen { id, grade, power_losses, generation, physical };
+                if counts {
+                    history.on_read((self.slave, topic.to_owned(), queue, at), seen)?;
+                }
+                at += 1;
+            }
+            Ok(())
+        })?;
+        Ok(at)
+    }
+
+    /// What is committed at a slave is not taken back by what its master says.
+    async fn commit(&self, topic: &str, queue: u32, at: u64) {
+        let generation = self.house.world().generation(self.slave);
+        let of_queue = |code: i32| {
+            Command::request(code)
+                .with_ext("consumerGroup", GROUP)
+                .with_ext("topic", topic)
+                .with_ext("queueId", queue)
+        };
+        let request = of_queue(request::UPDATE_CONSUMER_OFFSET).with_ext("commitOffset", at);
+        if self.ask(self.slave, request).await.is_none_or(|answer| answer.code != code::SUCCESS) {
+            return;
+        }
+        mark("ha: a group committed at a slave");
+        self.pause(700).await;
+        let request = of_queue(request::QUERY_CONSUMER_OFFSET);
+        let Some(answer) = self.ask(self.slave, request).await else { return };
+        let has = answer.get("offset").and_then(|at| at.parse::<u64>().ok());
+        // A master that died asks its slave for these; its first copy may still be an older one.
+        let may_dip =
+            self.house.0.plan.offsets_dip && !self.house.world().crashes_us(self.master).is_empty();
+        let is_lost = !may_dip && has.is_none_or(|has| has < at);
+        if self.house.world().generation(self.slave) == generation && is_lost {
+            let what = format!(
+                "offset {at} of {topic}/{queue} was committed at machine {}, which has {has:?}",
+                self.slave
+            );
+            self.house.court().check("slave_offsets", Err(what));
+        }
+    }
+
+    async fn table(&self, machine: usize, code: i32) -> Option<Value> {
+        let answer = self.ask(machine, Command::request(code)).await?;
+        (answer.code == code::SUCCESS).then(|| body::decode(&answer.body).ok())?
+    }
+
+    /// Somebody has consumed at the master what it has.
+    async fn commit_at_master(&self, dice: &mut Rng) {
+        let load = &self.house.0.plan.load;
+        let (topic, queue) = (topic_name(dice.below(load.topics)), dice.below(load.queues));
+        let of_queue = |code: i32| {
+            Command::request(code)
+                .with_ext("consumerGroup", MASTERS_GROUP)
+                .with_ext("topic", &topic)
+                .with_ext("queueId", queue)
+        };
+        let Some(answer) = self.ask(self.master, of_queue(request::GET_MAX_OFFSET)).await else {
+            return;
+        };
+        let Some(end) = answer.get("offset").filter(|end| *end != "0") else { return };
+        let commit = of_queue(request::UPDATE_CONSUMER_OFFSET).with_ext("commitOffset", end);
+        let _ = self.ask(self.master, commit).await;
+    }
+
+    /// Looks at what the slave keeps beside its log: never ahead of the log, and its master's when
+    /// all is quiet.
+    async fn audit(self, mut dice: Rng) {
+        loop {
+            self.pause(dice.between(100, 800)).await;
+            self.commit_at_master(&mut dice).await;
+            if self.house.phase() == Phase::Quiet && self.house.0.plan.lost_master.is_none() {
+                self.compare().await;
+                return;
+            }
+            let generation = self.house.world().generation(self.slave);
+            let offsets = self.table(self.slave, request::GET_ALL_CONSUMER_OFFSET).await;
+            let Some(offsets) = offsets else { continue };
+            if self.house.world().generation(self.slave) == generation {
+                self.house.court().check("slave_progress", self.is_behind_its_log(&offsets));
+            }
+        }
+    }
+
+    /// Nobody has consumed what is not there.
+    fn is_behind_its_log(&self, offsets: &Value) -> judge::Verdict {
+        let disk = &self.house.world().machines()[self.slave].disk;
+        let log = files::log(disk, &format!("{ROOT}/commitlog"));
+        for (key, queue, offset) in rows(offsets) {
+            let Some((topic, MASTERS_GROUP)) = key.split_once('@') else { continue };
+            let of_queue = |r: &&files::Record| r.topic == topic && r.queue == queue;
+            let end = log.records.iter().rfind(of_queue).map_or(0, |r| r.queue_offset + 1);
+            if offset > end as i64 {
+                return Err(format!(
+                    "machine {} says that {key} has consumed queue {queue} up to {offset}, its log \
+                     holds {end}",
+                    self.slave
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the tables are those of the master.
+    async fn compare(&self) {
+        let terms = self.house.0.progress.lock().pairs.get(&self.slave).copied();
+        let interval = terms.map_or(Duration::ZERO, |terms| terms.copy_interval);
+        let patience = interval * 2 + COPY_SLACK;
+        let (mut before, mut changed) = (None, self.clock.mono());
+        loop {
+            let theirs = self.tables(self.master).await;
+            if theirs.is_some() && theirs != before {
+                (before, changed) = (theirs.clone(), self.clock.mono());
+            }
+            let ours = self.tables(self.slave).await;
+            let differs = match (&theirs, &ours) {
+                (Some(theirs), Some(ours)) => difference(theirs, ours),
+                _ => Some("no answer".to_owned()),
+            };
+            let Some(what) = differs else { break };
+            if self.clock.mono().since(changed) > patience {
+                let told = format!(
+                    "{} ms after the last change at its master machine {} has other tables: {what}",
+                    patience.as_millis(),
+                    self.slave
+                );
+                self.house.court().check("slave_tables", Err(told));
+                return;
+            }
+            self.pause(100).await;
+        }
+        trace::event(&self.name, format_args!("machine {} has its master's tables", self.slave));
+        self.house.0.progress.lock().audited.insert(self.slave);
+        self.house.court().moved();
+    }
+
+    /// Topics, groups, offsets.
+    async fn tables(&self, machine: usize) -> Option<[Value; 3]> {
+        Some([
+            self.table(machine, request::GET_ALL_TOPIC_CONFIG).await?,
+            self.table(machine, request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG).await?,
+            self.table(machine, request::GET_ALL_CONSUMER_OFFSET).await?,
+        ])
+    }
+}
+
+/// The rows of an offset table.
+fn rows(table: &Value) -> Vec<(String, u32, i64)> {
+    let mut rows = Vec::new();
+    for (key, queues) in table["offsetTable"].as_object().into_iter().flatten() {
+        for (queue, offset) in queues.as_object().into_iter().flatten() {
+            if let (Ok(queue), Some(offset)) = (queue.parse(), offset.as_i64()) {
+                rows.push((key.clone(), queue, offset));
+            }
+        }
+    }
+    rows
+}
+
+/// What the slave has not, or otherwise. Groups may commit at the slave alone.
+fn difference(theirs: &[Value; 3], ours: &[Value; 3]) -> Option<String> {
+    for (n, name) in [(0, "topicConfigTable"), (1, "subscriptionGroupTable")] {
+        let (want, have) = (&theirs[n][name], &ours[n][name]);
+        let wanted = want.as_object().into_iter().flatten();
+        for (key, value) in wanted {
+            if have.get(key) != Some(value) {
+                let versions = (&theirs[n]["dataVersion"], &ours[n]["dataVersion"]);
+                return Some(format!(
+                    "{name}: {key} is {:?}, not {value}, versions {versions:?}",
+                    have.get(key)
+                ));
+            }
+        }
+        if n == 0
+            && let Some(more) =
+                have.as_object().into_iter().flatten().find(|(key, _)| want.get(key).is_none())
+        {
+            return Some(format!("{name}: {} is there too much", more.0));
+        }
+    }
+    // A group that went to the slave for a while may be further there.
+    let have = rows(&ours[2]);
+    let has = |(key, queue, want): &(String, u32, i64)| {
+        let row = have.iter().find(|(k, q, _)| (k, q) == (key, queue));
+        row.is_some_and(|(_, _, has)| has == want || (has > want && !key.ends_with(MASTERS_GROUP)))
+    };
+    let lacks = rows(&theirs[2]).into_iter().find(|row| !has(row))?;
+    Some(format!("the offset {lacks:?} is not there, of {have:?}"))
+}
