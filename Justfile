@@ -99,6 +99,18 @@ compat-store *ARGS:
 kill9 ROUNDS *ARGS:
     @python3 tests/kill9/kill9.py {{ROUNDS}} {{ARGS}}
 
+# A master's machine and disk lost under 5,000 sends a second; what its slave has: just ha-loss [ROUNDS] [--seed N] [--rate N]
+ha-loss ROUNDS="6" *ARGS:
+    @python3 tests/ha-real/loss.py {{ROUNDS}} {{ARGS}}
+
+# Links of slaves cut and delayed between network namespaces (needs root, `ip` and /dev/net/tun): just ha-net [--markdown] [--only links|masters]
+ha-net *ARGS:
+    @python3 tests/ha-real/net.py {{ARGS}}
+
+# From a Java master to Hotfire under traffic, as docs/OPERATING.md says (needs a JDK and Maven): just rehearse-migration [--only PREFIX]
+rehearse-migration *ARGS:
+    @tests/migration/run.sh {{ARGS}}
+
 # From exec to listening on a large directory, beside Java (COMPAT_KIT; needs twice the size): just start-times [GB [QUEUES [OFFSETS]]]
 start-times *ARGS:
     {{cargo}} build -q --release

@@ -418,6 +418,39 @@ fn a_master_that_lost_its_tail_takes_it_from_its_slave_before_it_writes() {
     });
 }
 
+/// A name server has one address for a master, that of the last one to register.
+#[test]
+fn a_master_asks_who_followed_it_whether_it_was_replaced() {
+    block_on(async {
+        let town = Town::new().await;
+        // A port that is said is one that others are told; a broker takes those beside it too.
+        let bind = |port| std::net::TcpListener::bind(("127.0.0.1", port)).ok();
+        let port = loop {
+            let port = bind(0).unwrap().local_addr().unwrap().port();
+            if port < 65_000 && bind(port + 1).is_some() && bind(port - 2).is_some() {
+                break port;
+            }
+        };
+        let at_port = |role| {
+            let mut parts = town.parts("slave", role);
+            parts.broker.listen_port = port;
+            parts
+        };
+        let master = town.start("master", Role::AsyncMaster).await;
+        let slave = town.world.start(at_port(Role::Slave)).await;
+        town.until("the slave follows", || !master.ha().slaves().is_empty()).await;
+        slave.shutdown().await;
+        let mut parts = at_port(Role::AsyncMaster);
+        parts.broker.name_servers.clear();
+        let promoted = town.world.start(parts).await;
+        let why = master.fenced().await;
+        let expected = format!("127.0.0.1:{port} is master of this name in epoch 2");
+        assert!(why.contains(&expected), "{why}");
+        master.shutdown().await;
+        promoted.shutdown().await;
+    });
+}
+
 #[test]
 fn no_second_master_starts_beside_one_that_runs_or_over_a_slaves_log() {
     block_on(async {

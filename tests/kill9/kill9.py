@@ -46,8 +46,8 @@ class Broken(Exception):
 class Connection:
     """One socket that speaks remoting commands with JSON headers."""
 
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+    def __init__(self, port, host="127.0.0.1"):
+        self.socket = socket.create_connection((host, port), timeout=20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.socket.makefile("rb")
         self.opaque = 0
@@ -223,11 +223,11 @@ def units(body):
         at += total
 
 
-def pull_all(port, torn=None):
+def pull_all(port, torn=None, host="127.0.0.1"):
     """Every message of the topic: id to (queue, offset); the ids found twice. Given `torn`, records with a NUL in
     their properties are put there instead: 4.9.3 takes a record that the power tore for whole when its body is (W-04)."""
     found, twice = {}, []
-    connection = Connection(port)
+    connection = Connection(port, host)
     for queue in range(QUEUES):
         place = {"topic": TOPIC, "queueId": queue}
         end = int(connection.ask(MAX_OFFSET, place)[0]["extFields"]["offset"])
@@ -314,8 +314,8 @@ def free_port():
     return int(subprocess.run(["bash", str(SERVERS), "ports", "1"], check=True, capture_output=True).stdout)
 
 
-def create_topic(port):
-    connection = Connection(port)
+def create_topic(port, host="127.0.0.1"):
+    connection = Connection(port, host)
     header, _ = connection.ask(CREATE_TOPIC, {
         "topic": TOPIC, "defaultTopic": "TBW102", "readQueueNums": QUEUES, "writeQueueNums": QUEUES, "perm": 6,
         "topicFilterType": "SINGLE_TAG", "topicSysFlag": 0, "order": "false"})

@@ -1,6 +1,7 @@
 //! What another Hotfire of this name asks, and how replication stands: requests 60001 to 60004.
 
 use super::super::driver::{Core, Shared};
+use super::super::replication::peers::ip_of;
 use super::super::replication::wire::{self, Answer as Said, Question};
 use super::super::reply::{Answer, Refusal};
 use super::{Done, Request, later};
@@ -19,18 +20,25 @@ fn bad(why: impl Into<String>) -> Refusal {
     Refusal::system_error(why.into())
 }
 
+/// A slave also answers the master that it follows: a name server has forgotten one that died when
+/// it comes back and asks.
 fn check(shared: &Shared, request: &Request) -> Answer<()> {
     let ip = request.peer.addr().ip();
-    if shared.replication.admission.admits(ip) {
+    let master = shared.replication.master.get().and_then(|addr| ip_of(&addr));
+    if master == Some(ip) || shared.replication.admission.admits(ip) {
         return Ok(());
     }
     Err(bad(format!("{ip} is not known as a broker of this name")))
 }
 
-/// How this log stands to that of the one who asks; one that will follow gets a token.
+/// How this log stands to that of the one who asks; one that will follow gets a token, and must be
+/// known for that. Others are answered whoever they are: name servers have one address for a
+/// master, so that this broker may not know the one that it replaced, who must hear that it was.
 pub(super) fn position(shared: &Arc<Shared>, core: &mut Core, request: &Request) -> Answer<Done> {
-    check(shared, request)?;
     let asked = Question::decode(&request.header.ext, request.body()).map_err(bad)?;
+    if asked.follows {
+        check(shared, request)?;
+    }
     let name = &shared.options.topics.broker_name;
     if asked.broker_name != *name {
         return Err(bad(format!("this is broker {name}, not {}", asked.broker_name)));

@@ -8,6 +8,7 @@ use crate::format::epochs::Epochs;
 use crate::protocol::code::response_code as code;
 use crate::rt::task::Stop;
 use crate::rt::time::Duration;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The question is given up after this.
@@ -34,21 +35,24 @@ pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
     }
 }
 
-/// Another master of this name that began a later epoch than this one's.
+/// Another master of this name that began a later epoch than this one's. Name servers keep one
+/// address for a master, that of the last one to register, which may be this one: whoever followed
+/// this broker is asked too.
 async fn successor(shared: &Shared) -> Option<String> {
     let own = shared.store_host().to_string();
+    let mut addrs: BTreeSet<String> = shared.replication.known_slaves.all().into_iter().collect();
     for server in &shared.options.name_servers {
-        let found = of_name(&shared.client, server, &shared.options).await.unwrap_or_default();
-        for addr in found.into_iter().filter(|addr| *addr != own) {
-            if let Some(theirs) = master_at(shared, &addr, &own).await
-                && is_later(&theirs, &shared.store.epochs())
-            {
-                let number = theirs.number();
-                return Some(format!(
-                    "{addr} is master of this name in epoch {number}, which began later than \
-                     this one's: start this broker with brokerRole=SLAVE"
-                ));
-            }
+        addrs.extend(of_name(&shared.client, server, &shared.options).await.unwrap_or_default());
+    }
+    for addr in addrs.into_iter().filter(|addr| *addr != own) {
+        if let Some(theirs) = master_at(shared, &addr, &own).await
+            && is_later(&theirs, &shared.store.epochs())
+        {
+            let number = theirs.number();
+            return Some(format!(
+                "{addr} is master of this name in epoch {number}, which began later than this \
+                 one's: start this broker with brokerRole=SLAVE"
+            ));
         }
     }
     None

@@ -61,7 +61,8 @@ final class Pair implements AutoCloseable {
         session.producer.setRetryTimesWhenSendFailed(0);
         session.producer.setSendMsgTimeout(6000);
         String[] small = {"mappedFileSizeCommitLog=1048576", "maxMessageSize=524288", "flushDiskType=" + flush,
-            "flushConsumerOffsetInterval=1000", "osPageCacheBusyTimeOutMills=10000"};
+            "flushConsumerOffsetInterval=1000", "osPageCacheBusyTimeOutMills=10000",
+            "masterCatchUpMillis=2000"}; // Hotfire's; a master that was killed looks for its slave no longer than this
         masterConf = servers.conf(name + "-master", brokerName, ports.get(1), nameServer, join(small, "brokerRole=" + role));
         slaveConf = servers.conf(name + "-slave", brokerName, ports.get(2), nameServer,
             join(small, "brokerRole=SLAVE", "brokerId=1"));
