@@ -196,6 +196,8 @@ impl Follow {
             self.report();
             alarm.set(Some(self.next_deadline()));
             let read_max = if self.retry_at.is_none() { READ_SIZE } else { 0 };
+            // A read takes what there is room for.
+            self.received.reserve(read_max);
             let io = crate::rt::select! {
                 _ = alarm.ring() => None,
                 _ = moved.until(|now| *now != seen) => None,

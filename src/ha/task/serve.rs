@@ -9,13 +9,17 @@ use super::wire::{self, Unsent};
 use crate::model::PhysicalOffset;
 use crate::net::Stream;
 use crate::rt::task::Stop;
-use crate::rt::time::{Alarm, Mono};
+use crate::rt::time::{Alarm, Duration, Mono};
 use crate::store::RawLog;
 use bytes::{Buf, Bytes, BytesMut};
 use std::sync::Arc;
 
 /// Reports are 8 bytes; so much is read at a time. Units: bytes.
 const READ_SIZE: usize = 4096;
+
+/// Records that come one by one share a frame: while the slave has not acked the last one, less than
+/// a frame waits for its word, but no longer than this.
+const HOLD_MAX: Duration = Duration::from_millis(1);
 
 struct Serve {
     shared: Arc<Shared>,
@@ -27,7 +31,11 @@ struct Serve {
     next: Option<u64>,
     /// It was greeted, and so is a Hotfire.
     has_token: bool,
-    /// The log ends at `next`.
+    /// Everything below is at the slave, as it says.
+    acked: u64,
+    /// Since when there is too little for a frame while the slave has not acked the last one.
+    held_since: Option<Mono>,
+    /// The log ends at `next`, or what is behind it waits for more.
     is_at_end: bool,
     /// There is nothing to send at `next`, and that was said.
     is_outside: bool,
@@ -48,6 +56,8 @@ pub async fn run(shared: Arc<Shared>, stream: Box<dyn Stream>, stop: Stop) {
         unsent: Unsent::default(),
         next: None,
         has_token: false,
+        acked: 0,
+        held_since: None,
         is_at_end: false,
         is_outside: false,
         heard: now,
@@ -101,7 +111,9 @@ impl Serve {
         let options = &self.shared.options;
         let silence = self.heard + options.silence_max;
         let heartbeat = self.spoke + options.heartbeat_interval;
-        if self.next.is_some() { silence.min(heartbeat) } else { silence }
+        let held = self.held_since.map(|since| since + HOLD_MAX);
+        let next = if self.next.is_some() { silence.min(heartbeat) } else { silence };
+        held.map_or(next, |held| held.min(next))
     }
 
     fn on_clock(&mut self, now: Mono) -> Result<(), String> {
@@ -113,7 +125,7 @@ impl Serve {
             && now >= self.spoke + options.heartbeat_interval
             && self.unsent.size() == 0
         {
-            self.send(Header { at: next, size: 0 }, Bytes::new());
+            self.send(Header { at: next, size: 0 }, Vec::new());
         }
         Ok(())
     }
@@ -140,11 +152,13 @@ impl Serve {
             true => self.shared.deps.store.last_file().0,
             false => 0,
         };
+        let said = said?;
         let (start, report) = {
             let mut master = self.shared.master.lock();
-            let start = master.on_report(self.id, said?, log, first).map_err(|e| e.to_string())?;
+            let start = master.on_report(self.id, said, log, first).map_err(|e| e.to_string())?;
             (start, master.report())
         };
+        self.acked = self.acked.max(said);
         if let Some(start) = start {
             tracing::info!("slave {} goes on at {start}", self.stream.peer_addr());
             self.next = Some(start);
@@ -159,23 +173,60 @@ impl Serve {
         while let Some(next) = self.next
             && self.unsent.size() < self.shared.options.unsent_size_max
         {
-            let (store, batch) = (&self.shared.deps.store, self.shared.options.batch_size);
-            let found = store.raw_log(PhysicalOffset(next), batch).await;
-            match found.map_err(|e| format!("the log cannot be read at {next}: {e}"))? {
-                RawLog::Bytes(bytes) => {
-                    let size = bytes.len() as u64;
-                    self.send(Header { at: next, size: size as u32 }, bytes);
-                    self.next = Some(next + size);
-                    self.shared.master.lock().on_sent(self.id, next + size);
-                }
-                RawLog::End => {
-                    self.is_at_end = true;
-                    return Ok(());
-                }
-                RawLog::Outside => return self.say_outside(next),
+            if self.holds(next) {
+                self.is_at_end = true;
+                return Ok(());
             }
+            let Some(parts) = self.frame(next).await? else { return self.say_outside(next) };
+            let size: usize = parts.iter().map(Bytes::len).sum();
+            if size == 0 {
+                self.is_at_end = true;
+                return Ok(());
+            }
+            let end = next + size as u64;
+            self.send(Header { at: next, size: size as u32 }, parts);
+            self.next = Some(end);
+            self.shared.master.lock().on_sent(self.id, end);
         }
         Ok(())
+    }
+
+    /// Whether what lies at `next` should wait for more.
+    fn holds(&mut self, next: u64) -> bool {
+        let ready = self.shared.deps.store.stats().written.0.saturating_sub(next);
+        let is_little = ready > 0 && ready < self.shared.options.batch_size as u64;
+        if !is_little || self.acked >= next {
+            self.held_since = None;
+            return false;
+        }
+        let now = self.shared.deps.clock.mono();
+        let since = *self.held_since.get_or_insert(now);
+        let is_over = now >= since + HOLD_MAX;
+        if is_over {
+            self.held_since = None;
+        }
+        !is_over
+    }
+
+    /// The bytes of one frame, of one file: as they lie in memory, or from disk. `None` when the log
+    /// has nothing there and never will.
+    async fn frame(&mut self, next: u64) -> Result<Option<Vec<Bytes>>, String> {
+        let (store, max) = (&self.shared.deps.store, self.shared.options.batch_size);
+        let (mut parts, mut size) = (Vec::new(), 0);
+        while size < max && (size == 0 || !store.is_file_start(PhysicalOffset(next + size as u64)))
+        {
+            let at = PhysicalOffset(next + size as u64);
+            let found = store.raw_log(at, max - size).await;
+            match found.map_err(|e| format!("the log cannot be read at {at}: {e}"))? {
+                RawLog::Bytes(bytes) => {
+                    size += bytes.len();
+                    parts.push(bytes);
+                }
+                RawLog::Outside if size == 0 => return Ok(None),
+                RawLog::End | RawLog::Outside => break,
+            }
+        }
+        Ok(Some(parts))
     }
 
     /// As in 4.9 the connection lives on without anything to send.
@@ -191,11 +242,9 @@ impl Serve {
         Ok(())
     }
 
-    fn send(&mut self, header: Header, bytes: Bytes) {
+    fn send(&mut self, header: Header, parts: Vec<Bytes>) {
         self.spoke = self.shared.deps.clock.mono();
         self.unsent.push(Bytes::copy_from_slice(&header.encode()));
-        if !bytes.is_empty() {
-            self.unsent.push(bytes);
-        }
+        parts.into_iter().for_each(|part| self.unsent.push(part));
     }
 }
