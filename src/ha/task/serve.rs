@@ -17,8 +17,8 @@ use std::sync::Arc;
 /// Reports are 8 bytes; so much is read at a time. Units: bytes.
 const READ_SIZE: usize = 4096;
 
-/// Records that come one by one share a frame: while the slave has not acked the last one, less than
-/// a frame waits for its word, but no longer than this.
+/// Records that come one by one share a frame: while the slave has not acked the last one, less
+/// than a frame waits for its word, but no longer than this.
 const HOLD_MAX: Duration = Duration::from_millis(1);
 
 struct Serve {
@@ -208,8 +208,8 @@ impl Serve {
         !is_over
     }
 
-    /// The bytes of one frame, of one file: as they lie in memory, or from disk. `None` when the log
-    /// has nothing there and never will.
+    /// The bytes of one frame, of one file: as they lie in memory, or from disk. `None` when the
+    /// log has nothing there and never will.
     async fn frame(&mut self, next: u64) -> Result<Option<Vec<Bytes>>, String> {
         let (store, max) = (&self.shared.deps.store, self.shared.options.batch_size);
         let (mut parts, mut size) = (Vec::new(), 0);
