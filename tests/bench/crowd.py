@@ -26,6 +26,14 @@ def frame(code, opaque, ext, body=b""):
 
 
 def read(stream):
+    """The next answer; what the broker tells its clients is passed over."""
+    while True:
+        head = frame_of(stream)
+        if head["flag"] & 1:
+            return head
+
+
+def frame_of(stream):
     size, head_size = struct.unpack(">II", stream.read(8))
     head = json.loads(stream.read(head_size & 0xFFFFFF))
     stream.read(size - 4 - (head_size & 0xFFFFFF))
@@ -75,7 +83,7 @@ def main():
         try:
             answer = read(stream)
             sys.exit(f"a pull was answered with code {answer['code']}: {answer.get('remark')}")
-        except TimeoutError:
+        except (TimeoutError, OSError):
             one.settimeout(None)
     print(f"{groups} groups, {pulls} pulls parked", flush=True)
 

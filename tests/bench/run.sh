@@ -296,16 +296,17 @@ if any ha; then # a master and a slave, the CPU time of both counts
 fi
 if any crowd; then # the same broker with 1,000 groups, their SQL92 filters and 10,000 parked pulls beside one without
   start_broker hotfire "$ours" CROWD
-  mkdir -p "$dir/crowd"; XMX=1g bash "$servers" conf broker-crowded 0 "$java" "127.0.0.1:$ns" "$dir/crowd/home" \
+  XMX=1g bash "$servers" conf broker-crowded 0 "$java" "127.0.0.1:$ns" "$dir/crowded" \
     flushDiskType=ASYNC_FLUSH mappedFileSizeCommitLog=1073741824 maxHashSlotNum=5000000 maxIndexNum=20000000 >/dev/null
-  bash "$servers" broker hotfire "$dir/crowd/home/broker.conf" "$dir/crowd/home" >&2
-  python3 "$here/crowd.py" "127.0.0.1:$java" > "$dir/crowd/log" 2>&1 & limits+=($!)
-  until grep -q parked "$dir/crowd/log"; do sleep 0.2; kill -0 "${limits[-1]}"; done; cat "$dir/crowd/log" >&2
+  bash "$servers" broker hotfire "$dir/crowded/broker.conf" "$dir/crowded" >&2
+  python3 "$here/crowd.py" "127.0.0.1:$java" > "$dir/crowd.log" 2>&1 & limits+=($!)
+  until grep -q parked "$dir/crowd.log"; do sleep 0.2; kill -0 "${limits[-1]}" || { cat "$dir/crowd.log" >&2; exit 1; }; done
+  cat "$dir/crowd.log" >&2
   BENCH_ONLY="${BENCH_ONLY:-} 8x8 8x64 crowd"
   for shape in 8x8 8x64; do
-    measure CROWD $shape "hotfire:$ours:$(cat "$dir/hotfire-CROWD/pid")" "crowded:$java:$(cat "$dir/crowd/home/pid")"
+    measure CROWD $shape "hotfire:$ours:$(cat "$dir/hotfire-CROWD/pid")" "crowded:$java:$(cat "$dir/crowded/pid")"
   done
-  bash "$servers" stop "$dir/crowd/home" >&2; stop_broker hotfire CROWD
+  bash "$servers" stop "$dir/crowded" >&2; stop_broker hotfire CROWD
 fi
 
 table > "$dir/table.md"
