@@ -288,9 +288,8 @@ fi
 
 if any ha; then # a master and a slave, the CPU time of both counts
   start_pair hotfire "$ours"; start_pair java "$java"
-  BENCH_ONLY="${BENCH_ONLY:-} 8x8 8x64 ha"
   for shape in 8x8 8x64; do
-    measure SYNC_MASTER $shape "hotfire:$ours:$(pids hotfire)" "java:$java:$(pids java)"
+    BENCH_ONLY=$shape measure SYNC_MASTER $shape "hotfire:$ours:$(pids hotfire)" "java:$java:$(pids java)"
   done
   for kind in hotfire java; do stop_broker $kind SYNC_MASTER; stop_broker $kind SLAVE; done
 fi
@@ -302,9 +301,8 @@ if any crowd; then # the same broker with 1,000 groups, their SQL92 filters and 
   python3 "$here/crowd.py" "127.0.0.1:$java" > "$dir/crowd.log" 2>&1 & limits+=($!)
   until grep -q parked "$dir/crowd.log"; do sleep 0.2; kill -0 "${limits[-1]}" || { cat "$dir/crowd.log" >&2; exit 1; }; done
   cat "$dir/crowd.log" >&2
-  BENCH_ONLY="${BENCH_ONLY:-} 8x8 8x64 crowd"
   for shape in 8x8 8x64; do
-    measure CROWD $shape "hotfire:$ours:$(cat "$dir/hotfire-CROWD/pid")" "crowded:$java:$(cat "$dir/crowded/pid")"
+    BENCH_ONLY=$shape measure CROWD $shape "hotfire:$ours:$(cat "$dir/hotfire-CROWD/pid")" "crowded:$java:$(cat "$dir/crowded/pid")"
   done
   bash "$servers" stop "$dir/crowded" >&2; stop_broker hotfire CROWD
 fi
