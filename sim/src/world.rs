@@ -171,6 +171,12 @@ impl World {
         self.0.machines[machine].process.lock().up
     }
 
+    /// Its process was asked to stop, and has not ended.
+    pub fn is_stopping(&self, machine: usize) -> bool {
+        let process = self.0.machines[machine].process.lock();
+        process.up && process.stop.as_ref().is_some_and(|stop| stop.get())
+    }
+
     pub fn generation(&self, machine: usize) -> u64 {
         self.0.machines[machine].process.lock().generation
     }

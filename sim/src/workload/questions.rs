@@ -165,7 +165,9 @@ impl Party {
         let is_absent = found == Ok(false);
         let absence = self.house.0.calls.lock().judge_absence(own, before, from_us);
         self.check(found.map(|_| ()));
-        if is_absent && absence.is_err() {
+        // A broker that stops waits for nobody.
+        let is_stopping = self.house.world().is_stopping(self.broker);
+        if is_absent && absence.is_err() && !is_stopping {
             // Whoever was dropped hears of it by then.
             self.pause(3_000).await;
             if self.lives() == lives && ear.is_member_since(from_us) {
