@@ -158,7 +158,8 @@ impl Court {
                 self.lost_copy(master).unwrap_or_else(|| LogFiles::of(self.disk(master)).into());
             // What a crash left of a slave's log is no log before its store has opened.
             let is_whole = |slave: &usize| {
-                *slave == machine || self.is_open(*slave, self.world().generation(*slave))
+                let is_open = self.is_open(*slave, self.world().generation(*slave));
+                *slave == machine || (self.world().is_up(*slave) && is_open)
             };
             for slave in slaves.into_iter().filter(is_whole) {
                 let verdict = is_prefix(&LogFiles::of(self.disk(slave)), &theirs);
