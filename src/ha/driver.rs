@@ -1,6 +1,6 @@
 //! The running replication of one broker: a master's HA port, or a slave that follows its master.
 
-use super::greeting::Greeter;
+use super::greeting::{Greeter, Position};
 use super::master::{Master, SlaveRow};
 use super::options::Options;
 use super::task::{follow, listen};
@@ -54,6 +54,16 @@ pub struct Followed {
     pub heard: u64,
     /// Why the last connection ended.
     pub fault: Option<String>,
+}
+
+impl Position {
+    /// All of this log: what is not written yet is not waited for.
+    /// Errors: the newest record cannot be read.
+    pub async fn of(store: &Store) -> io::Result<Position> {
+        let last = store.last_checksum().await?.map(|(at, sum)| (at.0, sum));
+        let stats = store.stats();
+        Ok(Position { epochs: store.epochs(), min: stats.min.0, end: stats.end.0, last })
+    }
 }
 
 /// Replication as its broker holds it. Cloning is cheap.

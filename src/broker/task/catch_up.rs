@@ -52,6 +52,8 @@ enum Heard {
 /// Returns the slaves that answered. Durable on return. Errors: `Fenced`.
 pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error> {
     let deadline = start.clock.mono() + start.options.replication.catch_up_wait;
+    // Nothing is written meanwhile. Without others it is not read at all.
+    let mut mine = None;
     let mut heard: BTreeMap<String, Answer> = BTreeMap::new();
     let mut silent: BTreeMap<String, String>;
     loop {
@@ -60,7 +62,11 @@ pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error>
             if heard.contains_key(&addr) {
                 continue;
             }
-            match ask(start, &addr).await? {
+            let mine = match &mine {
+                Some(mine) => mine,
+                None => mine.insert(position(start.store).await?),
+            };
+            match ask(start, mine, &addr).await {
                 Heard::Hotfire(answer) => {
                     heard.insert(addr, answer);
                 }
@@ -76,14 +82,8 @@ pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error>
         }
         start.clock.sleep_until(start.clock.mono() + PAUSE).await;
     }
-    // What a running master says explains more than what its slaves do.
-    let (slaves, masters): (Vec<_>, Vec<_>) = heard.iter().partition(|(_, answer)| answer.is_slave);
-    for (addr, answer) in masters.into_iter().chain(slaves) {
-        judge(start, addr, answer).await?;
-    }
-    let most = heard.iter().max_by_key(|(_, answer)| answer.position.end);
-    if let Some((addr, answer)) = most {
-        take_over(start, addr, answer).await?;
+    if let Some(mine) = &mine {
+        judge_and_take(start, mine, &heard).await?;
     }
     if start.is_unclean {
         for (addr, why) in silent {
@@ -95,6 +95,27 @@ pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error>
     }
     start.store.begin_epoch(epoch_id).await.map_err(Error::Store)?;
     Ok(heard.into_keys().collect())
+}
+
+async fn position(store: &Store) -> Result<Position, Error> {
+    Position::of(store).await.map_err(|source| Error::ReadLog { source })
+}
+
+/// Whether this broker may write, and what it then takes of what the others have.
+async fn judge_and_take(
+    start: &Start<'_>,
+    mine: &Position,
+    heard: &BTreeMap<String, Answer>,
+) -> Result<(), Error> {
+    // What a running master says explains more than what its slaves do.
+    let (slaves, masters): (Vec<_>, Vec<_>) = heard.iter().partition(|(_, answer)| answer.is_slave);
+    for (addr, answer) in masters.into_iter().chain(slaves) {
+        judge(mine, addr, answer)?;
+    }
+    match heard.iter().max_by_key(|(_, answer)| answer.position.end) {
+        Some((addr, answer)) => take_over(start, mine, addr, answer).await,
+        None => Ok(()),
+    }
 }
 
 /// What clients committed at a slave while this master was away is not taken back
@@ -147,26 +168,14 @@ pub async fn of_name(
     Ok(named.map(|data| data.broker_addrs.values().cloned().collect()).unwrap_or_default())
 }
 
-pub async fn position(store: &Store) -> Result<Position, Error> {
-    let last = store.last_checksum().await.map_err(|source| Error::ReadLog { source })?;
-    let stats = store.stats();
-    Ok(Position {
-        epochs: store.epochs(),
-        min: stats.min.0,
-        end: stats.end.0,
-        last: last.map(|(at, sum)| (at.0, sum)),
-    })
-}
-
-async fn ask(start: &Start<'_>, addr: &str) -> Result<Heard, Error> {
+async fn ask(start: &Start<'_>, mine: &Position, addr: &str) -> Heard {
     let question = Question {
         broker_name: start.options.topics.broker_name.clone(),
         addr: start.addr.clone(),
         follows: false,
-        position: position(start.store).await?,
+        position: mine.clone(),
     };
-    let asked = start.client.invoke(addr, question.to_command(), TIMEOUT).await;
-    Ok(match asked {
+    match start.client.invoke(addr, question.to_command(), TIMEOUT).await {
         Ok(answer) if answer.code == code::SUCCESS => match Answer::decode(&answer) {
             Ok(answer) => Heard::Hotfire(answer),
             Err(why) => Heard::Nothing(why),
@@ -176,13 +185,12 @@ async fn ask(start: &Start<'_>, addr: &str) -> Result<Heard, Error> {
         }
         Ok(answer) => Heard::Nothing(answer.remark.unwrap_or_default()),
         Err(error) => Heard::Nothing(error.to_string()),
-    })
+    }
 }
 
 /// Whether this broker may write although the other says this.
-async fn judge(start: &Start<'_>, addr: &str, answer: &Answer) -> Result<(), Error> {
+fn judge(mine: &Position, addr: &str, answer: &Answer) -> Result<(), Error> {
     let fenced = |why: String| Error::Fenced { addr: addr.to_owned(), why };
-    let mine = position(start.store).await?;
     let theirs = &answer.position;
     if !answer.is_slave {
         return Err(fenced(format!(
@@ -199,7 +207,7 @@ async fn judge(start: &Start<'_>, addr: &str, answer: &Answer) -> Result<(), Err
     }
     let newest = theirs.epochs.rows().last();
     let is_mine = newest.is_none_or(|newest| mine.epochs.rows().contains(newest));
-    let is_superset = has_all(&mine, answer);
+    let is_superset = has_all(mine, answer);
     if is_mine || is_superset || theirs.epochs.number() <= mine.epochs.number() {
         return Ok(());
     }
@@ -217,9 +225,13 @@ fn has_all(mine: &Position, answer: &Answer) -> bool {
 }
 
 /// Takes what another has behind this log's end, and its list of epochs.
-async fn take_over(start: &Start<'_>, addr: &str, answer: &Answer) -> Result<(), Error> {
-    let mine = position(start.store).await?;
-    if !has_all(&mine, answer) {
+async fn take_over(
+    start: &Start<'_>,
+    mine: &Position,
+    addr: &str,
+    answer: &Answer,
+) -> Result<(), Error> {
+    if !has_all(mine, answer) {
         if answer.position.end > mine.end {
             tracing::error!(
                 "slave {addr} has a log up to {}, which is another one than this up to {}: \

@@ -3,8 +3,9 @@
 
 use super::super::driver::Shared;
 use super::super::replication::wire::{Answer, Question};
-use super::catch_up::{self, of_name};
+use super::catch_up::of_name;
 use crate::format::epochs::Epochs;
+use crate::ha::Position;
 use crate::protocol::code::response_code as code;
 use crate::rt::task::Stop;
 use crate::rt::time::Duration;
@@ -63,7 +64,7 @@ async fn master_at(shared: &Shared, addr: &str, own: &str) -> Option<Epochs> {
         broker_name: shared.options.topics.broker_name.clone(),
         addr: own.to_owned(),
         follows: false,
-        position: catch_up::position(&shared.store).await.ok()?,
+        position: Position::of(&shared.store).await.ok()?,
     };
     let answer = shared.client.invoke(addr, question.to_command(), TIMEOUT).await.ok()?;
     let is_answer = answer.code == code::SUCCESS;

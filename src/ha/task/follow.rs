@@ -13,9 +13,8 @@ use crate::net::Stream;
 use crate::rt::sync::watch;
 use crate::rt::task::{Stop, yield_now};
 use crate::rt::time::{Alarm, Duration, Mono};
-use crate::store::{AppendError, Intake, IntakeError, Store};
+use crate::store::{AppendError, Intake, IntakeError};
 use bytes::{Buf, Bytes, BytesMut};
-use std::io;
 use std::sync::Arc;
 
 /// Read at a time. Units: bytes.
@@ -136,7 +135,7 @@ async fn follow(
 async fn greet(shared: &Shared, addr: &str) -> Result<Option<u64>, String> {
     let Some(greeter) = &shared.greeter else { return Ok(None) };
     let store = &shared.deps.store;
-    let mine = position(store).await.map_err(|e| format!("this log cannot be read: {e}"))?;
+    let mine = Position::of(store).await.map_err(|e| format!("this log cannot be read: {e}"))?;
     let Greeted::Welcome(welcome) = greeter.greet(addr, mine.clone()).await? else {
         return Ok(None);
     };
@@ -161,13 +160,6 @@ async fn greet(shared: &Shared, addr: &str) -> Result<Option<u64>, String> {
             Err(why)
         }
     }
-}
-
-/// All of this log: what is not written yet is not waited for, for it came from a master.
-pub async fn position(store: &Store) -> io::Result<Position> {
-    let (epochs, stats) = (store.epochs(), store.stats());
-    let last = store.last_checksum().await?.map(|(at, sum)| (at.0, sum));
-    Ok(Position { epochs, min: stats.min.0, end: stats.end.0, last })
 }
 
 struct Follow {
