@@ -28,13 +28,13 @@ use crate::format::consume_queue_unit::QueueUnit;
 use crate::format::epochs::Epochs;
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, WallMillis};
 use crate::rt::sync::{Mutex, Notify, Semaphore, watch};
-use crate::rt::task::TaskGroup;
+use crate::rt::task::{TaskGroup, yield_now};
 use crate::rt::time::Clock;
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
 
-/// One call takes in no more of a master's log, so that others have their turn. Units: bytes.
+/// One turn takes in no more of a master's log, so that others have theirs. Units: bytes.
 const INTAKE_SIZE_MAX: u64 = 256 << 10;
 
 /// The message store of one broker. Cloning is cheap.
@@ -154,10 +154,25 @@ impl Store {
         raw::read(&self.shared, at.0, size_max).await
     }
 
-    /// Takes whole units of a master's log that were fed to `intake`.
+    /// Takes all whole units of a master's log that were fed to `intake`.
     /// Durable: nothing yet; `stats` says up to where the log is written and synced.
     /// Errors: what was fed and not taken is kept.
-    pub fn take_in(&self, intake: &mut Intake) -> Result<(), IntakeError> {
+    pub async fn take_in(&self, intake: &mut Intake) -> Result<(), IntakeError> {
+        loop {
+            let before = intake.at();
+            match self.take_in_some(intake) {
+                Ok(()) if intake.at() == before => return Ok(()),
+                Ok(()) => yield_now().await,
+                Err(IntakeError::BeganAnew(key)) => {
+                    crate::rt::probe!("store: a queue of the master began anew");
+                    delete::queue(&self.shared, &key).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn take_in_some(&self, intake: &mut Intake) -> Result<(), IntakeError> {
         let taken = {
             let mut state = self.shared.state.lock();
             state.take_in(&self.shared.options, intake, INTAKE_SIZE_MAX)
@@ -237,11 +252,6 @@ impl Store {
     pub fn last_file(&self) -> PhysicalOffset {
         let state = self.shared.state.lock();
         PhysicalOffset(state.segments.base_of(state.flush.written()).max(state.segments.first()))
-    }
-
-    /// The next record of the queue will be its first again, and what it held is gone.
-    pub async fn forget_queue(&self, key: &QueueKey) -> Result<(), Error> {
-        delete::queue(&self.shared, key).await
     }
 
     /// Messages of a queue from `from` on whose tags code passes `filter`.

@@ -11,16 +11,19 @@ use crate::model::{PhysicalOffset, QueueKey};
 use bytes::{Buf, BytesMut};
 
 /// Why what a master sent was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// For now, or for ever: as the append error says. What was fed is kept and can be tried again.
     #[error(transparent)]
     Append(#[from] AppendError),
     #[error("the master's log at offset {at} cannot be taken: {what}")]
     Bad { at: PhysicalOffset, what: String },
-    /// `Store::forget_queue`, then try again.
+    /// The store forgets the queue and goes on.
     #[error("queue {} of topic {} begins anew", .0.queue, .0.topic)]
     BeganAnew(QueueKey),
+    /// A queue that begins anew could not be forgotten.
+    #[error(transparent)]
+    Forget(#[from] super::error::Error),
     /// What was taken before could not be written. Ask the master again from the log's end on.
     #[error("the log ends at {end}, and the next record lies at {at}")]
     Moved { end: PhysicalOffset, at: PhysicalOffset },

@@ -270,21 +270,16 @@ async fn fetch(start: &Start<'_>, addr: &str, answer: &Answer) -> Result<(), Err
             Err(error) => return gave_up(addr, at, end, &error.to_string()),
         };
         intake.feed(&bytes);
-        loop {
-            let before = intake.at();
-            match store.take_in(&mut intake) {
-                Ok(()) if intake.at() == before => break,
-                Ok(()) => {}
-                Err(IntakeError::BeganAnew(key)) => {
-                    store.forget_queue(&key).await.map_err(Error::Store)?;
-                }
-                Err(IntakeError::Append(error))
-                    if !matches!(error, AppendError::Poisoned(_))
+        while let Err(error) = store.take_in(&mut intake).await {
+            match error {
+                IntakeError::Forget(error) => return Err(Error::Store(error)),
+                IntakeError::Append(ref why)
+                    if !matches!(why, AppendError::Poisoned(_))
                         && start.clock.mono() < give_up_at =>
                 {
                     start.clock.sleep_until(start.clock.mono() + STORED_STEP).await;
                 }
-                Err(error) => return gave_up(addr, at, end, &error.to_string()),
+                error => return gave_up(addr, at, end, &error.to_string()),
             }
         }
     }

@@ -11,7 +11,7 @@ use super::wire::{self, Unsent};
 use crate::model::PhysicalOffset;
 use crate::net::Stream;
 use crate::rt::sync::watch;
-use crate::rt::task::{Stop, yield_now};
+use crate::rt::task::Stop;
 use crate::rt::time::{Alarm, Duration, Mono};
 use crate::store::{AppendError, Intake, IntakeError};
 use bytes::{Buf, Bytes, BytesMut};
@@ -312,25 +312,15 @@ impl Follow {
 
     /// Gives the store what was fed, as far as it takes it.
     async fn take_in(&mut self) -> Result<(), String> {
-        let store = self.shared.deps.store.clone();
-        loop {
-            let before = self.intake.at();
-            match store.take_in(&mut self.intake) {
-                Ok(()) if self.intake.at() == before => return Ok(()),
-                Ok(()) => yield_now().await,
-                Err(IntakeError::BeganAnew(key)) => {
-                    crate::rt::probe!("ha: a queue of the master began anew");
-                    store.forget_queue(&key).await.map_err(|e| e.to_string())?;
-                }
-                Err(IntakeError::Append(AppendError::Poisoned(why))) => return Err(why.to_string()),
-                Err(IntakeError::Append(error)) => {
-                    tracing::debug!("the master's log is not taken for now: {error}");
-                    let now = self.shared.deps.clock.mono();
-                    self.retry_at = Some(now + self.shared.options.retry_interval);
-                    return Ok(());
-                }
-                Err(error) => return Err(error.to_string()),
+        match self.shared.deps.store.take_in(&mut self.intake).await {
+            Err(IntakeError::Append(AppendError::Poisoned(why))) => Err(why.to_string()),
+            Err(IntakeError::Append(error)) => {
+                tracing::debug!("the master's log is not taken for now: {error}");
+                let now = self.shared.deps.clock.mono();
+                self.retry_at = Some(now + self.shared.options.retry_interval);
+                Ok(())
             }
+            taken => taken.map_err(|error| error.to_string()),
         }
     }
 }
