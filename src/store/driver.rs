@@ -84,6 +84,7 @@ impl Store {
             index_work: Notify::new(),
             index_moved: Notify::new(),
             log_synced: Notify::new(),
+            log_moved: Notify::new(),
             queue_dirs: Semaphore::new(1),
             ended: watch::channel(0).0,
             lock: Mutex::new(Some(lock)),
@@ -190,11 +191,31 @@ impl Store {
         Intake::new(self.shared.options.segment_size_bytes, PhysicalOffset(end))
     }
 
-    /// An empty log begins at `at`, the start of a file, instead of at 0. Done when its end is
-    /// there; the caller waits for that.
-    pub fn begin_at(&self, at: PhysicalOffset) {
+    /// An empty log begins at `at`, the start of a file, instead of at 0. Waits for ever when it is
+    /// not empty. Errors: `Poisoned`.
+    pub async fn begin_at(&self, at: PhysicalOffset) -> Result<(), Error> {
         self.shared.state.lock().begin_asked = Some(at.0);
         self.shared.log_work.notify_one();
+        self.until(|stats| stats.end == at).await.map(|_| ())
+    }
+
+    /// Waits until `wanted` holds of the log: looked at whenever something was written, synced or
+    /// rejected, and when the log begins elsewhere.
+    /// Errors: `Poisoned`, for then nothing moves any more.
+    pub async fn until(&self, wanted: impl Fn(&Stats) -> bool) -> Result<Stats, Error> {
+        loop {
+            let moved = self.shared.log_moved.notified();
+            let mut moved = std::pin::pin!(moved);
+            moved.as_mut().enable();
+            let stats = self.stats();
+            if wanted(&stats) {
+                return Ok(stats);
+            }
+            if let Some(reason) = &self.shared.state.lock().poison {
+                return Err(Error::Poisoned(reason.to_string()));
+            }
+            moved.await;
+        }
     }
 
     /// Who wrote which part of the log.

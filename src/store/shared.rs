@@ -42,6 +42,8 @@ pub struct Shared {
     pub index_moved: Notify,
     /// Rung when more of the log is synced.
     pub log_synced: Notify,
+    /// Wakes whoever waits in `Store::until`.
+    pub log_moved: Notify,
     /// One permit: whoever changes which queue files exist holds it.
     pub queue_dirs: Semaphore,
     /// How many of the tasks have ended.

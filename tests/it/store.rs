@@ -19,8 +19,8 @@ use hotfire::rt::time::{Clock, Duration};
 use hotfire::store::retention::Rules;
 use hotfire::store::{
     Append, AppendError, Appended, Arrival, BatchMember, Deleted, Error, FlushMode, LogPaths,
-    Options, Outcome, Read, ReadLimits, ReadResult, ReadStatus, RecoveryReport, Rejection, Store,
-    StoreEvents, Ticket,
+    Options, Outcome, RawLog, Read, ReadLimits, ReadResult, ReadStatus, RecoveryReport, Rejection,
+    Store, StoreEvents, Ticket,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -453,6 +453,38 @@ fn a_full_disk_rejects_what_needs_a_new_file_and_sending_resumes_by_itself() {
         house.stop().await;
         let house = open(&options).await;
         assert_eq!(house.bodies("T", 0).await.len(), 8);
+    });
+}
+
+#[test]
+fn whoever_waits_for_the_log_hears_that_it_was_rejected_or_poisoned() {
+    run(async {
+        let (from, to) = (temp(), temp());
+        let mut master = open(&options(&from)).await;
+        for _ in 0..8 {
+            master.sent("T", 0, &[7; 1000]).await;
+        }
+        let log = master.store.raw_log(PhysicalOffset(0), 8 << 10).await.unwrap();
+        let RawLog::Bytes(log) = log else { panic!("{log:?}") };
+        let disk = Arc::new(FaultyDisk::new(Arc::new(RealDisk::new())));
+        let options = Options { stall_max: Duration::from_millis(100), ..options(&to) };
+        let slave = try_open(disk.clone(), &options).await.unwrap();
+        disk.hold(Call::Create);
+        for is_rejected in [true, false] {
+            let mut intake = slave.store.intake();
+            intake.feed(&log);
+            slave.store.take_in(&mut intake).await.unwrap();
+            let taken = PhysicalOffset(intake.at());
+            let settled = slave.store.until(|at| at.written >= taken || at.end < taken).await;
+            match settled {
+                Ok(at) => assert!(is_rejected && at.end.0 == 0, "{at:?}"),
+                Err(error) => assert!(!is_rejected && matches!(error, Error::Poisoned(_))),
+            }
+            disk.release();
+            slave.until(|| slave.store.stats().stall.is_none(), "a file").await;
+            disk.fail_always(Call::Write, "commitlog", Fault::Broken);
+        }
+        master.stop().await;
     });
 }
 

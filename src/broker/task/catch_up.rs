@@ -14,7 +14,7 @@ use crate::protocol::body::{self, cluster::ClusterInfo};
 use crate::protocol::code::{request_code, response_code as code};
 use crate::remoting::Client;
 use crate::rt::time::{Clock, Duration};
-use crate::store::{AppendError, IntakeError, Store};
+use crate::store::{AppendError, IntakeError, Stats, Store};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Each question is given up after this.
@@ -22,9 +22,6 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Who did not answer is asked again after this.
 const PAUSE: Duration = Duration::from_millis(300);
-
-/// What was fetched is looked at so often until it is stored.
-const STORED_STEP: Duration = Duration::from_millis(5);
 
 /// What the start needs of the broker that is not there yet.
 pub struct Start<'a> {
@@ -254,7 +251,8 @@ async fn take_over(
 
 async fn fetch(start: &Start<'_>, addr: &str, answer: &Answer) -> Result<(), Error> {
     let (store, before) = (start.store, start.store.stats().end);
-    let give_up_at = start.clock.mono() + start.options.replication.catch_up_wait;
+    let options = &start.options.replication;
+    let give_up_at = start.clock.mono() + options.catch_up_wait;
     crate::rt::probe!("ha: a master took from its slave what it had lost");
     let mut intake = store.intake();
     let end = answer.position.end;
@@ -277,17 +275,27 @@ async fn fetch(start: &Start<'_>, addr: &str, answer: &Answer) -> Result<(), Err
                     if !matches!(why, AppendError::Poisoned(_))
                         && start.clock.mono() < give_up_at =>
                 {
-                    start.clock.sleep_until(start.clock.mono() + STORED_STEP).await;
+                    let written = store.stats().written;
+                    let next = start.clock.mono() + options.stream.retry_interval;
+                    crate::rt::select! {
+                        _ = start.clock.sleep_until(next) => {}
+                        _ = store.until(|stats| stats.written > written) => {}
+                    }
                 }
                 error => return gave_up(addr, at, end, &error.to_string()),
             }
         }
     }
-    until_stored(start, PhysicalOffset(intake.at())).await?;
+    let taken = PhysicalOffset(intake.at());
+    let is_settled = |stats: &Stats| stats.visible >= taken || stats.end < taken;
+    let stored = store.until(is_settled).await.map_err(Error::Store)?;
+    if stored.end < taken {
+        return gave_up(addr, stored.end.0, end, "it could not be written");
+    }
     tracing::warn!(
         "this log ended at {before} after a stop that was not in order; slave {addr} had more, \
          and it ends at {} now",
-        store.stats().end
+        stored.end
     );
     Ok(())
 }
@@ -295,18 +303,4 @@ async fn fetch(start: &Start<'_>, addr: &str, answer: &Answer) -> Result<(), Err
 fn gave_up(addr: &str, at: u64, end: u64, why: &str) -> Result<(), Error> {
     tracing::error!("slave {addr} has the log up to {end}, and from {at} on it is lost: {why}");
     Ok(())
-}
-
-async fn until_stored(start: &Start<'_>, end: PhysicalOffset) -> Result<(), Error> {
-    loop {
-        let stats = start.store.stats();
-        if stats.visible >= end {
-            return Ok(());
-        }
-        if stats.poisoned {
-            let reason = "the log failed while it caught up with a slave".to_owned();
-            return Err(Error::Store(crate::store::Error::Poisoned(reason)));
-        }
-        start.clock.sleep_until(start.clock.mono() + STORED_STEP).await;
-    }
 }

@@ -23,9 +23,8 @@ const READ_SIZE: usize = 256 << 10;
 /// The pause after the first lost connection; doubled by each further one.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 
-/// An empty log that shall begin elsewhere is looked at so often, and so many times.
-const BEGIN_STEP: Duration = Duration::from_millis(10);
-const BEGIN_STEPS: u32 = 500;
+/// An empty log that shall begin elsewhere is given up after this.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 enum End {
     Stop,
@@ -298,16 +297,15 @@ impl Follow {
         if !store.is_file_start(PhysicalOffset(at)) {
             return Err(format!("its log begins at {at}, where no file of this one can begin"));
         }
-        store.begin_at(PhysicalOffset(at));
-        for _ in 0..BEGIN_STEPS {
-            let until = self.shared.deps.clock.mono() + BEGIN_STEP;
-            self.shared.deps.clock.sleep_until(until).await;
-            if store.stats().end.0 == at {
-                self.intake = store.intake();
-                return Ok(());
+        let give_up_at = self.shared.deps.clock.mono() + BEGIN_TIMEOUT;
+        crate::rt::select! {
+            _ = self.shared.deps.clock.sleep_until(give_up_at) => {
+                return Err(format!("the log here did not begin at {at} in time"));
             }
+            began = store.begin_at(PhysicalOffset(at)) => began.map_err(|e| e.to_string())?,
         }
-        Err(format!("the log here did not begin at {at} in time"))
+        self.intake = store.intake();
+        Ok(())
     }
 
     /// Gives the store what was fed, as far as it takes it.

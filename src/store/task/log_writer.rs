@@ -177,6 +177,7 @@ impl LogWriter {
         fault::point("store: the log begins elsewhere").await;
         crate::rt::probe!("store: an empty log begins where its master's does");
         self.shared.log_synced.notify_one();
+        self.shared.log_moved.notify_waiters();
         Ok(())
     }
 
@@ -243,6 +244,7 @@ impl LogWriter {
             shared.events.on_arrivals(&self.arrivals);
             self.arrivals.clear();
         }
+        shared.log_moved.notify_waiters();
     }
 
     async fn start_sync(&mut self, now: Mono) {
@@ -441,6 +443,7 @@ impl LogWriter {
         self.shared.state.lock().on_poison(reason, &mut self.outcomes);
         self.shared.events.on_outcomes(&mut self.outcomes);
         self.shared.events.on_poison(reason);
+        self.shared.log_moved.notify_waiters();
     }
 }
 
