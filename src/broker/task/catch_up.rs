@@ -7,10 +7,11 @@ use super::super::error::Error;
 use super::super::offsets::{OffsetFile, Offsets};
 use super::super::options::Options;
 use super::super::replication::wire::{self, Answer, Question};
+use super::others;
 use crate::ha::Position;
 use crate::model::{PhysicalOffset, QueueKey, TopicName};
 use crate::protocol::Command;
-use crate::protocol::body::{self, cluster::ClusterInfo};
+use crate::protocol::body;
 use crate::protocol::code::{request_code, response_code as code};
 use crate::remoting::Client;
 use crate::rt::time::{Clock, Duration};
@@ -37,38 +38,32 @@ pub struct Start<'a> {
     pub is_unclean: bool,
 }
 
-/// What one of the others said.
-enum Heard {
-    Hotfire(Answer),
-    /// A broker of 4.9, or no broker.
-    Other(String),
-    Nothing(String),
-}
-
 /// Makes the log as long as that of the slave that has most of it, and begins an epoch.
 /// Returns the slaves that answered. Durable on return. Errors: `Fenced`.
 pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error> {
     let deadline = start.clock.mono() + start.options.replication.catch_up_wait;
     // Nothing is written meanwhile. Without others it is not read at all.
-    let mut mine = None;
+    let mut question = None;
     let mut heard: BTreeMap<String, Answer> = BTreeMap::new();
     let mut silent: BTreeMap<String, String>;
     loop {
         silent = BTreeMap::new();
-        for addr in others(start).await {
+        for addr in addresses(start).await {
             if heard.contains_key(&addr) {
                 continue;
             }
-            let mine = match &mine {
-                Some(mine) => mine,
-                None => mine.insert(position(start.store).await?),
+            let question = match &question {
+                Some(question) => question,
+                None => question.insert(question_of(start).await?),
             };
-            match ask(start, mine, &addr).await {
-                Heard::Hotfire(answer) => {
+            match others::ask_position(start.client, &addr, question, TIMEOUT).await {
+                Ok(Some(answer)) => {
                     heard.insert(addr, answer);
                 }
-                Heard::Other(what) => tracing::info!("{addr} has this broker's name: {what}"),
-                Heard::Nothing(why) => {
+                Ok(None) => tracing::info!(
+                    "{addr} has this broker's name: it is no Hotfire, what it has is not known"
+                ),
+                Err(why) => {
                     silent.insert(addr, why);
                 }
             }
@@ -79,8 +74,8 @@ pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error>
         }
         start.clock.sleep_until(start.clock.mono() + PAUSE).await;
     }
-    if let Some(mine) = &mine {
-        judge_and_take(start, mine, &heard).await?;
+    if let Some(Question { position, .. }) = &question {
+        judge_and_take(start, position, &heard).await?;
     }
     if start.is_unclean {
         for (addr, why) in silent {
@@ -94,8 +89,14 @@ pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error>
     Ok(heard.into_keys().collect())
 }
 
-async fn position(store: &Store) -> Result<Position, Error> {
-    Position::of(store).await.map_err(|source| Error::ReadLog { source })
+async fn question_of(start: &Start<'_>) -> Result<Question, Error> {
+    let position = Position::of(start.store).await;
+    Ok(Question {
+        broker_name: start.options.topics.broker_name.clone(),
+        addr: start.addr.clone(),
+        follows: false,
+        position: position.map_err(|source| Error::ReadLog { source })?,
+    })
 }
 
 /// Whether this broker may write, and what it then takes of what the others have.
@@ -141,48 +142,15 @@ pub async fn offsets(client: &Client, slave: &str, store: &Store, offsets: &mut 
 }
 
 /// The addresses of others of this name, as name servers know them, and of known slaves.
-async fn others(start: &Start<'_>) -> BTreeSet<String> {
+async fn addresses(start: &Start<'_>) -> BTreeSet<String> {
     let mut all: BTreeSet<String> = start.known.iter().cloned().collect();
     for server in &start.options.name_servers {
-        if let Ok(found) = of_name(start.client, server, start.options).await {
+        if let Ok(found) = others::of_name(start.client, server, start.options).await {
             all.extend(found);
         }
     }
     all.remove(&start.addr);
     all
-}
-
-/// Every address that a name server knows for this broker's name.
-pub async fn of_name(
-    client: &Client,
-    server: &str,
-    options: &Options,
-) -> Result<Vec<String>, String> {
-    let request = Command::request(request_code::GET_BROKER_CLUSTER_INFO);
-    let answer = client.invoke(server, request, TIMEOUT).await.map_err(|e| e.to_string())?;
-    let info: ClusterInfo = body::decode(&answer.body).map_err(|error| error.to_string())?;
-    let named = info.broker_addr_table.get(&options.topics.broker_name);
-    Ok(named.map(|data| data.broker_addrs.values().cloned().collect()).unwrap_or_default())
-}
-
-async fn ask(start: &Start<'_>, mine: &Position, addr: &str) -> Heard {
-    let question = Question {
-        broker_name: start.options.topics.broker_name.clone(),
-        addr: start.addr.clone(),
-        follows: false,
-        position: mine.clone(),
-    };
-    match start.client.invoke(addr, question.to_command(), TIMEOUT).await {
-        Ok(answer) if answer.code == code::SUCCESS => match Answer::decode(&answer) {
-            Ok(answer) => Heard::Hotfire(answer),
-            Err(why) => Heard::Nothing(why),
-        },
-        Ok(answer) if answer.code == code::REQUEST_CODE_NOT_SUPPORTED => {
-            Heard::Other("it is no Hotfire, what it has is not known".to_owned())
-        }
-        Ok(answer) => Heard::Nothing(answer.remark.unwrap_or_default()),
-        Err(error) => Heard::Nothing(error.to_string()),
-    }
 }
 
 /// Whether this broker may write although the other says this.

@@ -2,11 +2,10 @@
 //! of one name must not write for long (W-47).
 
 use super::super::driver::Shared;
-use super::super::replication::wire::{Answer, Question};
-use super::catch_up::of_name;
+use super::super::replication::wire::Question;
+use super::others;
 use crate::format::epochs::Epochs;
 use crate::ha::Position;
-use crate::protocol::code::response_code as code;
 use crate::rt::task::Stop;
 use crate::rt::time::Duration;
 use std::collections::BTreeSet;
@@ -43,10 +42,24 @@ async fn successor(shared: &Shared) -> Option<String> {
     let own = shared.store_host().to_string();
     let mut addrs: BTreeSet<String> = shared.replication.known_slaves.all().into_iter().collect();
     for server in &shared.options.name_servers {
-        addrs.extend(of_name(&shared.client, server, &shared.options).await.unwrap_or_default());
+        addrs.extend(
+            others::of_name(&shared.client, server, &shared.options).await.unwrap_or_default(),
+        );
     }
-    for addr in addrs.into_iter().filter(|addr| *addr != own) {
-        if let Some(theirs) = master_at(shared, &addr, &own).await
+    addrs.remove(&own);
+    if addrs.is_empty() {
+        return None;
+    }
+    let question = Question {
+        broker_name: shared.options.topics.broker_name.clone(),
+        addr: own,
+        follows: false,
+        position: Position::of(&shared.store).await.ok()?,
+    };
+    for addr in addrs {
+        let asked = others::ask_position(&shared.client, &addr, &question, TIMEOUT).await;
+        let master = asked.ok().flatten().filter(|answer| !answer.is_slave);
+        if let Some(theirs) = master.map(|answer| answer.position.epochs)
             && is_later(&theirs, &shared.store.epochs())
         {
             let number = theirs.number();
@@ -57,19 +70,6 @@ async fn successor(shared: &Shared) -> Option<String> {
         }
     }
     None
-}
-
-async fn master_at(shared: &Shared, addr: &str, own: &str) -> Option<Epochs> {
-    let question = Question {
-        broker_name: shared.options.topics.broker_name.clone(),
-        addr: own.to_owned(),
-        follows: false,
-        position: Position::of(&shared.store).await.ok()?,
-    };
-    let answer = shared.client.invoke(addr, question.to_command(), TIMEOUT).await.ok()?;
-    let is_answer = answer.code == code::SUCCESS;
-    let answer = Answer::decode(&answer).ok().filter(|_| is_answer)?;
-    (!answer.is_slave).then_some(answer.position.epochs)
 }
 
 /// Of two masters the one with the greater number goes on; of equal ones that with the greater id.

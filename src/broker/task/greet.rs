@@ -4,10 +4,9 @@ use super::super::driver::Shared;
 use super::super::options::Options;
 use super::super::replication::peers::ip_of;
 use super::super::replication::wire::{Answer, Question};
-use super::catch_up::of_name;
+use super::others;
 use crate::ha::{Greeted, Greeter, Position, Welcome};
 use crate::net::BoxFuture;
-use crate::protocol::code::response_code as code;
 use crate::remoting::Client;
 use crate::rt::sync::watch;
 use crate::rt::task::Stop;
@@ -55,17 +54,11 @@ impl Greeter for MasterGreeter {
             position,
         };
         Box::pin(async move {
-            let asked = client.invoke(&master, question.to_command(), TIMEOUT).await;
-            let answer = asked.map_err(|error| format!("{master}: {error}"))?;
-            if answer.code == code::REQUEST_CODE_NOT_SUPPORTED {
+            let asked = others::ask_position(&client, &master, &question, TIMEOUT).await;
+            let Some(answer) = asked.map_err(|why| format!("{master}: {why}"))? else {
                 return Ok(Greeted::Unknown);
-            }
-            if answer.code != code::SUCCESS {
-                let remark = answer.remark.unwrap_or_default();
-                return Err(format!("{master} says code {}: {remark}", answer.code));
-            }
-            let Answer { position, written, sum, token, .. } =
-                Answer::decode(&answer).map_err(|why| format!("{master}: {why}"))?;
+            };
+            let Answer { position, written, sum, token, .. } = answer;
             let token = token.ok_or_else(|| format!("{master} gave no token"))?;
             Ok(Greeted::Welcome(Welcome { epochs: position.epochs, end: written, sum, token }))
         })
@@ -91,7 +84,7 @@ pub async fn learn_peers(shared: Arc<Shared>, mut stop: Stop) {
 async fn addresses(client: &Client, options: &Options) -> Vec<std::net::IpAddr> {
     let mut all = Vec::new();
     for server in &options.name_servers {
-        match of_name(client, server, options).await {
+        match others::of_name(client, server, options).await {
             Ok(found) => all.extend(found.iter().filter_map(|addr| ip_of(addr))),
             Err(why) => tracing::debug!("name server {server} does not say who is there: {why}"),
         }

@@ -9,6 +9,7 @@ pub(super) mod expire;
 pub(super) mod fence;
 pub(super) mod greet;
 pub(super) mod losses;
+pub(super) mod others;
 pub(super) mod persist;
 pub(super) mod register;
 pub(super) mod sample;

@@ -1,0 +1,42 @@
+//! Others of this broker's name: where they are, and where their logs end (ADR-0026).
+
+use super::super::options::Options;
+use super::super::replication::wire::{Answer, Question};
+use crate::protocol::Command;
+use crate::protocol::body::{self, cluster::ClusterInfo};
+use crate::protocol::code::{request_code, response_code as code};
+use crate::remoting::Client;
+use crate::rt::time::Duration;
+
+/// A name server is given up after this.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Every address that a name server knows for this broker's name.
+pub async fn of_name(
+    client: &Client,
+    server: &str,
+    options: &Options,
+) -> Result<Vec<String>, String> {
+    let request = Command::request(request_code::GET_BROKER_CLUSTER_INFO);
+    let answer = client.invoke(server, request, TIMEOUT).await.map_err(|e| e.to_string())?;
+    let info: ClusterInfo = body::decode(&answer.body).map_err(|error| error.to_string())?;
+    let named = info.broker_addr_table.get(&options.topics.broker_name);
+    Ok(named.map(|data| data.broker_addrs.values().cloned().collect()).unwrap_or_default())
+}
+
+/// What the broker at `addr` says of its log; `None` when it is one of 4.9, which does not know the
+/// question. Errors: why it did not say it.
+pub async fn ask_position(
+    client: &Client,
+    addr: &str,
+    question: &Question,
+    timeout: Duration,
+) -> Result<Option<Answer>, String> {
+    let answer = client.invoke(addr, question.to_command(), timeout).await;
+    let answer = answer.map_err(|error| error.to_string())?;
+    match answer.code {
+        code::SUCCESS => Answer::decode(&answer).map(Some),
+        code::REQUEST_CODE_NOT_SUPPORTED => Ok(None),
+        other => Err(format!("code {other}: {}", answer.remark.unwrap_or_default())),
+    }
+}
