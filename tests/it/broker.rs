@@ -4,6 +4,7 @@ use bytes::Bytes;
 use hotfire::broker::{Broker, Deps, Options, Parts};
 use hotfire::disk::Disk;
 use hotfire::disk::real::RealDisk;
+use hotfire::namesrv::{self, Namesrv};
 use hotfire::net::Net;
 use hotfire::net::tcp::TcpNet;
 use hotfire::protocol::Command;
@@ -55,6 +56,24 @@ impl World {
         };
         let (server, client) = (ServerOptions::default(), ClientOptions::default());
         Parts { broker, store, server, client, configuration: None }
+    }
+
+    pub async fn name_server(&self) -> Namesrv {
+        let path = self.dir.path().join("kvConfig.json");
+        let options = namesrv::Options {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            kv_config_path: path.to_str().unwrap().to_owned(),
+            ..namesrv::Options::default()
+        };
+        let disk = self.disk.clone();
+        Namesrv::start(disk, &self.net, &self.clock, &self.group, options).await.unwrap()
+    }
+
+    /// The parts of a broker that registers there.
+    pub fn parts_at(&self, names: &Namesrv) -> Parts {
+        let mut parts = self.parts();
+        parts.broker.name_servers = vec![names.local_addr().unwrap().to_string()];
+        parts
     }
 
     pub async fn start(&self, parts: Parts) -> Broker {

@@ -4,7 +4,6 @@ use super::broker::{Caller, TIMEOUT, World};
 use hotfire::disk::faulty::{Call, Fault, FaultyDisk};
 use hotfire::disk::read_small;
 use hotfire::disk::real::RealDisk;
-use hotfire::namesrv::{self, Namesrv};
 use hotfire::protocol::Command;
 use hotfire::protocol::code::{request_code as request, response_code as code};
 use hotfire::rt::block_on;
@@ -106,17 +105,8 @@ fn a_topic_that_cannot_be_saved_takes_no_message() {
 fn name_servers_hear_of_a_topic_when_it_is_durable() {
     block_on(async {
         let (disk, world) = faulty();
-        let path = world.dir.path().join("kvConfig.json");
-        let options = namesrv::Options {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            kv_config_path: path.to_str().unwrap().to_owned(),
-            ..namesrv::Options::default()
-        };
-        let (net, clock) = (&world.net, &world.clock);
-        let names = Namesrv::start(world.disk.clone(), net, clock, &world.group, options);
-        let names = names.await.unwrap();
-        let mut parts = world.parts();
-        parts.broker.name_servers = vec![names.local_addr().unwrap().to_string()];
+        let (names, clock) = (world.name_server().await, &world.clock);
+        let mut parts = world.parts_at(&names);
         parts.broker.register_interval = Duration::from_millis(100);
         let broker = world.start(parts).await;
         let caller = world.caller(&broker);

@@ -60,7 +60,7 @@ impl ClientRequests for Ear {
 }
 
 impl Consumer {
-    pub(super) fn new(world: &World, broker: &Broker, manner: Manner) -> Consumer {
+    fn new(world: &World, broker: &Broker, manner: Manner) -> Consumer {
         let (body, asked) = (Mutex::new(Bytes::new()), Mutex::new(Vec::new()));
         let ear = Arc::new(Ear { manner, body, asked, came: Notify::new() });
         let requests = Some(ear.clone() as Arc<dyn ClientRequests>);
@@ -75,12 +75,19 @@ impl Consumer {
         Consumer { client, addr, ear }
     }
 
-    /// As a client that sends, and may wait for answers.
-    pub(super) async fn produces(&self, id: &str) {
+    /// A client that sends, and may wait for answers.
+    pub(super) async fn producer(
+        world: &World,
+        broker: &Broker,
+        manner: Manner,
+        id: &str,
+    ) -> Consumer {
+        let producer = Consumer::new(world, broker, manner);
         let body =
             format!("{{\"clientID\":\"{id}\",\"producerDataSet\":[{{\"groupName\":\"p\"}}]}}");
         let beat = Command::request(request::HEART_BEAT).with_body(body);
-        assert_eq!(self.call(beat).await.code, code::SUCCESS);
+        assert_eq!(producer.call(beat).await.code, code::SUCCESS);
+        producer
     }
 
     pub(super) async fn join(

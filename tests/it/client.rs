@@ -1,52 +1,32 @@
 //! The client and the commands built on it, against a real name server and broker.
 
-use hotfire::broker::{self, Broker, Deps, Parts};
+use super::broker::World;
+use hotfire::broker::Broker;
 use hotfire::client::{
     Client, Error, Identity, Interest, Message, MessageQueue, Options, PullRequest, PullResult,
     PullStatus, SendStatus, Subscription,
 };
-use hotfire::disk::Disk;
-use hotfire::disk::real::RealDisk;
 use hotfire::model::{GroupName, QueueOffset, TopicName, WallMillis};
-use hotfire::namesrv::{self, Namesrv};
-use hotfire::net::Net;
-use hotfire::net::tcp::TcpNet;
-use hotfire::remoting::{ClientOptions, ServerOptions};
+use hotfire::namesrv::Namesrv;
 use hotfire::rt::rng::Rng;
-use hotfire::rt::task::TaskGroup;
-use hotfire::rt::time::{Clock, Duration};
+use hotfire::rt::time::Duration;
 use hotfire::rt::{self, block_on};
-use hotfire::store;
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
 
 const SOON: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct World {
-    dir: tempfile::TempDir,
-    disk: Arc<dyn Disk>,
-    net: Arc<dyn Net>,
-    clock: Clock,
-    group: TaskGroup,
+/// A world with a name server.
+struct Town {
+    world: World,
     names: Namesrv,
 }
 
-impl World {
+impl Town {
     async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (disk, net): (Arc<dyn Disk>, Arc<dyn Net>) =
-            (Arc::new(RealDisk::new()), Arc::new(TcpNet::default()));
-        let (clock, group) = (Clock::new(), TaskGroup::new());
-        let options = namesrv::Options {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            kv_config_path: dir.path().join("kvConfig.json").to_str().unwrap().to_owned(),
-            ..namesrv::Options::default()
-        };
-        let names = Namesrv::start(disk.clone(), &net, &clock, &group, options).await.unwrap();
-        World { dir, disk, net, clock, group, names }
+        let world = World::new();
+        Town { names: world.name_server().await, world }
     }
 
     fn name_server(&self) -> String {
@@ -54,45 +34,25 @@ impl World {
     }
 
     async fn broker(&self) -> Broker {
-        let root = self.dir.path().join("store").to_str().unwrap().to_owned();
-        let mut store = store::Options::new(&root);
-        store.segment_size_bytes = 4 << 20;
-        let broker = broker::Options {
-            root,
-            bind_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            advertised_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            listen_port: 0,
-            name_servers: vec![self.name_server()],
-            ..broker::Options::default()
-        };
-        let parts = Parts {
-            broker,
-            store,
-            server: ServerOptions::default(),
-            client: ClientOptions::default(),
-            configuration: None,
-        };
-        let (disk, net) = (self.disk.clone(), self.net.clone());
-        let deps = Deps { disk, net, clock: self.clock.clone(), rng: Rng::from_seed(7) };
-        Broker::start(deps, parts).await.unwrap()
+        self.world.start(self.world.parts_at(&self.names)).await
     }
 
     fn client(&self, seed: u64) -> Client {
         let mut rng = Rng::from_seed(seed);
         let identity = Identity::new("127.0.0.1".parse().unwrap(), 1, &mut rng);
         let options = Options::of_name_servers(&self.name_server());
-        Client::start(&self.net, &self.clock, &self.group, options, identity, rng)
+        Client::start(&self.world.net, &self.world.clock, &self.world.group, options, identity, rng)
     }
 
     /// Asks again until it is so: routes and members come to a client with a delay.
     async fn until<T, F: Future<Output = Option<T>>>(&self, what: &str, ask: impl Fn() -> F) -> T {
-        let deadline = self.clock.mono() + PATIENCE;
+        let deadline = self.world.clock.mono() + PATIENCE;
         loop {
             if let Some(found) = ask().await {
                 return found;
             }
-            assert!(self.clock.mono() < deadline, "not within {PATIENCE:?}: {what}");
-            self.clock.sleep_until(self.clock.mono() + SOON).await;
+            assert!(self.world.clock.mono() < deadline, "not within {PATIENCE:?}: {what}");
+            self.world.clock.sleep_until(self.world.clock.mono() + SOON).await;
         }
     }
 
@@ -109,7 +69,7 @@ impl World {
 
     async fn end(self) {
         self.names.shutdown().await;
-        self.group.shutdown(&self.clock, self.clock.mono() + PATIENCE).await;
+        self.world.group.shutdown(&self.world.clock, self.world.clock.mono() + PATIENCE).await;
     }
 }
 
@@ -159,10 +119,10 @@ async fn drain(client: &Client, group: &str, queues: &[MessageQueue], filter: &s
 #[test]
 fn what_is_sent_is_read_once_and_progress_is_kept_across_a_restart() {
     block_on(async {
-        let world = World::new().await;
-        let broker = world.broker().await;
-        let client = world.client(1);
-        world.send_first(&client, &Message::new("T", "000")).await;
+        let town = Town::new().await;
+        let broker = town.broker().await;
+        let client = town.client(1);
+        town.send_first(&client, &Message::new("T", "000")).await;
         let mut sent = vec!["000".to_owned()];
         for number in 1..100 {
             let (body, tag) =
@@ -172,7 +132,7 @@ fn what_is_sent_is_read_once_and_progress_is_kept_across_a_restart() {
             assert_eq!((result.status, result.tries), (SendStatus::Ok, 1));
             sent.push(body);
         }
-        let queues = world.queues(&client, "T").await;
+        let queues = town.queues(&client, "T").await;
         assert_eq!(queues.len(), 4);
         assert_eq!(drain(&client, "all", &queues, "*").await, sent);
         assert_eq!(drain(&client, "odd", &queues, "odd || none").await.len(), 50);
@@ -182,33 +142,33 @@ fn what_is_sent_is_read_once_and_progress_is_kept_across_a_restart() {
             assert!(client.max_offset(queue).await.unwrap() >= QueueOffset(24));
         }
         broker.shutdown().await;
-        let broker = world.broker().await;
-        let client = world.client(2);
-        let queues = world.queues(&client, "T").await;
+        let broker = town.broker().await;
+        let client = town.client(2);
+        let queues = town.queues(&client, "T").await;
         assert!(drain(&client, "all", &queues, "*").await.is_empty(), "offsets were kept");
-        world.send_first(&client, &Message::new("T", "after")).await;
+        town.send_first(&client, &Message::new("T", "after")).await;
         assert_eq!(drain(&client, "all", &queues, "*").await, ["after"]);
         assert_eq!(drain(&client, "new", &queues, "*").await.len(), 101);
         broker.shutdown().await;
-        world.end().await;
+        town.end().await;
     });
 }
 
 #[test]
 fn a_pull_that_waits_is_answered_by_the_next_message() {
     block_on(async {
-        let world = World::new().await;
-        let broker = world.broker().await;
-        let client = world.client(1);
-        world.send_first(&client, &Message::new("T", "first")).await;
-        let queues = world.queues(&client, "T").await;
+        let town = Town::new().await;
+        let broker = town.broker().await;
+        let client = town.client(1);
+        town.send_first(&client, &Message::new("T", "first")).await;
+        let queues = town.queues(&client, "T").await;
         let (group, wanted) = (GroupName::new("g"), Subscription::tags("T", "*", 0).unwrap());
         let end = client.max_offset(&queues[0]).await.unwrap();
-        let begun = world.clock.mono();
+        let begun = town.world.clock.mono();
         let waiting = pull(&client, &group, &queues[0], end, &wanted, true);
-        let (sender, message) = (world.client(2), Message::new("T", "second"));
+        let (sender, message) = (town.client(2), Message::new("T", "second"));
         let sending = async {
-            world.clock.sleep_until(begun + Duration::from_millis(200)).await;
+            town.world.clock.sleep_until(begun + Duration::from_millis(200)).await;
             sender.send_to(&queues[0], &message).await.unwrap();
             std::future::pending::<()>().await
         };
@@ -218,21 +178,21 @@ fn a_pull_that_waits_is_answered_by_the_next_message() {
         };
         assert_eq!(pulled.status, PullStatus::Found);
         assert_eq!(pulled.next, QueueOffset(end.0 + 1));
-        let waited = world.clock.mono().since(begun);
+        let waited = town.world.clock.mono().since(begun);
         assert!(waited >= Duration::from_millis(200) && waited < PATIENCE, "{waited:?}");
         broker.shutdown().await;
-        world.end().await;
+        town.end().await;
     });
 }
 
 #[test]
 fn members_of_a_group_know_of_each_other() {
     block_on(async {
-        let world = World::new().await;
-        let broker = world.broker().await;
-        let (one, two) = (world.client(1), world.client(2));
-        world.send_first(&one, &Message::new("T", "x")).await;
-        world.queues(&one, "T").await;
+        let town = Town::new().await;
+        let broker = town.broker().await;
+        let (one, two) = (town.client(1), town.client(2));
+        town.send_first(&one, &Message::new("T", "x")).await;
+        town.queues(&one, "T").await;
         let (group, topic) = (GroupName::new("g"), TopicName::new("T"));
         assert!(one.members(&group, &topic).await.unwrap().is_empty());
         let interest = Interest {
@@ -242,8 +202,8 @@ fn members_of_a_group_know_of_each_other() {
         one.join(&group, interest.clone()).await.unwrap();
         let mut changes = one.member_changes();
         two.join(&group, interest).await.unwrap();
-        let deadline = world.clock.mono() + PATIENCE;
-        assert!(world.clock.before(deadline, changes.changed()).await.is_some(), "no notice");
+        let deadline = town.world.clock.mono() + PATIENCE;
+        assert!(town.world.clock.before(deadline, changes.changed()).await.is_some(), "no notice");
         let mut both = vec![one.client_id(), two.client_id()];
         both.sort();
         let mut known = one.members(&group, &topic).await.unwrap();
@@ -252,25 +212,25 @@ fn members_of_a_group_know_of_each_other() {
         two.leave(&group).await;
         assert_eq!(one.members(&group, &topic).await.unwrap(), [one.client_id()]);
         broker.shutdown().await;
-        world.end().await;
+        town.end().await;
     });
 }
 
 #[test]
 fn offsets_are_found_by_time() {
     block_on(async {
-        let world = World::new().await;
-        let broker = world.broker().await;
-        let client = world.client(1);
-        world.send_first(&client, &Message::new("T", "x")).await;
-        let queue = world.queues(&client, "T").await.remove(0);
+        let town = Town::new().await;
+        let broker = town.broker().await;
+        let client = town.client(1);
+        town.send_first(&client, &Message::new("T", "x")).await;
+        let queue = town.queues(&client, "T").await.remove(0);
         for _ in 0..3 {
             client.send_to(&queue, &Message::new("T", "x")).await.unwrap();
         }
         let first = client.search_offset(&queue, WallMillis(0)).await.unwrap();
         assert_eq!(first, QueueOffset(0));
         broker.shutdown().await;
-        world.end().await;
+        town.end().await;
     });
 }
 
@@ -296,10 +256,10 @@ fn lines(output: &Output) -> Vec<String> {
 #[test]
 fn produce_prints_a_line_per_send_and_consume_a_line_per_message() {
     block_on(async {
-        let world = World::new().await;
-        let broker = world.broker().await;
-        let names = world.name_server();
-        world.send_first(&world.client(1), &Message::new("Made", "x")).await;
+        let town = Town::new().await;
+        let broker = town.broker().await;
+        let names = town.name_server();
+        town.send_first(&town.client(1), &Message::new("Made", "x")).await;
         let produce = ["produce", "-n", &names, "-t", "T", "--tag", "A", "--key", "k"];
         let sent = hotfire(&produce, "one\ntwo\n\nthree\n").await;
         assert!(sent.status.success(), "{sent:?}");
@@ -309,7 +269,7 @@ fn produce_prints_a_line_per_send_and_consume_a_line_per_message() {
             assert_eq!((fields.len(), fields[0], fields[1].len()), (4, "SEND_OK", 32), "{line}");
             assert!(fields[2].starts_with("broker-a:") && fields[3].parse::<u64>().is_ok());
         }
-        world.queues(&world.client(2), "T").await;
+        town.queues(&town.client(2), "T").await;
         let consume = ["consume", "-n", &names, "-t", "T", "-g", "g"];
         let mut bodies: Vec<_> = lines(&hotfire(&consume, "").await)
             .iter()
@@ -329,15 +289,15 @@ fn produce_prints_a_line_per_send_and_consume_a_line_per_message() {
         let none = [&consume[..], &["--from", "first", "--filter", "B"]].concat();
         assert!(lines(&hotfire(&none, "").await).is_empty());
         broker.shutdown().await;
-        world.end().await;
+        town.end().await;
     });
 }
 
 #[test]
 fn the_commands_say_by_their_exit_code_what_was_wrong() {
     block_on(async {
-        let world = World::new().await;
-        let names = world.name_server();
+        let town = Town::new().await;
+        let names = town.name_server();
         for (args, code) in [
             (vec!["produce", "-n", &names, "-t", "a b", "x"], 2),
             (vec!["produce", "-t", "T", "x"], 2),
@@ -350,6 +310,6 @@ fn the_commands_say_by_their_exit_code_what_was_wrong() {
             assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
             assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
         }
-        world.end().await;
+        town.end().await;
     });
 }

@@ -4,7 +4,7 @@ use super::broker::{Caller, World};
 use hotfire::broker::replication::{Role, Status};
 use hotfire::broker::{Broker, Deps, Parts};
 use hotfire::format::message_unit;
-use hotfire::namesrv::{self, Namesrv};
+use hotfire::namesrv::Namesrv;
 use hotfire::net::{self, Stream};
 use hotfire::protocol::Command;
 use hotfire::protocol::code::{request_code as request, response_code as code};
@@ -25,14 +25,7 @@ struct Town {
 impl Town {
     async fn new() -> Town {
         let world = World::new();
-        let options = namesrv::Options {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            kv_config_path: world.dir.path().join("kv.json").to_str().unwrap().to_owned(),
-            ..namesrv::Options::default()
-        };
-        let (disk, net, clock) = (world.disk.clone(), &world.net, &world.clock);
-        let started = Namesrv::start(disk, net, clock, &world.group, options).await;
-        Town { name_server: started.unwrap(), world }
+        Town { name_server: world.name_server().await, world }
     }
 
     fn dir(&self, name: &str) -> PathBuf {
@@ -40,7 +33,7 @@ impl Town {
     }
 
     fn parts(&self, name: &str, role: Role) -> Parts {
-        let mut parts = self.world.parts();
+        let mut parts = self.world.parts_at(&self.name_server);
         let root = self.dir(name).to_str().unwrap().to_owned();
         parts.store = hotfire::store::Options {
             segment_size_bytes: 64 << 10,
@@ -48,7 +41,6 @@ impl Town {
         };
         parts.broker.root = root;
         parts.broker.topics.broker_name = "broker-a".to_owned();
-        parts.broker.name_servers = vec![self.name_server.local_addr().unwrap().to_string()];
         // A master that starts again has another port.
         parts.broker.register_interval = Duration::from_millis(200);
         parts.broker.id = i64::from(role.is_slave());

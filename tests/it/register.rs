@@ -1,23 +1,45 @@
 //! What name servers know when a changed topic is answered.
 
 use super::broker::{Caller, TIMEOUT, World};
-use hotfire::namesrv::{self, Namesrv};
+use hotfire::broker::Broker;
+use hotfire::namesrv::Namesrv;
 use hotfire::protocol::Command;
 use hotfire::protocol::code::{request_code as request, response_code as code};
 use hotfire::rt::block_on;
 use hotfire::rt::time::Duration;
 
-async fn name_server(world: &World) -> (Namesrv, String) {
-    let path = world.dir.path().join("kvConfig.json");
-    let options = namesrv::Options {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        kv_config_path: path.to_str().unwrap().to_owned(),
-        ..namesrv::Options::default()
-    };
-    let (disk, net) = (world.disk.clone(), &world.net);
-    let names = Namesrv::start(disk, net, &world.clock, &world.group, options).await.unwrap();
-    let addr = names.local_addr().unwrap().to_string();
-    (names, addr)
+/// A broker that registers at a name server, and a client of both.
+struct Town {
+    world: World,
+    names: Namesrv,
+    broker: Broker,
+    caller: Caller,
+}
+
+impl Town {
+    async fn new() -> Town {
+        let world = World::new();
+        let names = world.name_server().await;
+        let broker = world.start(world.parts_at(&names)).await;
+        let caller = world.caller(&broker);
+        Town { world, names, broker, caller }
+    }
+
+    /// What the name server says.
+    async fn ask(&self, request: Command) -> Command {
+        let addr = self.names.local_addr().unwrap().to_string();
+        self.caller.client.invoke(&addr, request, TIMEOUT).await.unwrap()
+    }
+
+    async fn route(&self, topic: &str) -> String {
+        let ask = Command::request(request::GET_ROUTEINFO_BY_TOPIC).with_ext("topic", topic);
+        String::from_utf8_lossy(&self.ask(ask).await.body).into_owned()
+    }
+
+    async fn end(self) {
+        self.broker.shutdown().await;
+        self.names.shutdown().await;
+    }
 }
 
 fn make(topic: &str, perm: i32) -> Command {
@@ -31,32 +53,20 @@ fn make(topic: &str, perm: i32) -> Command {
         .with_ext("order", "false")
 }
 
-async fn route(caller: &Caller, names: &str, topic: &str) -> String {
-    let ask = Command::request(request::GET_ROUTEINFO_BY_TOPIC).with_ext("topic", topic);
-    let answer = caller.client.invoke(names, ask, TIMEOUT).await.unwrap();
-    String::from_utf8_lossy(&answer.body).into_owned()
-}
-
 #[test]
 fn whoever_made_or_changed_a_topic_finds_it_at_the_name_server_at_once() {
     block_on(async {
-        let world = World::new();
-        let (names, addr) = name_server(&world).await;
-        let mut parts = world.parts();
-        parts.broker.name_servers = vec![addr.clone()];
-        let broker = world.start(parts).await;
-        let caller = world.caller(&broker);
+        let town = Town::new().await;
         for n in 0..4 {
             let topic = format!("made-{n}");
-            assert_eq!(caller.call(make(&topic, 6)).await.code, code::SUCCESS);
-            let found = route(&caller, &addr, &topic).await;
+            assert_eq!(town.caller.call(make(&topic, 6)).await.code, code::SUCCESS);
+            let found = town.route(&topic).await;
             assert!(found.contains("\"perm\":6"), "{topic}: {found}");
-            assert_eq!(caller.call(make(&topic, 4)).await.code, code::SUCCESS);
-            let found = route(&caller, &addr, &topic).await;
+            assert_eq!(town.caller.call(make(&topic, 4)).await.code, code::SUCCESS);
+            let found = town.route(&topic).await;
             assert!(found.contains("\"perm\":4"), "{topic}: {found}");
         }
-        broker.shutdown().await;
-        names.shutdown().await;
+        town.end().await;
     });
 }
 
@@ -65,23 +75,17 @@ fn whoever_made_or_changed_a_topic_finds_it_at_the_name_server_at_once() {
 #[test]
 fn the_first_member_of_a_group_finds_its_retry_topic_at_the_name_server_at_once() {
     block_on(async {
-        let world = World::new();
-        let (names, addr) = name_server(&world).await;
-        let mut parts = world.parts();
-        parts.broker.name_servers = vec![addr.clone()];
-        let broker = world.start(parts).await;
-        let caller = world.caller(&broker);
+        let town = Town::new().await;
         for n in 0..4 {
             let body = format!(
                 r#"{{"clientID":"c","consumerDataSet":[{{"groupName":"g{n}","messageModel":"CLUSTERING"}}]}}"#
             );
             let beat = Command::request(request::HEART_BEAT).with_body(body.into_bytes());
-            assert_eq!(caller.call(beat).await.code, code::SUCCESS);
-            let found = route(&caller, &addr, &format!("%RETRY%g{n}")).await;
+            assert_eq!(town.caller.call(beat).await.code, code::SUCCESS);
+            let found = town.route(&format!("%RETRY%g{n}")).await;
             assert!(found.contains("\"perm\":6"), "g{n}: {found}");
         }
-        broker.shutdown().await;
-        names.shutdown().await;
+        town.end().await;
     });
 }
 
@@ -89,27 +93,21 @@ fn the_first_member_of_a_group_finds_its_retry_topic_at_the_name_server_at_once(
 #[test]
 fn a_deleted_topic_that_is_taken_off_the_name_server_stays_away() {
     block_on(async {
-        let world = World::new();
-        let (names, addr) = name_server(&world).await;
-        let mut parts = world.parts();
-        parts.broker.name_servers = vec![addr.clone()];
-        let broker = world.start(parts).await;
-        let caller = world.caller(&broker);
+        let town = Town::new().await;
         let ask = |code: i32, topic: &str| Command::request(code).with_ext("topic", topic);
         for n in 0..4 {
             let topic = format!("gone-{n}");
-            caller.send(&topic, 0, "", "x").await;
-            let answer = caller.call(ask(request::DELETE_TOPIC_IN_BROKER, &topic)).await;
+            town.caller.send(&topic, 0, "", "x").await;
+            let answer = town.caller.call(ask(request::DELETE_TOPIC_IN_BROKER, &topic)).await;
             assert_eq!(answer.code, code::SUCCESS);
             let forget = ask(request::DELETE_TOPIC_IN_NAMESRV, &topic);
-            caller.client.invoke(&addr, forget, TIMEOUT).await.unwrap();
+            town.ask(forget).await;
         }
-        world.clock.sleep_until(world.clock.mono() + Duration::from_millis(300)).await;
+        town.world.clock.sleep_until(town.world.clock.mono() + Duration::from_millis(300)).await;
         for n in 0..4 {
-            assert_eq!(route(&caller, &addr, &format!("gone-{n}")).await, "");
+            assert_eq!(town.route(&format!("gone-{n}")).await, "");
         }
-        broker.shutdown().await;
-        names.shutdown().await;
+        town.end().await;
     });
 }
 

@@ -26,8 +26,7 @@ fn a_reply_reaches_the_client_that_asked_as_it_was_sent_and_is_stored() {
     block_on(async {
         let world = World::new();
         let broker = world.start(world.parts()).await;
-        let asker = Consumer::new(&world, &broker, Manner::Answers);
-        asker.produces("asker").await;
+        let asker = Consumer::producer(&world, &broker, Manner::Answers, "asker").await;
         let caller = world.caller(&broker);
         // Bit 0: the body is compressed. It goes through as it is.
         let answer = caller.call(reply("asker", "zipped").with_ext("f", 1)).await;
@@ -86,8 +85,7 @@ fn a_reply_that_nobody_takes_is_refused_and_stored_all_the_same() {
         let world = World::new();
         let broker = world.start(world.parts()).await;
         let caller = world.caller(&broker);
-        let dying = Consumer::new(&world, &broker, Manner::Dies);
-        dying.produces("dying").await;
+        let _dying = Consumer::producer(&world, &broker, Manner::Dies, "dying").await;
         for (to, remark, stored) in [
             ("nobody", "push reply message fail, channel of <nobody> not found.", "0"),
             ("dying", "push reply message to dyingfail.", "1"),
@@ -109,8 +107,7 @@ fn a_reply_that_nobody_takes_is_refused_and_stored_all_the_same() {
         let mut parts = world.parts();
         parts.broker.store_replies = false;
         let broker = world.start(parts).await;
-        let asker = Consumer::new(&world, &broker, Manner::Answers);
-        asker.produces("asker").await;
+        let _asker = Consumer::producer(&world, &broker, Manner::Answers, "asker").await;
         let answer = world.caller(&broker).call(reply("asker", "body")).await;
         assert_eq!((answer.code, answer.get("msgId")), (code::SUCCESS, Some("0")));
         assert_eq!(world.caller(&broker).number(request::GET_MAX_OFFSET, TOPIC, 0).await, "3");
@@ -128,8 +125,7 @@ fn a_client_may_answer_itself_more_often_than_it_may_have_rare_requests() {
         let connection = ConnectionOptions { running_count_max: 1, ..ConnectionOptions::default() };
         parts.server.connection = connection;
         let broker = world.start(parts).await;
-        let own = Consumer::new(&world, &broker, Manner::Answers);
-        own.produces("own").await;
+        let own = Consumer::producer(&world, &broker, Manner::Answers, "own").await;
         let calls = (0..20).map(|n| {
             let caller = own.handle();
             let call: Pin<Box<dyn Future<Output = i32> + Send>> =
@@ -147,8 +143,7 @@ fn a_reply_enters_no_topic_that_is_closed_to_sends() {
     block_on(async {
         let world = World::new();
         let broker = world.start(world.parts()).await;
-        let asker = Consumer::new(&world, &broker, Manner::Answers);
-        asker.produces("asker").await;
+        let _asker = Consumer::producer(&world, &broker, Manner::Answers, "asker").await;
         let caller = world.caller(&broker);
         for topic in
             ["SCHEDULE_TOPIC_XXXX", "RMQ_SYS_TRANS_HALF_TOPIC", "RMQ_SYS_TRANS_OP_HALF_TOPIC"]
