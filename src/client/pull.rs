@@ -113,27 +113,11 @@ pub fn body_of<'a>(view: &View<'a>, size_max: usize) -> io::Result<Cow<'a, [u8]>
 mod tests {
     use super::*;
     use crate::format::message_unit::{Record, encode};
-    use crate::model::{PhysicalOffset, QueueId, WallMillis};
     use bytes::BytesMut;
     use std::io::Write;
 
     fn record(body: &'static [u8], properties: &'static [u8], sys_flag: i32) -> Record<'static> {
-        Record {
-            queue_id: QueueId(0),
-            flag: 0,
-            queue_offset: QueueOffset(0),
-            physical_offset: PhysicalOffset(0),
-            sys_flag,
-            born_timestamp: WallMillis(0),
-            born_host: "127.0.0.1:1".parse().unwrap(),
-            store_timestamp: WallMillis(0),
-            store_host: "127.0.0.1:1".parse().unwrap(),
-            reconsume_times: 0,
-            prepared_transaction_offset: -1,
-            body,
-            topic: "T",
-            properties,
-        }
+        Record { sys_flag, body, properties, ..Record::plain() }
     }
 
     #[test]

@@ -116,7 +116,6 @@ impl Intake {
 mod tests {
     use super::*;
     use crate::format::message_unit::{Record, encode, encode_blank};
-    use crate::model::{QueueId, QueueOffset, WallMillis};
     use proptest::prelude::*;
 
     const SEGMENT: u64 = 1024;
@@ -124,7 +123,6 @@ mod tests {
     /// Segments of records with these body sizes, filled up with garbage behind blanks.
     fn log(bodies: &[u8]) -> (Vec<u8>, Vec<u64>) {
         let (mut out, mut places) = (BytesMut::new(), Vec::new());
-        let host = ([10, 0, 0, 1], 10911).into();
         for body in bodies {
             let body = vec![7; usize::from(*body)];
             let size = message_unit::FIXED_SIZE + 1 + body.len();
@@ -135,22 +133,8 @@ mod tests {
                 out.resize(end, 0xAB);
             }
             places.push(out.len() as u64);
-            let record = Record {
-                queue_id: QueueId(0),
-                flag: 0,
-                queue_offset: QueueOffset(0),
-                physical_offset: PhysicalOffset(out.len() as u64),
-                sys_flag: 0,
-                born_timestamp: WallMillis(1),
-                born_host: host,
-                store_timestamp: WallMillis(2),
-                store_host: host,
-                reconsume_times: 0,
-                prepared_transaction_offset: 0,
-                body: &body,
-                topic: "T",
-                properties: b"",
-            };
+            let physical_offset = PhysicalOffset(out.len() as u64);
+            let record = Record { physical_offset, body: &body, ..Record::plain() };
             encode(&record, &mut out);
         }
         (out.to_vec(), places)

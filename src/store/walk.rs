@@ -172,7 +172,7 @@ fn next_magic(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{QueueId, QueueOffset, WallMillis};
+    use crate::model::QueueOffset;
     use bytes::BytesMut;
     use proptest::prelude::*;
 
@@ -180,24 +180,14 @@ mod tests {
     fn segment(base: u64, bodies: &[usize]) -> (Vec<u8>, Vec<u64>) {
         let mut out = BytesMut::new();
         let mut places = Vec::new();
-        let host = ([10, 0, 0, 1], 10911).into();
         for (n, size) in bodies.iter().enumerate() {
             places.push(base + out.len() as u64);
             let record = message_unit::Record {
-                queue_id: QueueId(0),
-                flag: 0,
                 queue_offset: QueueOffset(n as u64),
                 physical_offset: PhysicalOffset(base + out.len() as u64),
-                sys_flag: 0,
-                born_timestamp: WallMillis(1),
-                born_host: host,
-                store_timestamp: WallMillis(2),
-                store_host: host,
-                reconsume_times: 0,
-                prepared_transaction_offset: 0,
                 body: &vec![n as u8 + 1; *size],
-                topic: "T",
                 properties: b"a\x01b",
+                ..message_unit::Record::plain()
             };
             message_unit::encode(&record, &mut out);
         }

@@ -113,27 +113,16 @@ mod tests {
     use super::super::sql92::Limits;
     use super::*;
     use crate::format::message_unit::{self, Record};
-    use crate::model::{PhysicalOffset, QueueId, QueueOffset};
-    use crate::rt::time::WallMillis;
+    use crate::model::{PhysicalOffset, QueueOffset};
     use bytes::BytesMut;
 
     fn record_with(properties: &str, at: u64) -> Vec<u8> {
-        let host = "127.0.0.1:1".parse().unwrap();
         let record = Record {
-            queue_id: QueueId(0),
-            flag: 0,
             queue_offset: QueueOffset(at),
             physical_offset: PhysicalOffset(at * 1000),
-            sys_flag: 0,
-            born_timestamp: WallMillis(1),
-            born_host: host,
-            store_timestamp: WallMillis(1),
-            store_host: host,
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
             body: b"x",
-            topic: "T",
             properties: properties.as_bytes(),
+            ..Record::plain()
         };
         let mut out = BytesMut::new();
         message_unit::encode(&record, &mut out);

@@ -2,6 +2,28 @@ use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+impl Record<'_> {
+    /// What the tests of other modules make theirs from.
+    pub fn plain() -> Record<'static> {
+        Record {
+            queue_id: QueueId(0),
+            flag: 0,
+            queue_offset: QueueOffset(0),
+            physical_offset: PhysicalOffset(0),
+            sys_flag: 0,
+            born_timestamp: WallMillis(1),
+            born_host: "127.0.0.1:1".parse().unwrap(),
+            store_timestamp: WallMillis(2),
+            store_host: "127.0.0.1:2".parse().unwrap(),
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            body: b"",
+            topic: "T",
+            properties: b"",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Owned {
     record: Record<'static>,
@@ -125,22 +147,8 @@ proptest! {
 }
 
 fn plain() -> Record<'static> {
-    Record {
-        queue_id: QueueId(3),
-        flag: 0,
-        queue_offset: QueueOffset(0),
-        physical_offset: PhysicalOffset(0),
-        sys_flag: 0,
-        born_timestamp: WallMillis(1),
-        born_host: "127.0.0.1:1".parse().unwrap(),
-        store_timestamp: WallMillis(2),
-        store_host: "127.0.0.1:2".parse().unwrap(),
-        reconsume_times: 0,
-        prepared_transaction_offset: 0,
-        body: b"hello",
-        topic: "T",
-        properties: b"KEYS\x01a  b\x02TAGS\x01TagA",
-    }
+    let properties = b"KEYS\x01a  b\x02TAGS\x01TagA";
+    Record { queue_id: QueueId(3), body: b"hello", properties, ..Record::plain() }
 }
 
 #[test]

@@ -1,6 +1,5 @@
 use super::*;
 use crate::format::message_unit::Record;
-use crate::model::{QueueId, QueueOffset};
 use bytes::BytesMut;
 use proptest::prelude::*;
 
@@ -13,23 +12,14 @@ fn log(records: &[(i32, Vec<&str>)]) -> (Vec<u8>, Vec<u64>) {
         if !keys.is_empty() {
             properties::append(&mut properties, "KEYS", keys.join(" ").as_bytes());
         }
-        let host = ([127, 0, 0, 1], 1).into();
         places.push(out.len() as u64);
         let record = Record {
-            queue_id: QueueId(0),
-            flag: 0,
-            queue_offset: QueueOffset(0),
             physical_offset: PhysicalOffset(out.len() as u64),
             sys_flag: *sys_flag,
-            born_timestamp: WallMillis(0),
-            born_host: host,
             store_timestamp: WallMillis(10_000 + 700 * n as i64),
-            store_host: host,
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
             body: b"b",
-            topic: "T",
             properties: &properties,
+            ..Record::plain()
         };
         message_unit::encode(&record, &mut out);
     }
