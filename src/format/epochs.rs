@@ -36,8 +36,6 @@ pub struct Epochs(Vec<Epoch>);
 pub struct Common {
     /// Below this both are the same, if the lists are true.
     pub end: u64,
-    /// The other's list goes on where this one ends: somebody else was master after it.
-    pub is_older: bool,
     /// Both lists are the same.
     pub is_same: bool,
 }
@@ -84,7 +82,6 @@ impl Epochs {
         let end_of = |rows: &[Epoch], end: u64| rows.get(agree).map_or(end, |epoch| epoch.start);
         Common {
             end: end_of(mine, end).min(end_of(theirs, other_end)),
-            is_older: agree == mine.len() && agree < theirs.len(),
             is_same: agree == mine.len() && agree == theirs.len(),
         }
     }
@@ -161,40 +158,40 @@ mod tests {
         let row = |&(number, start, id): &(u64, u64, u64)| Epoch { number, start, id };
         Epochs::of(rows.iter().map(row).collect()).expect("in order")
     }
-    fn common(end: u64, is_older: bool, is_same: bool) -> Common {
-        Common { end, is_older, is_same }
+    fn common(end: u64, is_same: bool) -> Common {
+        Common { end, is_same }
     }
 
     #[test]
     fn logs_of_one_master_are_the_same_as_far_as_the_shorter_one_goes() {
         let list = epochs(&[(1, 0, 7), (2, 500, 8)]);
-        assert_eq!(list.common(900, &list, 700), common(700, false, true));
-        assert_eq!(list.common(600, &list, 900), common(600, false, true));
+        assert_eq!(list.common(900, &list, 700), common(700, true));
+        assert_eq!(list.common(600, &list, 900), common(600, true));
         // A slave may have the list before it has the bytes.
-        assert_eq!(list.common(300, &list, 900), common(300, true, false));
+        assert_eq!(list.common(300, &list, 900), common(300, false));
     }
 
     #[test]
     fn an_old_masters_suffix_is_not_common() {
         let old = epochs(&[(1, 0, 7)]);
         let promoted = epochs(&[(1, 0, 7), (2, 500, 8)]);
-        assert_eq!(old.common(900, &promoted, 800), common(500, true, false));
-        assert_eq!(promoted.common(800, &old, 900), common(500, false, false));
-        assert_eq!(old.common(400, &promoted, 800), common(400, true, false));
+        assert_eq!(old.common(900, &promoted, 800), common(500, false));
+        assert_eq!(promoted.common(800, &old, 900), common(500, false));
+        assert_eq!(old.common(400, &promoted, 800), common(400, false));
     }
 
     #[test]
     fn two_masters_of_one_number_are_told_apart() {
         let (a, b) = (epochs(&[(1, 0, 7), (2, 500, 8)]), epochs(&[(1, 0, 7), (2, 500, 9)]));
-        assert_eq!(a.common(900, &b, 800), common(500, false, false));
+        assert_eq!(a.common(900, &b, 800), common(500, false));
     }
 
     #[test]
     fn what_was_before_the_first_epoch_is_believed_to_be_the_same() {
         let (none, one) = (Epochs::default(), epochs(&[(1, 500, 7)]));
-        assert_eq!(none.common(300, &none, 400), common(300, false, true));
-        assert_eq!(none.common(700, &one, 900), common(500, true, false));
-        assert_eq!(none.common(200, &one, 900), common(200, true, false));
+        assert_eq!(none.common(300, &none, 400), common(300, true));
+        assert_eq!(none.common(700, &one, 900), common(500, false));
+        assert_eq!(none.common(200, &one, 900), common(200, false));
     }
 
     #[test]
@@ -217,7 +214,7 @@ mod tests {
         assert_eq!((list.rows().len(), list.rows()[0].number), (COUNT_MAX, 6));
         let other = Epochs(whole[..COUNT_MAX].to_vec());
         let (end, at) = (2_000, 1_500);
-        assert_eq!(list.common(end, &other, at), common(COUNT_MAX as u64 + 1, false, false));
+        assert_eq!(list.common(end, &other, at), common(COUNT_MAX as u64 + 1, false));
     }
 
     proptest! {
