@@ -1,8 +1,8 @@
 //! The configuration as tools see it and change it; keys and text are another room's.
 
-use super::data_version::DataVersion;
 use super::options::Options;
 use crate::model::WallMillis;
+pub use crate::protocol::body::DataVersion;
 use crate::rt::time::Duration;
 use crate::store::retention::Rules;
 

@@ -1,7 +1,7 @@
 //! JSON text as fastjson's pretty printer writes it: the shape of Apache's state files.
 //! Layout: docs/formats/state_files.md.
 
-use super::data_version::DataVersion;
+use crate::protocol::body::DataVersion;
 
 /// One tab per level, no blanks round colons.
 #[derive(Debug, Default)]

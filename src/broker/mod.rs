@@ -9,7 +9,6 @@
 
 pub mod clients;
 pub mod configuration;
-pub mod data_version;
 pub mod driver;
 pub mod error;
 pub mod filter;

@@ -1,8 +1,8 @@
 //! What is known of each consumer group besides its live members.
 
-use super::data_version::DataVersion;
 use super::json_writer::JsonWriter;
 use super::options::GroupOptions;
+use crate::protocol::body::DataVersion;
 use crate::rt::time::WallMillis;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,11 +1,11 @@
 //! Which topics this broker has, and the rules by which new ones appear.
 
-use super::data_version::DataVersion;
 use super::json_writer::JsonWriter;
 use super::options::TopicOptions;
 use super::stats::{Counts, Puts};
 use super::transaction::{DISCARD_TOPIC, HALF_TOPIC, OP_TOPIC};
 use crate::model::{QueueId, TopicName};
+use crate::protocol::body::DataVersion;
 use crate::rt::time::WallMillis;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

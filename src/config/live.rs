@@ -4,8 +4,7 @@ use super::file::{Program, RawConfig};
 use super::keys::Effect;
 use super::resolve::{self, Machine};
 use super::{page, properties};
-use crate::broker::configuration::{Change, Configuration, Live};
-use crate::broker::data_version::DataVersion;
+use crate::broker::configuration::{Change, Configuration, DataVersion, Live};
 use crate::model::WallMillis;
 use crate::namesrv;
 use crate::rt::sync::Mutex;
@@ -46,7 +45,7 @@ impl std::fmt::Debug for LiveConfig {
 
 impl LiveConfig {
     pub fn new(raw: RawConfig, machine: Machine, file: Option<String>) -> Self {
-        let version = Mutex::new(DataVersion { counter: 0, timestamp: 0 });
+        let version = Mutex::new(DataVersion::default());
         LiveConfig { raw: Mutex::new(raw), version, machine, file }
     }
 
@@ -130,8 +129,7 @@ impl Configuration for LiveConfig {
             let taken = raw.set(key, value, "a request");
             debug_assert!(taken.is_ok(), "it was checked");
         }
-        let mut version = self.version.lock();
-        *version = DataVersion { counter: version.counter + 1, timestamp: now.0 };
+        self.version.lock().advance(now);
     }
 }
 
