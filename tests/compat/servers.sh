@@ -8,6 +8,11 @@
 # DIR is the server's home: pid, stdout.log, exit (Hotfire's exit code once it has ended), conf, logs.
 # Environment: COMPAT_KIT (made by java-peer/kit.sh), HOTFIRE (the binary).
 set -euo pipefail
+# A server must not keep what its caller has open, such as the lock of an flock; bash reads this file from 255.
+for fd in /dev/fd/*; do
+  fd=${fd##*/}
+  [ "$fd" -le 2 ] || [ "$fd" = 255 ] || eval "exec $fd>&-"
+done
 rmq() { bash "$COMPAT_KIT/bin/rmq" "$@"; }
 up() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 key() { sed -n "s/^ *$2 *= *//p" "$1" | tail -1 | tr -d '\r'; }

@@ -3,14 +3,15 @@
 #   need_hotfire                build the release binary, unless HOTFIRE names one
 #   open_run NAME               a new directory $run; servers that were started in it are killed when the script ends
 #   compile VERSION SOURCE...   javac against that client into $run/classes; sets CP
-#   client_java ARGS...         a client process: `-cp "$run/classes:$CP"` and the flags all of them need
+#   client_java ARGS...         a client process in $run, with `-cp "$run/classes:$CP"` and the flags all of them need
 #   count_checks FILE...        sets passed and failed from `ok` and `FAIL` lines
 #   close_run FAILED            removes $run when nothing failed, unless COMPAT_KEEP is set
 # Environment: HOTFIRE (a binary to test; otherwise `cargo build --release`), COMPAT_KIT (the Java class path;
 # otherwise fetched into target/compat/kit), COMPAT_KEEP=1 (keep stores and logs of a good run), CARGO.
 compat=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd); top=$(cd "$compat/../.." && pwd); work=$top/target/compat
-export COMPAT_KIT=${COMPAT_KIT:-$work/kit}
-mkdir -p "$work"
+mkdir -p "$work" "${COMPAT_KIT:=$work/kit}"
+COMPAT_KIT=$(cd "$COMPAT_KIT" && pwd)
+export COMPAT_KIT
 
 need_kit() {
   local version
@@ -25,6 +26,7 @@ need_hotfire() {
     (cd "$top" && ${CARGO:-cargo} build --release --bin hotfire) >&2 || exit 2
     HOTFIRE=$top/target/release/hotfire
   fi
+  HOTFIRE=$(realpath "$HOTFIRE")
   export HOTFIRE
 }
 
@@ -48,11 +50,13 @@ compile() {
     || { cat "$run/javac.log" >&2; exit 2; }
 }
 
-client_java() {
-  java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.home="$run" -Drocketmq.client.logRoot="$run/client-logs" \
+# consumerStatus writes a directory into the working directory.
+client_java() (
+  cd "$run"
+  exec java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.home="$run" -Drocketmq.client.logRoot="$run/client-logs" \
     --add-opens=java.base/java.nio=ALL-UNNAMED --add-opens=java.base/sun.nio.ch=ALL-UNNAMED \
     -cp "$run/classes:$CP" "$@"
-}
+)
 
 count_checks() {
   passed=$(cat "$@" | grep -c '^ok ' || true); failed=$(cat "$@" | grep -c '^FAIL ' || true)

@@ -7,9 +7,10 @@
 # One line per step (`ok NAME: figures` or `FAIL NAME: expected .. got ..`), last `N passed, M failed`.
 # Exit 0 when all passed, 1 when one failed, 2 when it could not run.
 #
-# Environment as for ../compat/run.sh: HOTFIRE, COMPAT_KIT, COMPAT_KEEP=1, CARGO.
+# Environment: ../compat/setup.sh tells.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd); top=$(cd "$here/../.." && pwd); compat=$here/../compat
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../compat/setup.sh"
 only=
 while [ $# -gt 0 ]; do
   case $1 in
@@ -17,38 +18,17 @@ while [ $# -gt 0 ]; do
     *) sed -n '2,9p' "$0" >&2; exit 2 ;;
   esac
 done
-work=$top/target/compat
-export COMPAT_KIT=${COMPAT_KIT:-$work/kit}
-mkdir -p "$work"
-[ -e "$COMPAT_KIT/lib/4.9.3/.done" ] || bash "$compat/java-peer/kit.sh" "$COMPAT_KIT" 4.9.3 >"$work/kit.log" 2>&1 \
-  || { tail -20 "$work/kit.log" >&2; exit 2; }
-if [ -z "${HOTFIRE:-}" ]; then
-  (cd "$top" && ${CARGO:-cargo} build --release --bin hotfire) >&2 || exit 2
-  HOTFIRE=$top/target/release/hotfire
-fi
-export HOTFIRE
-
-run=$work/migration-$$
-rm -rf "$run"; mkdir -p "$run/classes"
-stop_all() {
-  for pid in "$run"/*/pid; do
-    [ -e "$pid" ] && kill -9 "$(cat "$pid")" 2>/dev/null || true
-  done
-}
-trap stop_all EXIT
-CP="$COMPAT_KIT/lib/4.9.3/*"
-javac -nowarn -Xlint:-deprecation -cp "$CP" -d "$run/classes" "$compat"/java/{Report,Servers,Session}.java "$compat"/java-4/Heartbeats.java "$here"/java/*.java \
-  2>"$run/javac.log" || { cat "$run/javac.log" >&2; exit 2; }
+need_kit 4.9.3
+need_hotfire
+open_run migration
+compile 4.9.3 "$compat"/java/{Report,Servers,Session}.java "$compat"/java-4/Heartbeats.java "$here"/java/*.java
 begun=$(date +%s)
-java -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.home="$run" -Drocketmq.client.logRoot="$run/client-logs" \
-  -Dlogback.configurationFile="$compat/logback.xml" \
-  --add-opens=java.base/java.nio=ALL-UNNAMED --add-opens=java.base/sun.nio.ch=ALL-UNNAMED \
-  -cp "$run/classes:$CP" compat.MigrationMain "$compat" "$run" "$only" 2>"$run/client.err" \
+client_java -Xmx512m -Dlogback.configurationFile="$compat/logback.xml" compat.MigrationMain "$compat" "$run" "$only" 2>"$run/client.err" \
   | grep --line-buffered -E '^(ok|FAIL|note) ' | tee "$run/client.out" || true
-passed=$(grep -c '^ok ' "$run/client.out" || true); failed=$(grep -c '^FAIL ' "$run/client.out" || true)
+count_checks "$run/client.out"
 grep -q '^note done' "$run/client.out" || { failed=$((failed + 1)); echo "FAIL the client process ended early:"; tail -20 "$run/client.err"; }
 [ $((passed + failed)) -gt 0 ] || { echo "no check begins with $only" >&2; exit 2; }
 echo "note $(($(date +%s) - begun)) s, logs in ${run#"$top"/}"
-if [ "$failed" = 0 ] && [ -z "${COMPAT_KEEP:-}" ]; then stop_all; rm -rf "$run"; fi
+close_run "$failed"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

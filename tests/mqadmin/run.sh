@@ -29,8 +29,6 @@ mkdir -p "$run/conf"
 cp "$here/logback.xml" "$run/conf/logback_tools.xml"
 compile 4.9.3 "$here"/java/*.java "$compat"/java/{Report,Servers,Session}.java "$compat"/java-4/Heartbeats.java
 code=0
-# consumerStatus writes a directory into the working directory.
-cd "$run"
 client_java -Xmx384m -Djava.security.manager=allow -Drocketmq.home.dir="$run" -Dlogback.configurationFile="$here/logback.xml" \
   compat.MqadminMain "$here" "$compat" "$run" "$form" "$page" "$only" 2>"$run/err" || code=$?
 [ $code -ne 2 ] && [ $code -lt 128 ] || tail -20 "$run/err" >&2
