@@ -274,9 +274,8 @@ impl Look {
         self.clock.sleep_until(self.clock.mono() + Duration::from_millis(ms)).await;
     }
 
-    fn recoveries(&self) -> u64 {
-        let progress = self.house.0.progress.lock();
-        progress.recoveries.get(&self.slave).copied().unwrap_or(0)
+    fn recoveries(&self) -> usize {
+        self.house.0.progress.lock().recoveries(self.slave)
     }
 
     fn reread(&self) -> u64 {
@@ -289,10 +288,9 @@ impl Look {
         let key = (self.machine, self.slave, topic.clone(), queue);
         loop {
             if self.recoveries() != recoveries {
-                recoveries = self.recoveries();
                 let progress = self.house.0.progress.lock();
-                let end = progress.recovered_end.get(&(self.slave, topic.clone(), queue));
-                at = at.min(end.copied().unwrap_or(0));
+                let end = progress.lowest_end(&key, recoveries);
+                (recoveries, at) = (progress.recoveries(self.slave), at.min(end.unwrap_or(0)));
             }
             if self.reread() != reread {
                 (reread, at) = (self.reread(), 0);
