@@ -102,6 +102,10 @@ pub fn suit(
         let small = dice.between(1, 20_000);
         let fall_behind_max = if dice.chance(0.2) { small } else { 256 << 20 };
         store_options.replicate = Some(Replicate { timeout, fall_behind_max });
+        if dice.chance(0.5) {
+            // Often enough to come while records wait for a slave.
+            store_options.checkpoint_interval = Duration::from_millis(dice.between(50, 800));
+        }
     }
     let terms = PairTerms {
         copy_interval: options.replication.copy_interval,
