@@ -455,8 +455,8 @@ impl Reader {
         let (mut reread, mut recoveries) = (0, self.recoveries());
         loop {
             if self.recoveries() != recoveries {
+                at = self.not_past_any(at, recoveries);
                 recoveries = self.recoveries();
-                at = at.min(self.recovered_end().unwrap_or(0));
             }
             let wanted = self.node.house.0.progress.lock().reread;
             if wanted != reread {
@@ -605,21 +605,21 @@ impl Reader {
         }
     }
 
-    fn recoveries(&self) -> u64 {
-        let progress = self.node.house.0.progress.lock();
-        progress.recoveries.get(&self.broker).copied().unwrap_or(0)
+    fn recoveries(&self) -> usize {
+        self.node.house.0.progress.lock().recoveries(self.broker)
     }
 
-    /// A power loss may have taken the log's tail: what stands there now is new.
+    /// A power loss may have taken the log's tail: what stands there now is new, also when the
+    /// broker has recovered more than once since.
+    fn not_past_any(&self, at: u64, seen: usize) -> u64 {
+        let progress = self.node.house.0.progress.lock();
+        at.min(progress.lowest_end(&self.key(), seen).unwrap_or(0))
+    }
+
+    /// The same for the last time that it recovered.
     fn not_past_recovery(&self, at: u64) -> u64 {
-        at.min(self.recovered_end().unwrap_or(at))
-    }
-
-    /// The queue's end when its broker last recovered; `None` when it had no message then.
-    fn recovered_end(&self) -> Option<u64> {
-        let (_, broker, topic, queue) = self.key();
         let progress = self.node.house.0.progress.lock();
-        progress.recovered_end.get(&(broker, topic, queue)).copied()
+        at.min(progress.recovered_end(&self.key()).unwrap_or(at))
     }
 
     /// Changes the selector when the client has changed its mind; then it reads from the start.

@@ -49,6 +49,9 @@ pub enum Phase {
     Quiet,
 }
 
+/// The ends of queues, by topic and queue.
+pub type Ends = BTreeMap<(String, u32), u64>;
+
 /// What a run counts while it settles.
 #[derive(Default)]
 pub struct Progress {
@@ -63,10 +66,8 @@ pub struct Progress {
     pub read_to: BTreeMap<Reading, u64>,
     /// Readers that got an answer in the present phase.
     pub answered: BTreeMap<Reading, Phase>,
-    /// The end of each queue when its broker last recovered: broker, topic, queue.
-    pub recovered_end: BTreeMap<(usize, String, u32), u64>,
-    /// Per broker: how often it recovered.
-    pub recoveries: BTreeMap<usize, u64>,
+    /// Per broker: the ends of its queues each time that it recovered.
+    pub recoveries: BTreeMap<usize, Vec<Ends>>,
     /// Per broker: how it asks for transactions.
     pub check_terms: BTreeMap<usize, TransactionOptions>,
     /// Per broker: how often it writes consumer offsets.
@@ -79,6 +80,27 @@ pub struct Progress {
     pub audited: BTreeSet<usize>,
     /// Per broker: how long a lock lasts.
     pub lock_lifetime: BTreeMap<usize, Duration>,
+}
+
+impl Progress {
+    /// How often a broker recovered.
+    pub fn recoveries(&self, broker: usize) -> usize {
+        self.recoveries.get(&broker).map_or(0, Vec::len)
+    }
+
+    /// The lowest end that a queue had when its broker recovered, but for the first `seen` times:
+    /// what a later one found behind it may be new, like a delayed message delivered in between.
+    pub fn lowest_end(&self, reading: &Reading, seen: usize) -> Option<u64> {
+        let key = (reading.2.clone(), reading.3);
+        let recoveries = self.recoveries.get(&reading.1)?.get(seen..)?;
+        recoveries.iter().map(|ends| ends.get(&key).copied().unwrap_or(0)).min()
+    }
+
+    /// The queue's end when its broker last recovered; `None` when it had no message then.
+    pub fn recovered_end(&self, reading: &Reading) -> Option<u64> {
+        let last = self.recoveries.get(&reading.1)?.last()?;
+        last.get(&(reading.2.clone(), reading.3)).copied()
+    }
 }
 
 pub struct Shared {

@@ -222,11 +222,7 @@ impl JudgedNet {
         let court = self.house.court();
         let ends = court.on_open(self.machine, self.generation);
         let mut progress = self.house.0.progress.lock();
-        *progress.recoveries.entry(self.machine).or_default() += 1;
-        progress.recovered_end.retain(|(machine, ..), _| *machine != self.machine);
-        for ((topic, queue), end) in &ends {
-            progress.recovered_end.insert((self.machine, topic.clone(), *queue), *end);
-        }
+        progress.recoveries.entry(self.machine).or_default().push(ends.clone());
         let machine = self.machine;
         let end_of =
             |topic: &str, queue| ends.get(&(topic.to_owned(), queue)).copied().unwrap_or(0);

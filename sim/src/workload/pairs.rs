@@ -102,6 +102,10 @@ pub fn suit(
         let small = dice.between(1, 20_000);
         let fall_behind_max = if dice.chance(0.2) { small } else { 256 << 20 };
         store_options.replicate = Some(Replicate { timeout, fall_behind_max });
+        if dice.chance(0.5) {
+            // Often enough to come while records wait for a slave.
+            store_options.checkpoint_interval = Duration::from_millis(dice.between(50, 800));
+        }
     }
     let terms = PairTerms {
         copy_interval: options.replication.copy_interval,
@@ -274,9 +278,8 @@ impl Look {
         self.clock.sleep_until(self.clock.mono() + Duration::from_millis(ms)).await;
     }
 
-    fn recoveries(&self) -> u64 {
-        let progress = self.house.0.progress.lock();
-        progress.recoveries.get(&self.slave).copied().unwrap_or(0)
+    fn recoveries(&self) -> usize {
+        self.house.0.progress.lock().recoveries(self.slave)
     }
 
     fn reread(&self) -> u64 {
@@ -289,10 +292,9 @@ impl Look {
         let key = (self.machine, self.slave, topic.clone(), queue);
         loop {
             if self.recoveries() != recoveries {
-                recoveries = self.recoveries();
                 let progress = self.house.0.progress.lock();
-                let end = progress.recovered_end.get(&(self.slave, topic.clone(), queue));
-                at = at.min(end.copied().unwrap_or(0));
+                let end = progress.lowest_end(&key, recoveries);
+                (recoveries, at) = (progress.recoveries(self.slave), at.min(end.unwrap_or(0)));
             }
             if self.reread() != reread {
                 (reread, at) = (self.reread(), 0);

@@ -54,6 +54,52 @@ fn entries_lost_in_the_middle_are_made_again_by_the_read_that_meets_them() {
     }
 }
 
+/// Below the floor an entry stands for a record that cannot be read: half of one must not.
+#[test]
+fn half_an_entry_is_not_believed_while_its_record_cannot_be_read() {
+    // Of the last entry of a file too: the next file says nothing about it.
+    for (file, n) in [("00000000000000000200", 11), ("00000000000000000000", 9)] {
+        run(async {
+            let dir = temp();
+            let mut house = open(&options(&dir)).await;
+            let mut places = Vec::new();
+            // Neither record is the last of its segment.
+            house.sent("T", 1, &[0; 3000]).await;
+            for n in 0..12_u8 {
+                places.push(house.sent("T", 0, &vec![n; 3000]).await.0.physical.0);
+            }
+            // The record at the floor is readable.
+            for _ in 0..2 {
+                house.sent("T", 1, &[0; 3000]).await;
+            }
+            house.stop().await;
+            let store = dir.path().join("store");
+            let (snapshot, path) = (store.join("hotfire/queues"), store.join("consumequeue/T/0"));
+            let (path, entry) = (path.join(file), n % 10 * 20);
+            let whole = std::fs::read(&path).unwrap();
+            let disk = FaultyDisk::new(Arc::new(RealDisk::new()));
+            let (base, at) = (places[n] & !0x3fff, (places[n] & 0x3fff) + 1500);
+            disk.set_unreadable(&format!("commitlog/{base:020}"), at..at + 1);
+            // A whole one stands for its message, ...
+            std::fs::remove_file(&snapshot).unwrap();
+            let house = try_open(Arc::new(disk.clone()), &options(&dir)).await.unwrap();
+            assert_eq!(house.report.unreadable.len(), 1, "{:?}", house.report);
+            assert_eq!(house.store.max_offset(&key("T", 0)).0, 12);
+            house.stop().await;
+            // ... of a torn one it is not known that it is one.
+            std::fs::remove_file(&snapshot).unwrap();
+            zero(&path, entry as u64 + 16, 4);
+            let refused = try_open(Arc::new(disk.clone()), &options(&dir)).await.err().unwrap();
+            assert!(refused.to_string().contains("cannot read at offset"), "{refused}");
+            disk.heal();
+            let house = try_open(Arc::new(disk), &options(&dir)).await.unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+            assert_eq!(house.bodies("T", 0).await.len(), 12);
+            house.stop().await;
+        });
+    }
+}
+
 #[test]
 fn a_queue_whose_end_is_lost_after_an_orderly_stop_is_made_again() {
     let blank = [&[0; 8][..], &i32::MAX.to_be_bytes(), &[0; 8]].concat();

@@ -211,6 +211,23 @@ impl QueueDirs {
         }
     }
 
+    /// Whether all of an entry was written, as far as that can be said without its record: a power
+    /// loss may keep the first bytes of one that reaches into the next sector. Entries are written
+    /// in order, so the next one of its file answers for it; the last one must end with a byte that
+    /// is not zero.
+    async fn is_whole(&self, key: &QueueKey, offset: u64, unit: &QueueUnit) -> bool {
+        if unit.tags_code & 0xff != 0 {
+            return true;
+        }
+        let places = [offset, offset + 1].map(|n| queue_files::place(&self.options, n).0);
+        let next = self.entry(key, offset + 1).await.ok().flatten();
+        let is_whole = places[0] == places[1] && next.is_some_and(|next| !next.is_empty());
+        if !is_whole {
+            crate::rt::probe!("store: an entry may be torn and its record cannot be read");
+        }
+        is_whole
+    }
+
     /// Whether entries in the files tell of every byte of this part of the log.
     pub async fn cover(&self, range: Range<u64>) -> bool {
         let mut known = 0;
@@ -232,6 +249,7 @@ impl QueueDirs {
                 && !unit.is_empty()
                 && range.contains(&unit.physical_offset.0)
                 && unit.end().0 <= range.end
+                && self.is_whole(key, low, &unit).await
             {
                 known += u64::from(unit.size);
                 low += 1;

@@ -211,8 +211,9 @@ async fn look_again(log: &mut LogFiles, clock: &Clock, at: u64) -> io::Result<(F
 }
 
 /// Whether what cannot be read at `at` can be passed over: the record at the floor is readable, so
-/// not all of the disk is gone, and the queues have an entry for every message up to the next one.
-/// Without, a queue would give an offset twice, or readers would go past a message.
+/// not all of the disk is gone, and the queues have a whole entry for every message up to the next
+/// one. Without, a queue would give an offset twice, or readers would go past a message: those who
+/// filter by tag too, where a half of an entry is believed.
 async fn is_known(
     log: &mut LogFiles,
     queues: &QueueDirs,
