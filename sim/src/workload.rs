@@ -12,4 +12,5 @@ pub mod pairs;
 pub mod questions;
 pub mod stalls;
 pub mod store;
+pub mod timers;
 pub mod transactions;

@@ -3,11 +3,12 @@
 use super::cluster::{ClusterHouse, PROMPT, PROMPT_SENDS, Phase, SETTLE_SENDS, ip, topic_name};
 use super::filters::{self, Selector};
 use super::pairs::{self, Asked};
+use super::timers;
 use super::transactions::{self, Members};
 use crate::history::{self, Fate, Grade, History, Id, Place, Seen};
 use crate::oracle::files::{self, Record};
 use crate::oracle::retry::{self, RETRIES_MAX};
-use crate::oracle::{delay, judge, transaction};
+use crate::oracle::{delay, judge, timer, transaction};
 use crate::trace;
 use crate::world::Boot;
 use hotfire::client::{
@@ -211,6 +212,12 @@ impl Producer {
             message = message.with_delay_level(level);
             house.court().history(|h| h.sent[id as usize].level = level);
         }
+        let is_timed = level == 0 && load.timed > 0.0 && self.dice.chance(load.timed);
+        let ask = is_timed.then(|| timers::draw(&mut self.dice, self.node.clock.wall()));
+        if let Some(ask) = &ask {
+            message = message.with_property(ask.name, &ask.value.to_string());
+            house.court().history(|h| h.sent[id as usize].is_timed = true);
+        }
         let in_transaction = self.begin_transaction(phase, id);
         if let Some(properties) = &in_transaction {
             for (name, value) in properties {
@@ -221,7 +228,7 @@ impl Producer {
         let since: Vec<_> = brokers.iter().map(|b| (*b, Since::now(&house, *b))).collect();
         let pairs: Vec<_> = brokers.iter().map(|b| Asked::now(&house, *b, phase)).collect();
         let (mut asked, mut unique) = (0, String::new());
-        let is_once = level > 0 || in_transaction.is_some();
+        let is_once = level > 0 || is_timed || in_transaction.is_some();
         let fate = match self.give(&message, is_once).await {
             Ok(result) => {
                 asked = result.queue.queue.0;
@@ -243,12 +250,20 @@ impl Producer {
             return matches!(fate, Fate::Acked { .. });
         }
         if let (Phase::Prompt, Fate::Acked { place, .. }) = (phase, fate) {
-            match level {
-                0 => self.node.group.spawn(is_prompt(house, id, topic, place)),
-                level => {
-                    let key = (place.machine, topic, asked);
-                    self.node.group.spawn(is_prompt_after(house, id, key, level));
+            let key = (place.machine, topic.clone(), asked);
+            let wait_ms = match ask {
+                Some(_) if house.court().delays(place.machine).clock_steps => {
+                    // Its time may be minutes away.
+                    house.0.progress.lock().prompt += 1;
+                    return true;
                 }
+                Some(ask) => ask.wait_ms,
+                None if level > 0 => load.levels_ms[level as usize - 1],
+                None => 0,
+            };
+            match level > 0 || is_timed {
+                false => self.node.group.spawn(is_prompt(house, id, topic, place)),
+                true => self.node.group.spawn(is_prompt_after(house, id, key, wait_ms)),
             }
         }
         matches!(fate, Fate::Acked { .. })
@@ -386,20 +401,20 @@ async fn is_prompt(house: ClusterHouse, id: u64, topic: String, place: Place) {
 
 /// The same for a delayed message, once its time has come: broker, topic and queue are those it
 /// will come to.
-async fn is_prompt_after(house: ClusterHouse, id: u64, key: (usize, String, u32), level: u32) {
+async fn is_prompt_after(house: ClusterHouse, id: u64, key: (usize, String, u32), wait_ms: i64) {
     let (broker, topic, queue) = key;
     let mut clients = house.machines(crate::plan::Role::Client);
     clients.retain(|client| {
         let reading = (*client, broker, topic.clone(), queue);
         house.0.progress.lock().read_to.contains_key(&reading)
     });
-    let wait_ms = house.0.plan.load.levels_ms[level as usize - 1];
+    let wait_ms = wait_ms.max(0);
     madsim::time::sleep(PROMPT + Duration::from_millis(wait_ms as u64)).await;
     for client in clients {
         if !house.court().history(|h| h.delivered.contains(&(client, id))) {
             let what = format!(
-                "message {id} of delay level {level} was acked and did not come to client \
-                 {client} within {wait_ms} + {} ms",
+                "delayed message {id} was acked and did not come to client {client} within \
+                 {wait_ms} + {} ms",
                 PROMPT.as_millis()
             );
             house.court().check("liveness", Err(what));
@@ -714,6 +729,15 @@ impl Reader {
                 }
                 if delay::is_delivery(&record) && !retry::is_retry(&record) {
                     mark("schedule: a delayed message was read");
+                    history.delivered.insert((self.node.machine, id));
+                }
+                if timer::is_delivered(&record) {
+                    let is_late = timer::is_made(&record);
+                    mark(if is_late {
+                        "timer: a timed message was read"
+                    } else {
+                        "timer: at once"
+                    });
                     history.delivered.insert((self.node.machine, id));
                 }
                 if history.transactions.contains_key(&id) {

@@ -112,6 +112,9 @@ pub async fn broker(house: ClusterHouse, boot: Boot) {
     suit_calls(&house, &boot, &mut options);
     let mut store_options = store_options(&house, &machine, &mut rng);
     check_often(&house, boot.machine, &mut options);
+    if house.0.plan.load.timed > 0.0 {
+        options.timers = super::timers::options(machine.swarm);
+    }
     super::pairs::suit(&house, boot.machine, &mut options, &mut store_options);
     house.court().on_levels(boot.machine, &store_options.delay_levels_ms);
     let (slots, entries) = (store_options.index_slots, store_options.index_entries);
