@@ -133,6 +133,10 @@ pub struct TimerOptions {
     pub delay_max: Duration,
     /// `timerWaitingMax`. Units: messages that wait. Each takes about 50 bytes; one more is refused.
     pub waiting_count_max: usize,
+    /// Units: messages from the oldest waiting one to the newest. Each takes 1 byte, and its done
+    /// message is read at a start. Beyond it the oldest are written anew; with twice as many one
+    /// more is refused.
+    pub span_max: u64,
     /// Units: messages that are handed to the store, or looked at, at a time.
     pub turn_count_max: usize,
     /// Units: bytes of them; one message is always taken.
@@ -142,20 +146,13 @@ pub struct TimerOptions {
     pub retry_pause_max: Duration,
 }
 
-impl TimerOptions {
-    /// Units: messages from the oldest waiting one to the newest. Each takes 1 byte, and its done
-    /// message is read at a start. Beyond it the oldest are written anew.
-    pub fn span_max(&self) -> u64 {
-        self.waiting_count_max as u64 * 4
-    }
-}
-
 impl Default for TimerOptions {
     fn default() -> Self {
         TimerOptions {
             is_on: true,
             delay_max: Duration::from_secs(3 * 24 * 3600),
             waiting_count_max: 1_000_000,
+            span_max: 4_000_000,
             turn_count_max: 64,
             turn_bytes_max: 1 << 20,
             retry_pause: Duration::from_millis(100),

@@ -23,9 +23,6 @@ pub const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
 /// The wall clock may step: so often it is looked at again.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The span of offsets that is kept may be so many times the count of those that may wait.
-const SPAN_FACTOR: u64 = 8;
-
 /// A message from `base` on. What is not in the table was not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -132,7 +129,7 @@ impl Timers {
     pub fn has_room(&self) -> bool {
         let span = self.newest.saturating_sub(self.base);
         let max = self.options.waiting_count_max as u64;
-        span - self.done.min(span) < max && span < max.saturating_mul(SPAN_FACTOR)
+        self.waiting() < max && span < self.options.span_max.saturating_mul(2)
     }
 
     /// Messages that wait, or may.
@@ -192,7 +189,7 @@ impl Timers {
     /// Few wait, and one of them lies so far behind that the span of what is kept is long.
     fn is_far(&self) -> bool {
         let span = self.newest.saturating_sub(self.base);
-        let is_long = span > self.options.span_max();
+        let is_long = span > self.options.span_max;
         is_long && self.waiting() * 2 <= span && self.states.front() == Some(&State::Waiting)
     }
 
@@ -222,15 +219,19 @@ impl Timers {
         self.get(offset.0) == State::Waiting
     }
 
-    /// The next entry was read; `None`: it was done before, or will never be delivered.
-    pub fn on_read(&mut self, found: Option<Waiting>) {
+    /// The entry at `offset` was looked at; `None`: it is done, or will never be delivered. One
+    /// that `base` has passed meanwhile is nothing new.
+    pub fn on_read(&mut self, offset: QueueOffset, found: Option<Waiting>) {
         self.reading = Pause::default();
-        match found {
-            Some(found) if self.is_unread(found.offset) && found.offset.0 == self.read => {
-                self.set(self.read, State::Waiting);
-                self.waiting.insert((found.due, found.offset.0), found.physical);
+        if offset.0 != self.read {
+            return;
+        }
+        match found.filter(|_| self.is_unread(offset)) {
+            Some(found) => {
+                self.set(offset.0, State::Waiting);
+                self.waiting.insert((found.due, offset.0), found.physical);
             }
-            _ => self.set(self.read, State::Done),
+            None => self.set(offset.0, State::Done),
         }
         self.read += 1;
         self.settle();

@@ -333,10 +333,12 @@ fn replication(raw: &RawConfig, role: Role) -> Result<broker::options::Replicati
 }
 
 fn timer_options(raw: &RawConfig) -> broker::options::TimerOptions {
+    let waiting_count_max = size(raw, "timerWaitingMax");
     broker::options::TimerOptions {
         is_on: raw.flag("timerWheelEnable"),
         delay_max: seconds(raw, "timerMaxDelaySec"),
-        waiting_count_max: size(raw, "timerWaitingMax"),
+        waiting_count_max,
+        span_max: waiting_count_max as u64 * 4,
         ..Default::default()
     }
 }

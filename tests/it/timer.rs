@@ -201,7 +201,7 @@ fn a_message_far_behind_the_others_is_written_anew_and_delivered_once() {
     block_on(async {
         let world = World::new();
         let mut parts = parts(&world);
-        parts.broker.timers.waiting_count_max = 3;
+        parts.broker.timers.span_max = 12;
         let broker = world.start(parts).await;
         let caller = world.caller(&broker);
         let property = |ms: u64| format!("TIMER_DELAY_MS\u{1}{ms}");

@@ -257,6 +257,10 @@ impl Producer {
                     house.0.progress.lock().prompt += 1;
                     return true;
                 }
+                Some(ask) if ask.is_date() => {
+                    let skew_ms = |machine: usize| house.0.plan.machines[machine].skew_ms;
+                    ask.wait_ms + skew_ms(self.node.machine) - skew_ms(place.machine)
+                }
                 Some(ask) => ask.wait_ms,
                 None if level > 0 => load.levels_ms[level as usize - 1],
                 None => 0,

@@ -13,6 +13,13 @@ pub struct Ask {
     pub wait_ms: i64,
 }
 
+impl Ask {
+    /// By the clock of who asks; the broker's may be another.
+    pub fn is_date(&self) -> bool {
+        self.name == "TIMER_DELIVER_MS"
+    }
+}
+
 /// Most are due soon, so that crashes come between; some long after the rest, some at once.
 pub fn draw(dice: &mut Rng, now: WallMillis) -> Ask {
     let wait_ms = match dice.below(10) {
@@ -34,7 +41,11 @@ pub fn draw(dice: &mut Rng, now: WallMillis) -> Ask {
 /// Some brokers have little room, so that what lies far behind is written anew.
 pub fn options(swarm: u64) -> TimerOptions {
     let mut dice = Rng::from_seed(swarm ^ 0x71AE_5EED);
-    let mut options = TimerOptions { turn_count_max: 1 << dice.below(5), ..Default::default() };
+    let mut options = TimerOptions {
+        turn_count_max: 1 << dice.below(5),
+        span_max: dice.between(2, 20),
+        ..Default::default()
+    };
     if dice.chance(0.5) {
         options.waiting_count_max = dice.between(3, 12) as usize;
     }

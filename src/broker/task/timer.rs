@@ -286,12 +286,12 @@ async fn read(shared: &Shared, topic: &TopicName, from: QueueOffset, count: usiz
         }
         let is_unread = shared.core.lock().timers.is_unread(offset);
         if !is_unread {
-            shared.core.lock().timers.on_read(None);
+            shared.core.lock().timers.on_read(offset, None);
             continue;
         }
         let why = match find(shared, offset, unit).await {
             Found::Record(_, one) => {
-                shared.core.lock().timers.on_read(Some(one));
+                shared.core.lock().timers.on_read(offset, Some(one));
                 continue;
             }
             Found::Never(why) => why,
@@ -305,7 +305,7 @@ async fn read(shared: &Shared, topic: &TopicName, from: QueueOffset, count: usiz
             }
         };
         say_lost(offset, unit.physical_offset, &why);
-        shared.core.lock().timers.on_read(None);
+        shared.core.lock().timers.on_read(offset, None);
     }
 }
 

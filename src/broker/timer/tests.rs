@@ -3,7 +3,12 @@ use super::*;
 const T0: WallMillis = WallMillis(1_000_000);
 
 fn options() -> TimerOptions {
-    TimerOptions { waiting_count_max: 4, turn_count_max: 3, ..TimerOptions::default() }
+    TimerOptions {
+        waiting_count_max: 4,
+        span_max: 16,
+        turn_count_max: 3,
+        ..TimerOptions::default()
+    }
 }
 
 fn at(secs: u64) -> Mono {
@@ -25,7 +30,7 @@ fn with(due_ms: &[i64]) -> Timers {
     for (offset, after_ms) in (0..).zip(due_ms) {
         timers.on_put(QueueOffset(offset));
         assert!(timers.on_arrival(QueueOffset(offset + 1)));
-        timers.on_read(Some(one(offset, *after_ms)));
+        timers.on_read(QueueOffset(offset), Some(one(offset, *after_ms)));
     }
     timers
 }
@@ -97,11 +102,29 @@ fn a_start_reads_only_what_is_not_done() {
     let unread = |timers: &Timers| (6..9).map(|n| timers.is_unread(QueueOffset(n))).collect();
     let found: Vec<bool> = unread(&timers);
     assert_eq!(found, [true, false, true]);
-    timers.on_read(Some(one(6, 50)));
-    timers.on_read(None);
-    timers.on_read(None);
+    timers.on_read(QueueOffset(6), Some(one(6, 50)));
+    timers.on_read(QueueOffset(7), None);
+    timers.on_read(QueueOffset(8), None);
     assert_eq!((timers.base(), timers.waiting()), (QueueOffset(6), 1));
     assert_eq!(timers.next_step(at(0), T0), None);
+}
+
+#[test]
+fn an_outcome_while_entries_are_read_takes_none_of_them_away() {
+    let mut timers = Timers::new(&options(), QueueOffset(3));
+    timers.restore(QueueOffset(0));
+    timers.on_done(QueueOffset(1));
+    timers.open();
+    timers.on_read(QueueOffset(0), Some(one(0, 0)));
+    let ticket = timers.next_ticket();
+    timers.on_sent(&one(0, 0));
+    let step = timers.next_step(at(0), T0);
+    assert_eq!(step, Some(Step::Read { from: QueueOffset(1), count: 3 }));
+    timers.on_outcome(ticket, Kept::Yes, at(0));
+    // The driver comes with what it found before.
+    timers.on_read(QueueOffset(1), None);
+    timers.on_read(QueueOffset(2), Some(one(2, 0)));
+    assert_eq!((timers.base(), timers.waiting()), (QueueOffset(2), 1));
 }
 
 #[test]
@@ -133,7 +156,7 @@ fn one_that_lies_far_behind_is_written_anew() {
         assert_eq!(timers.next_step(at(1), T0), None);
         timers.on_put(QueueOffset(offset));
         timers.on_arrival(QueueOffset(offset + 1));
-        timers.on_read(Some(one(offset, 0)));
+        timers.on_read(QueueOffset(offset), Some(one(offset, 0)));
         send_all(&mut timers, &[one(offset, 0)], Kept::Yes, at(1));
     }
     let renew = Step::Renew { from: QueueOffset(0), count: 3 };
