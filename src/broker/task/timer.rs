@@ -10,7 +10,7 @@ use crate::format::message_unit::{self, Unit, View};
 use crate::model::{PhysicalOffset, QueueId, QueueKey, QueueOffset, TopicName};
 use crate::rt::task::{Stop, yield_now};
 use crate::rt::time::{Alarm, Duration};
-use crate::store::{Append, AppendError, QueueSlice, Store, Ticket};
+use crate::store::{AppendError, QueueSlice, Store, Ticket};
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
@@ -452,8 +452,8 @@ fn append(
     let ticket = Ticket(TIMER | core.timers.next_ticket());
     let body = rewrite::Done { offset: one.offset, base: core.timers.base() }.body();
     let (host, now) = (shared.store_host(), shared.clock.wall());
-    let appends: [Append; 2] =
-        [rewrite::again(view, to, queue, ticket), rewrite::done(topic, &body, host, now, ticket)];
+    let copy = rewrite::again(view, to, queue, ticket);
+    let appends = [copy, rewrite::done(topic, &body, host, now, ticket)];
     let all = shared.store.append_all(&appends)?;
     if queue == rewrite::WAITING && to == topic {
         core.timers.on_put(all[0].queue_offset);
