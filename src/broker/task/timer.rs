@@ -31,6 +31,13 @@ pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
         warn_of_waiting(&shared);
         return;
     }
+    let options = &shared.options;
+    if options.timers.delay_max > options.transactions.keep_for {
+        tracing::warn!(
+            "timerMaxDelaySec is longer than fileReservedTime: what waits longer than files are \
+             kept is deleted before its time"
+        );
+    }
     let topic = TopicName::new(TIMER_TOPIC);
     let mut opening = Opening { shared: &shared, stop: &mut stop, tries_left: TRIES };
     if opening.load(&topic).await.is_none() {
