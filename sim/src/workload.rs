@@ -9,6 +9,7 @@ pub mod intruder;
 pub mod makers;
 pub mod nodes;
 pub mod pairs;
+pub mod prompt;
 pub mod questions;
 pub mod stalls;
 pub mod store;

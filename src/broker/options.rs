@@ -131,7 +131,8 @@ pub struct TimerOptions {
     pub is_on: bool,
     /// `timerMaxDelaySec`: a longer delay is refused.
     pub delay_max: Duration,
-    /// `timerWaitingMax`. Units: messages that wait. Each takes about 50 bytes; one more is refused.
+    /// `timerWaitingMax`. Units: messages that wait. Each takes about 50 bytes; one more is
+    /// refused.
     pub waiting_count_max: usize,
     /// Units: messages from the oldest waiting one to the newest. Each takes 1 byte, and its done
     /// message is read at a start. Beyond it the oldest are written anew; with twice as many one

@@ -83,6 +83,11 @@ pub struct Timers {
     is_open: bool,
     reading: Pause,
     sending: Pause,
+    /// How often in a row the next entry, and what is due first, could not be read.
+    unread: u32,
+    unreadable: u32,
+    /// Messages that are to wait longer than files are kept.
+    too_far: u64,
 }
 
 impl Timers {
@@ -102,6 +107,9 @@ impl Timers {
             is_open: false,
             reading: Pause::default(),
             sending: Pause::default(),
+            unread: 0,
+            unreadable: 0,
+            too_far: 0,
         }
     }
 
@@ -219,10 +227,19 @@ impl Timers {
         self.get(offset.0) == State::Waiting
     }
 
+    /// Whether it is time to say that messages are to wait longer than files are kept.
+    pub fn is_too_far(&mut self, one: &Waiting, now: WallMillis, keep_for: Duration) -> bool {
+        let keep_ms = i64::try_from(keep_for.as_millis()).unwrap_or(i64::MAX);
+        let is_far = one.due.0.saturating_sub(now.0) > keep_ms;
+        self.too_far += u64::from(is_far);
+        is_far && self.too_far.is_power_of_two()
+    }
+
     /// The entry at `offset` was looked at; `None`: it is done, or will never be delivered. One
     /// that `base` has passed meanwhile is nothing new.
     pub fn on_read(&mut self, offset: QueueOffset, found: Option<Waiting>) {
         self.reading = Pause::default();
+        self.unread = 0;
         if offset.0 != self.read {
             return;
         }
@@ -237,19 +254,20 @@ impl Timers {
         self.settle();
     }
 
-    /// The next entry cannot be read now. Returns how often in a row.
-    pub fn on_not_read(&mut self, now: Mono) -> u32 {
+    /// The next entry, or its record, cannot be read now. Returns how often in a row.
+    pub fn on_not_read(&mut self, is_record: bool, now: Mono) -> u32 {
+        self.unread = if is_record { self.unread.saturating_add(1) } else { 0 };
         self.reading.fail(&self.options, now)
     }
 
-    /// How often in a row nothing was read.
+    /// How often in a row the record of the next entry could not be read.
     pub fn read_failures(&self) -> u32 {
-        self.reading.failures
+        self.unread
     }
 
-    /// How often in a row nothing was sent on.
-    pub fn send_failures(&self) -> u32 {
-        self.sending.failures
+    /// How often in a row what is due first could not be read: refusals of the store do not count.
+    pub fn due_failures(&self) -> u32 {
+        self.unreadable
     }
 
     /// The ticket that the next `on_sent` uses.
@@ -262,19 +280,28 @@ impl Timers {
     pub fn on_sent(&mut self, one: &Waiting) {
         self.waiting.remove(&(one.due, one.offset.0));
         self.set(one.offset.0, State::Sent);
+        self.unreadable = 0;
         self.flights.insert(*one);
         self.flights_count += 1;
     }
 
     /// A record that can never be delivered is left behind.
     pub fn on_stepped_over(&mut self, one: &Waiting) {
+        self.unreadable = 0;
         self.waiting.remove(&(one.due, one.offset.0));
         self.set(one.offset.0, State::Done);
         self.settle();
     }
 
-    /// What is due cannot be read or sent now. Returns how often in a row.
+    /// What is due first was read, and cannot be sent now. Returns how often in a row.
     pub fn on_refused(&mut self, now: Mono) -> u32 {
+        self.unreadable = 0;
+        self.sending.fail(&self.options, now)
+    }
+
+    /// What is due first cannot be read now. Returns how often in a row nothing went on.
+    pub fn on_unreadable(&mut self, now: Mono) -> u32 {
+        self.unreadable = self.unreadable.saturating_add(1);
         self.sending.fail(&self.options, now)
     }
 

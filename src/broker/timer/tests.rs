@@ -79,6 +79,26 @@ fn nothing_is_sent_while_something_is_under_way_and_what_was_refused_goes_again(
 }
 
 #[test]
+fn what_the_store_refuses_is_no_sign_of_a_bad_sector() {
+    let mut timers = with(&[1]);
+    for _ in 0..9 {
+        timers.on_refused(at(5));
+    }
+    assert_eq!(timers.due_failures(), 0);
+    assert_eq!((timers.on_unreadable(at(5)), timers.due_failures()), (10, 1));
+    timers.on_refused(at(5));
+    assert_eq!(timers.due_failures(), 0, "it was read meanwhile");
+}
+
+#[test]
+fn that_messages_wait_longer_than_files_are_kept_is_said_now_and_then() {
+    let mut timers = with(&[]);
+    let mut said = |ms| timers.is_too_far(&one(0, ms), T0, Duration::from_secs(1));
+    assert!(!said(1_000));
+    assert_eq!([said(1_001), said(1_001), said(1_001), said(1_001)], [true, true, false, true]);
+}
+
+#[test]
 fn what_a_poisoned_log_took_is_neither_done_nor_sent_again() {
     let mut timers = with(&[1]);
     send_all(&mut timers, &[one(0, 1)], Kept::Unknown, at(5));
@@ -131,7 +151,8 @@ fn an_outcome_while_entries_are_read_takes_none_of_them_away() {
 fn an_entry_that_cannot_be_read_is_read_again_later() {
     let mut timers = with(&[]);
     timers.on_arrival(QueueOffset(1));
-    assert_eq!((timers.on_not_read(at(1)), timers.on_not_read(at(1))), (1, 2));
+    assert_eq!((timers.on_not_read(true, at(1)), timers.on_not_read(true, at(1))), (1, 2));
+    assert_eq!(timers.read_failures(), 2);
     assert_eq!(timers.next_step(at(1), T0), None);
     let until = at(1) + options().retry_pause * 2;
     assert_eq!(timers.next_deadline(at(1), T0), Some(until));
