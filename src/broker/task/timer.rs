@@ -99,6 +99,11 @@ async fn read(shared: &Shared, topic: &TopicName, from: QueueOffset, count: usiz
         Ok(slice) if slice.units.is_empty() && slice.min <= from && from < slice.end => {
             return not_read(shared, from, false, "its queue file is not there");
         }
+        Ok(slice) if slice.units.is_empty() && slice.min <= from => {
+            // It is not visible yet.
+            shared.core.lock().timers.on_not_read(false, shared.clock.mono());
+            return;
+        }
         Ok(slice) => slice,
         Err(why) => return not_read(shared, from, false, &why),
     };
