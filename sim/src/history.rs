@@ -58,6 +58,8 @@ pub struct Sent {
     pub copies_max: u32,
     /// Its delay level; 0 for none.
     pub level: u32,
+    /// It asks for a time of its own.
+    pub is_timed: bool,
     /// How often each group fails to consume it.
     pub fails: u32,
 }
@@ -178,6 +180,7 @@ impl History {
             is_gone,
             copies_max: 1,
             level: 0,
+            is_timed: false,
             fails: 0,
         });
         self.sent.len() as Id - 1

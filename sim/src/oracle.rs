@@ -10,4 +10,5 @@ pub mod questions;
 pub mod replica;
 pub mod retention;
 pub mod retry;
+pub mod timer;
 pub mod transaction;

@@ -100,6 +100,9 @@ pub struct Load {
     /// Chance that a message is delayed.
     #[serde(default)]
     pub delayed: f64,
+    /// Chance that another message asks for a time of its own.
+    #[serde(default)]
+    pub timed: f64,
     /// Of every delay level. Units: milliseconds.
     #[serde(default)]
     pub levels_ms: Vec<i64>,
@@ -361,6 +364,7 @@ fn draw_load(scenario: &Scenario, rng: &mut Rng) -> Load {
         window: *rng.pick(&[1, 1, 4, 16]),
         no_wait: if rng.chance(0.2) { 0.3 } else { 0.0 },
         delayed: wanted.delayed,
+        timed: wanted.timed,
         failing: wanted.failing,
         transactional: wanted.transactional,
         levels_ms: match wanted.delayed + wanted.failing > 0.0 {

@@ -135,6 +135,9 @@ pub struct LoadRange {
     /// Share of the messages that are delayed.
     #[serde(default)]
     pub delayed: f64,
+    /// Share of the others that ask for a time of their own.
+    #[serde(default)]
+    pub timed: f64,
     /// Share of the messages that consumers fail at, some of them for ever.
     #[serde(default)]
     pub failing: f64,

@@ -42,6 +42,7 @@ const MUST_SEE: &[(&str, f64)] = &[
     ("store: slots of an index file were taken back", 0.03), // W-36
     ("store: the clock jumped ahead and was not believed", 0.005), // W-37
     ("schedule: a delayed message was read", 0.02),
+    ("timer: a timed message was read", 0.02),
     ("schedule: delivered again after a crash", 0.01), // W-57, W-58
     ("retry: a message was consumed after retries", 0.02),
     ("retry: a message is dead", 0.02),

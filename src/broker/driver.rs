@@ -22,6 +22,7 @@ use super::subscription_groups::SubscriptionGroups;
 use super::task;
 use super::task::calls::Calls;
 use super::tickets::Tickets;
+use super::timer::{TIMER_TOPIC, Timers, rewrite as timer};
 use super::topics::{RETRY_PREFIX, SCHEDULE_TOPIC, Topics};
 use super::transaction::{Transactions, rewrite::Names};
 use crate::disk::{Disk, LockGuard};
@@ -73,6 +74,9 @@ pub(super) const DELIVERY: u64 = 1 << 62;
 /// Set in the tickets of what resolves half messages.
 pub(super) const TRANSACTION: u64 = 1 << 61;
 
+/// Set in the tickets of messages whose own time has come.
+pub(super) const TIMER: u64 = 1 << 60;
+
 /// How long the name servers may take to hear that this broker ends.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -109,6 +113,7 @@ pub(super) struct Core {
     pub stuck: StuckQueues,
     pub hold: Hold,
     pub schedule: Schedule,
+    pub timers: Timers,
     pub transactions: Transactions,
     pub transaction_names: Names,
     /// Who waits for the end of a transaction, by ticket.
@@ -182,6 +187,8 @@ pub(super) struct Shared {
     pub deadline_moved: Notify,
     /// A delay level has something to look at.
     pub delivery_moved: Notify,
+    /// The same for messages with a time of their own.
+    pub timer_moved: Notify,
     /// The store has said what became of something that the check of transactions wrote.
     pub check_moved: Notify,
     pub poisoned: watch::Sender<Option<String>>,
@@ -372,6 +379,11 @@ impl StoreEvents for Ear {
         if is_moved {
             shared.delivery_moved.notify_one();
         }
+        for arrival in arrivals.iter().filter(|arrival| &*arrival.key.topic == TIMER_TOPIC) {
+            if arrival.key.queue == timer::WAITING && core.timers.on_arrival(arrival.end) {
+                shared.timer_moved.notify_one();
+            }
+        }
         if core.hold.is_empty() {
             return;
         }
@@ -465,6 +477,7 @@ impl Broker {
             told: task::register::Told::new(options.name_servers.len()),
             deadline_moved: Notify::new(),
             delivery_moved: Notify::new(),
+            timer_moved: Notify::new(),
             check_moved: Notify::new(),
             poisoned: watch::channel(None).0,
             deletions,
@@ -597,6 +610,7 @@ fn spawn_front(shared: &Arc<Shared>, front: &TaskGroup, deleted: mpsc::Receiver<
     }
     front.spawn(task::fence::run(shared.clone(), front.stop_signal()));
     front.spawn(task::deliver::run(shared.clone(), front.stop_signal()));
+    front.spawn(task::timer::run(shared.clone(), front.stop_signal()));
     front.spawn(task::check_back::run(shared.clone(), front.stop_signal()));
 }
 

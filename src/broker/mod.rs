@@ -1,7 +1,8 @@
 //! Turns requests into store operations and replies, and owns the consumer-facing state.
 //!
 //! Owns: topics, subscription groups, live clients, filters, consumer offsets, parked pulls, queue
-//! locks, transactions, the state files under `config/`, and the choice of every response code.
+//! locks, transactions, timers, the state files under `config/`, and the choice of every response
+//! code.
 //! Must never: know a byte of a file or a frame, dial a client, or depend on `client`.
 //!
 //! The tables and `hold` are pure. `driver` owns them behind one lock that is taken once per batch
@@ -27,6 +28,7 @@ pub mod stuck;
 pub mod subscription_groups;
 mod task;
 mod tickets;
+pub mod timer;
 pub mod topics;
 pub mod transaction;
 

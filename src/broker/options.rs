@@ -124,6 +124,44 @@ impl Default for ScheduleOptions {
     }
 }
 
+/// Messages with a time of their own.
+#[derive(Clone, Debug)]
+pub struct TimerOptions {
+    /// `timerWheelEnable`: without it they are delivered at once, as 4.9.3 does it.
+    pub is_on: bool,
+    /// `timerMaxDelaySec`: a longer delay is refused.
+    pub delay_max: Duration,
+    /// `timerWaitingMax`. Units: messages that wait. Each takes about 50 bytes; one more is
+    /// refused.
+    pub waiting_count_max: usize,
+    /// Units: messages from the oldest waiting one to the newest. Each takes 1 byte, and its done
+    /// message is read at a start. Beyond it the oldest are written anew; with twice as many one
+    /// more is refused.
+    pub span_max: u64,
+    /// Units: messages that are handed to the store, or looked at, at a time.
+    pub turn_count_max: usize,
+    /// Units: bytes of them; one message is always taken.
+    pub turn_bytes_max: usize,
+    /// After the store refused a delivery. Doubles up to the longest.
+    pub retry_pause: Duration,
+    pub retry_pause_max: Duration,
+}
+
+impl Default for TimerOptions {
+    fn default() -> Self {
+        TimerOptions {
+            is_on: true,
+            delay_max: Duration::from_secs(3 * 24 * 3600),
+            waiting_count_max: 1_000_000,
+            span_max: 4_000_000,
+            turn_count_max: 64,
+            turn_bytes_max: 1 << 20,
+            retry_pause: Duration::from_millis(100),
+            retry_pause_max: Duration::from_secs(5),
+        }
+    }
+}
+
 /// How open transactions are asked for.
 #[derive(Clone, Debug)]
 pub struct TransactionOptions {
@@ -324,6 +362,7 @@ pub struct Options {
     pub filters: FilterOptions,
     pub replication: ReplicationOptions,
     pub schedule: ScheduleOptions,
+    pub timers: TimerOptions,
     pub transactions: TransactionOptions,
     pub limits: Limits,
 }
@@ -364,6 +403,7 @@ impl Default for Options {
             filters: FilterOptions::default(),
             replication: ReplicationOptions::default(),
             schedule: ScheduleOptions::default(),
+            timers: TimerOptions::default(),
             transactions: TransactionOptions::default(),
             limits: Limits::default(),
         }
@@ -383,6 +423,7 @@ impl Options {
         options.topics.default_queues = rng.between(1, 8) as u32;
         options.schedule.save_interval = options.offsets_save_interval;
         options.schedule.turn_count_max = 1 << (options.topics.default_queues % 5);
+        options.timers.turn_count_max = options.schedule.turn_count_max;
         if rng.chance(0.2) {
             options.limits.parked_pulls_max = rng.between(1, 4) as usize;
         }

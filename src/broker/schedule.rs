@@ -82,6 +82,8 @@ struct Level {
     is_read: bool,
     /// How often in a row nothing went on.
     failures: u32,
+    /// How often in a row the next entry could not be read.
+    read_failures: u32,
 }
 
 impl Level {
@@ -95,6 +97,7 @@ impl Level {
             look_at: Some(Mono::default()),
             is_read: false,
             failures: 0,
+            read_failures: 0,
         }
     }
 
@@ -346,9 +349,24 @@ impl Schedule {
         level.failures
     }
 
-    /// How often in a row nothing of this queue went on.
-    pub fn failures(&self, queue: QueueId) -> u32 {
-        self.levels.get(&queue.0).map_or(0, |level| level.failures)
+    /// What comes next could be read.
+    pub fn on_read(&mut self, queue: QueueId) {
+        if let Some(level) = self.levels.get_mut(&queue.0) {
+            level.read_failures = 0;
+        }
+    }
+
+    /// What comes next cannot be read now. Returns how often in a row nothing went on.
+    pub fn on_unreadable(&mut self, queue: QueueId, now: Mono) -> u32 {
+        if let Some(level) = self.levels.get_mut(&queue.0) {
+            level.read_failures = level.read_failures.saturating_add(1);
+        }
+        self.on_refused(queue, now)
+    }
+
+    /// How often in a row what comes next could not be read: refusals of the store do not count.
+    pub fn read_failures(&self, queue: QueueId) -> u32 {
+        self.levels.get(&queue.0).map_or(0, |level| level.read_failures)
     }
 
     /// Everything of the look was told. True: there is more to look at now.

@@ -3,6 +3,7 @@
 use super::json_writer::JsonWriter;
 use super::options::TopicOptions;
 use super::stats::{Counts, Puts};
+use super::timer::TIMER_TOPIC;
 use super::transaction::{DISCARD_TOPIC, HALF_TOPIC, OP_TOPIC};
 use crate::model::{QueueId, TopicName};
 use crate::protocol::body::DataVersion;
@@ -51,7 +52,7 @@ const RESERVED: [&str; 9] = [
 pub fn is_closed_to_sends(topic: &str) -> bool {
     // All of them are longer than most names.
     topic.len() >= SCHEDULE_TOPIC.len()
-        && [SCHEDULE_TOPIC, HALF_TOPIC, OP_TOPIC, DISCARD_TOPIC].contains(&topic)
+        && [SCHEDULE_TOPIC, TIMER_TOPIC, HALF_TOPIC, OP_TOPIC, DISCARD_TOPIC].contains(&topic)
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -243,6 +243,7 @@ pub fn broker_options(raw: &RawConfig, machine: &Machine) -> Result<broker::Opti
             save_interval: ms(raw, "flushDelayOffsetInterval"),
             ..Default::default()
         },
+        timers: timer_options(raw),
         transactions: transaction_options(raw),
         stuck_queue_after: ms(raw, "stuckQueueWarnMillis"),
         region_id: text("regionId"),
@@ -329,6 +330,17 @@ fn replication(raw: &RawConfig, role: Role) -> Result<broker::options::Replicati
         },
         ..Default::default()
     })
+}
+
+fn timer_options(raw: &RawConfig) -> broker::options::TimerOptions {
+    let waiting_count_max = size(raw, "timerWaitingMax");
+    broker::options::TimerOptions {
+        is_on: raw.flag("timerWheelEnable"),
+        delay_max: seconds(raw, "timerMaxDelaySec"),
+        waiting_count_max,
+        span_max: waiting_count_max as u64 * 4,
+        ..Default::default()
+    }
 }
 
 fn transaction_options(raw: &RawConfig) -> broker::options::TransactionOptions {

@@ -127,6 +127,8 @@ pub struct Sent<'a> {
     pub transaction_prepared: Option<&'a [u8]>,
     pub unique_key: Option<&'a [u8]>,
     pub wait: Option<&'a [u8]>,
+    /// An item has a name that begins with TIMER_: those that ask for a time of its own do.
+    pub has_timer: bool,
     /// True when the string holds a NUL, which a stored record must not (design 1.2).
     pub has_nul: bool,
 }
@@ -187,7 +189,10 @@ fn note<'a>(sent: &mut Sent<'a>, name: &[u8], value: &'a [u8]) {
         b"KEYS" => &mut sent.keys,
         b"DELAY" => &mut sent.delay,
         b"TRAN_MSG" => &mut sent.transaction_prepared,
-        _ => return,
+        _ => {
+            sent.has_timer |= name.starts_with(b"TIMER_");
+            return;
+        }
     };
     *slot = Some(value);
 }

@@ -24,4 +24,11 @@ pub mod names {
     /// The client id of who waits for an answer, and when it was pushed to it.
     pub const REPLY_TO_CLIENT: &str = "REPLY_TO_CLIENT";
     pub const PUSH_REPLY_TIME: &str = "PUSH_REPLY_TIME";
+    /// A delay of its own, or when to be delivered. Source: MessageConst (5.3).
+    pub const TIMER_DELAY_SEC: &str = "TIMER_DELAY_SEC";
+    pub const TIMER_DELAY_MS: &str = "TIMER_DELAY_MS";
+    pub const TIMER_DELIVER_MS: &str = "TIMER_DELIVER_MS";
+    /// What the broker made of it; and a message that takes another one's time back.
+    pub const TIMER_OUT_MS: &str = "TIMER_OUT_MS";
+    pub const TIMER_DEL_UNIQUE_KEY: &str = "TIMER_DEL_UNIQKEY";
 }

@@ -25,5 +25,6 @@ mod reply;
 mod retry;
 mod scrub;
 mod store;
+mod timer;
 mod transaction;
 mod under_load;

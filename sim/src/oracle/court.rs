@@ -2,7 +2,7 @@
 
 use super::replica::LogFiles;
 use super::retention::Terms;
-use super::{delay, files, index, judge, retry, transaction};
+use super::{delay, files, index, judge, retry, timer, transaction};
 use crate::history::History;
 use crate::plan::Plan;
 use crate::scenario::{FaultKind, Oracle};
@@ -214,6 +214,7 @@ impl Court {
         drop(history);
         if self.wants(Oracle::Delays) {
             self.check("delays", delay::delivered(log, &self.delays(machine), is_end));
+            self.check("delays", timer::delivered(log, &self.delays(machine), is_end));
         }
         self.check("clean_tail", judge::clean_tail(log));
     }

@@ -2,7 +2,7 @@
 
 use super::files::{Log, Record};
 use super::judge::Verdict;
-use super::transaction;
+use super::{timer, transaction};
 use crate::history::{self, Id};
 use hotfire::rt::sim::mark;
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ pub fn level(record: &Record) -> u32 {
 /// The topic that its producer named.
 pub fn origin_topic(record: &Record) -> &str {
     let first = match record.topic.as_str() {
-        SCHEDULE | transaction::HALF | transaction::DISCARDED => {
+        SCHEDULE | timer::TOPIC | transaction::HALF | transaction::DISCARDED => {
             property(record, "REAL_TOPIC").unwrap_or_default()
         }
         topic => topic,

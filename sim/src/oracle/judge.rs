@@ -1,11 +1,11 @@
 //! The promises, one function each. Every function says what broke, or nothing.
 
 use super::files::{self, Log, Record};
-use super::{delay, retry, transaction};
+use super::{delay, retry, timer, transaction};
 use crate::disk::SimDisk;
 use crate::history::{self, Fate, Grade, History, Id, Seen};
 use hotfire::rt::sim::mark;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub type Verdict = Result<(), String>;
 
@@ -43,11 +43,18 @@ const OWN_TOPIC: &str = "OFFSET_MOVED_EVENT";
 pub fn no_phantom(log: &Log, history: &History) -> Verdict {
     let mut copies: BTreeMap<Id, u32> = BTreeMap::new();
     let own = [OWN_TOPIC, transaction::OP];
-    for record in log.records.iter().filter(|r| !own.contains(&r.topic.as_str())) {
+    // What is written anew while it waits is judged by `timer`.
+    let mut waited: BTreeSet<Id> = BTreeSet::new();
+    let is_own = |r: &&Record| own.contains(&r.topic.as_str()) || timer::is_done(r);
+    for record in log.records.iter().filter(|r| !is_own(r)) {
         let id = id_of(record)?;
         is_what_was_sent(record, id, history)?;
+        if record.topic == timer::TOPIC && !waited.insert(id) {
+            continue;
+        }
         // What the broker makes of a message is judged elsewhere.
-        let is_made = delay::is_delivery(record) || transaction::is_made(record);
+        let is_made =
+            delay::is_delivery(record) || timer::is_made(record) || transaction::is_made(record);
         if is_made || retry::is_retry(record) {
             continue;
         }
@@ -153,7 +160,7 @@ pub fn acked_survives(log: &Log, history: &mut History, now: Moment, opened: &[u
         let found = at.get(&place.physical);
         let is_there = found.is_some_and(|r| {
             history::id_in(&r.properties) == Some(id as Id)
-                && r.queue == place.queue
+                && (r.queue == place.queue || r.topic == timer::TOPIC)
                 && r.queue_offset == place.queue_offset
         });
         if is_there {

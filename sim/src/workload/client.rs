@@ -1,13 +1,15 @@
 //! A client machine: producers, and a reader of every queue.
 
-use super::cluster::{ClusterHouse, PROMPT, PROMPT_SENDS, Phase, SETTLE_SENDS, ip, topic_name};
+use super::cluster::{ClusterHouse, PROMPT_SENDS, Phase, SETTLE_SENDS, ip, topic_name};
 use super::filters::{self, Selector};
 use super::pairs::{self, Asked};
+use super::prompt::{is_prompt, is_prompt_after};
+use super::timers;
 use super::transactions::{self, Members};
 use crate::history::{self, Fate, Grade, History, Id, Place, Seen};
 use crate::oracle::files::{self, Record};
 use crate::oracle::retry::{self, RETRIES_MAX};
-use crate::oracle::{delay, judge, transaction};
+use crate::oracle::{delay, judge, timer, transaction};
 use crate::trace;
 use crate::world::Boot;
 use hotfire::client::{
@@ -198,19 +200,9 @@ impl Producer {
             h.sent[id as usize].copies_max = self.tries;
             id
         });
-        let level = match self.dice.chance(load.delayed) {
-            true => 1 + self.dice.below(load.levels_ms.len() as u64) as u32,
-            false => 0,
-        };
-        if self.dice.chance(load.failing) {
-            let fails = self.dice.between(1, u64::from(RETRIES_MAX) + 2) as u32;
-            house.court().history(|h| h.sent[id as usize].fails = fails);
-        }
-        let mut message = numbered(id, &topic, size, load.filters).with_wait(wait);
-        if level > 0 {
-            message = message.with_delay_level(level);
-            house.court().history(|h| h.sent[id as usize].level = level);
-        }
+        let message = numbered(id, &topic, size, load.filters).with_wait(wait);
+        let (mut message, delay) = self.delayed(id, message);
+        let level = delay.level;
         let in_transaction = self.begin_transaction(phase, id);
         if let Some(properties) = &in_transaction {
             for (name, value) in properties {
@@ -221,7 +213,7 @@ impl Producer {
         let since: Vec<_> = brokers.iter().map(|b| (*b, Since::now(&house, *b))).collect();
         let pairs: Vec<_> = brokers.iter().map(|b| Asked::now(&house, *b, phase)).collect();
         let (mut asked, mut unique) = (0, String::new());
-        let is_once = level > 0 || in_transaction.is_some();
+        let is_once = delay.is_one() || in_transaction.is_some();
         let fate = match self.give(&message, is_once).await {
             Ok(result) => {
                 asked = result.queue.queue.0;
@@ -243,15 +235,56 @@ impl Producer {
             return matches!(fate, Fate::Acked { .. });
         }
         if let (Phase::Prompt, Fate::Acked { place, .. }) = (phase, fate) {
-            match level {
-                0 => self.node.group.spawn(is_prompt(house, id, topic, place)),
-                level => {
+            match self.wait_ms(delay, place.machine) {
+                _ if !delay.is_one() => self.node.group.spawn(is_prompt(house, id, topic, place)),
+                Some(wait_ms) => {
                     let key = (place.machine, topic, asked);
-                    self.node.group.spawn(is_prompt_after(house, id, key, level));
+                    self.node.group.spawn(is_prompt_after(house, id, key, wait_ms));
                 }
+                None => house.0.progress.lock().prompt += 1,
             }
         }
         matches!(fate, Fate::Acked { .. })
+    }
+
+    /// Draws how long a message waits, and how often consumers fail at it.
+    fn delayed(&mut self, id: Id, mut message: Message) -> (Message, Delay) {
+        let house = self.node.house.clone();
+        let load = &house.0.plan.load;
+        let level = match self.dice.chance(load.delayed) {
+            true => 1 + self.dice.below(load.levels_ms.len() as u64) as u32,
+            false => 0,
+        };
+        if self.dice.chance(load.failing) {
+            let fails = self.dice.between(1, u64::from(RETRIES_MAX) + 2) as u32;
+            house.court().history(|h| h.sent[id as usize].fails = fails);
+        }
+        if level > 0 {
+            message = message.with_delay_level(level);
+            house.court().history(|h| h.sent[id as usize].level = level);
+        }
+        let is_timed = level == 0 && load.timed > 0.0 && self.dice.chance(load.timed);
+        let ask = is_timed.then(|| timers::draw(&mut self.dice, self.node.clock.wall()));
+        if let Some(ask) = &ask {
+            message = message.with_property(ask.name, &ask.value.to_string());
+            house.court().history(|h| h.sent[id as usize].is_timed = true);
+        }
+        (message, Delay { level, ask })
+    }
+
+    /// How long that is, by real time. `None`: the clock steps, and it may be minutes.
+    fn wait_ms(&self, delay: Delay, broker: usize) -> Option<i64> {
+        let house = &self.node.house;
+        let skew_ms = |machine: usize| house.0.plan.machines[machine].skew_ms;
+        match delay.ask {
+            Some(_) if house.court().delays(broker).clock_steps => None,
+            Some(ask) if ask.is_date() => {
+                Some(ask.wait_ms + skew_ms(self.node.machine) - skew_ms(broker))
+            }
+            Some(ask) => Some(ask.wait_ms),
+            None if delay.level > 0 => Some(house.0.plan.load.levels_ms[delay.level as usize - 1]),
+            None => Some(0),
+        }
     }
 
     fn fate_of_error(&self, id: Id, error: &Error) -> Fate {
@@ -342,6 +375,19 @@ impl Producer {
     }
 }
 
+/// How a message is kept back: by a level, by a time of its own, or not.
+#[derive(Clone, Copy)]
+struct Delay {
+    level: u32,
+    ask: Option<timers::Ask>,
+}
+
+impl Delay {
+    fn is_one(self) -> bool {
+        self.level > 0 || self.ask.is_some()
+    }
+}
+
 /// What a broker's machine has gone through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Since {
@@ -354,60 +400,6 @@ impl Since {
         let world = house.world();
         Since { power_losses: world.power_losses(machine), generation: world.generation(machine) }
     }
-}
-
-/// Once all has settled, every reader has an acked message soon. Who has not found the queue yet,
-/// because its topic is as new as the message, has no reader.
-async fn is_prompt(house: ClusterHouse, id: u64, topic: String, place: Place) {
-    let clients = house.machines(crate::plan::Role::Client).into_iter();
-    let keys = clients.map(|client| (client, place.machine, topic.clone(), place.queue));
-    let reading =
-        |key: &(usize, usize, String, u32)| house.0.progress.lock().read_to.contains_key(key);
-    let readers: Vec<_> = keys.filter(reading).collect();
-    madsim::time::sleep(PROMPT).await;
-    let mut progress = house.0.progress.lock();
-    for key in readers {
-        let (to, client) = (progress.read_to.get(&key).copied().unwrap_or(0), key.0);
-        if !house.has_read(&progress, &key, id, place) {
-            let what = format!(
-                "message {id} was acked at {topic}/{} {} and not delivered to client {client} \
-                 within {} ms: it reads at {to}",
-                place.queue,
-                place.queue_offset,
-                PROMPT.as_millis()
-            );
-            house.court().check("liveness", Err(what));
-            return;
-        }
-    }
-    progress.prompt += 1;
-    house.court().moved();
-}
-
-/// The same for a delayed message, once its time has come: broker, topic and queue are those it
-/// will come to.
-async fn is_prompt_after(house: ClusterHouse, id: u64, key: (usize, String, u32), level: u32) {
-    let (broker, topic, queue) = key;
-    let mut clients = house.machines(crate::plan::Role::Client);
-    clients.retain(|client| {
-        let reading = (*client, broker, topic.clone(), queue);
-        house.0.progress.lock().read_to.contains_key(&reading)
-    });
-    let wait_ms = house.0.plan.load.levels_ms[level as usize - 1];
-    madsim::time::sleep(PROMPT + Duration::from_millis(wait_ms as u64)).await;
-    for client in clients {
-        if !house.court().history(|h| h.delivered.contains(&(client, id))) {
-            let what = format!(
-                "message {id} of delay level {level} was acked and did not come to client \
-                 {client} within {wait_ms} + {} ms",
-                PROMPT.as_millis()
-            );
-            house.court().check("liveness", Err(what));
-            return;
-        }
-    }
-    house.0.progress.lock().prompt += 1;
-    house.court().moved();
 }
 
 /// Finds the queues of a topic again and again, and reads each new one.
@@ -714,6 +706,15 @@ impl Reader {
                 }
                 if delay::is_delivery(&record) && !retry::is_retry(&record) {
                     mark("schedule: a delayed message was read");
+                    history.delivered.insert((self.node.machine, id));
+                }
+                if timer::is_delivered(&record) {
+                    let is_late = timer::is_made(&record);
+                    mark(if is_late {
+                        "timer: a timed message was read"
+                    } else {
+                        "timer: at once"
+                    });
                     history.delivered.insert((self.node.machine, id));
                 }
                 if history.transactions.contains_key(&id) {

@@ -335,7 +335,11 @@ impl ClusterHouse {
                     if sent.fails > 0 && !history.ended.contains(&(*client, id as u64)) {
                         return Some((*client, id as u64));
                     }
-                    if sent.level > 0 {
+                    if sent.is_timed && self.court().delays(place.machine).clock_steps {
+                        // Its time may be minutes away.
+                        continue;
+                    }
+                    if sent.level > 0 || sent.is_timed {
                         if !history.delivered.contains(&(*client, id as u64)) {
                             return Some((*client, id as u64));
                         }

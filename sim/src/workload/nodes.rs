@@ -112,6 +112,9 @@ pub async fn broker(house: ClusterHouse, boot: Boot) {
     suit_calls(&house, &boot, &mut options);
     let mut store_options = store_options(&house, &machine, &mut rng);
     check_often(&house, boot.machine, &mut options);
+    if house.0.plan.load.timed > 0.0 {
+        options.timers = super::timers::options(machine.swarm);
+    }
     super::pairs::suit(&house, boot.machine, &mut options, &mut store_options);
     house.court().on_levels(boot.machine, &store_options.delay_levels_ms);
     let (slots, entries) = (store_options.index_slots, store_options.index_entries);
@@ -186,6 +189,12 @@ fn store_options(house: &ClusterHouse, machine: &MachinePlan, rng: &mut Rng) -> 
         if machine.sync_flush { store::FlushMode::Sync } else { store::FlushMode::Async };
     if !house.0.plan.load.levels_ms.is_empty() {
         store_options.delay_levels_ms = house.0.plan.load.levels_ms.clone();
+    }
+    if house.0.plan.load.timed > 0.0 && machine.swarm & 3 > 0 {
+        // Many files: then a full disk also meets deliveries that wait for the next one.
+        let sectors = 16 + (machine.swarm >> 8) % 16;
+        store_options.segment_size_bytes = 512 * sectors;
+        store_options.record_size_max_bytes = store_options.segment_size_bytes as usize - 8;
     }
     store_options
 }

@@ -17,7 +17,7 @@ use super::super::stuck::StuckQueues;
 use super::super::subscription_groups::SubscriptionGroups;
 use super::super::task::greet::MasterGreeter;
 use super::super::task::state_file::StateFile;
-use super::super::task::{catch_up, persist, register};
+use super::super::task::{catch_up, persist, register, timer};
 use super::super::tickets::Tickets;
 use super::super::topics::{SCHEDULE_TOPIC, Topics};
 use super::super::transaction::{Transactions, rewrite::Names};
@@ -228,6 +228,7 @@ fn open_core(
         stuck: StuckQueues::new(options.stuck_queue_after, limits.stuck_rows_max),
         hold: Hold::default(),
         schedule,
+        timers: timer::open(&options.timers, store),
         transactions: Transactions::new(&options.transactions),
         transaction_names: Names::default(),
         transaction_replies: BTreeMap::new(),

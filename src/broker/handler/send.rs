@@ -1,8 +1,9 @@
 //! Sending: requests 10, 310 and 320.
 
-use super::super::driver::{Core, DELIVERY, NOBODY, Shared, TRANSACTION, WaitingSend};
+use super::super::driver::{Core, DELIVERY, NOBODY, Shared, TIMER, TRANSACTION, WaitingSend};
 use super::super::reply::{self, Answer, Refusal};
 use super::super::schedule::rewrite;
+use super::super::timer::{TIMER_TOPIC, rewrite as timer};
 use super::super::topics::{DEAD_LETTER_PREFIX, RETRY_PREFIX, SCHEDULE_TOPIC};
 use super::super::transaction::{HALF_TOPIC, rewrite as transaction};
 use super::opened_topic::{self, Entry, check_name, forbidden, wait_for_topic};
@@ -123,7 +124,12 @@ fn append_one(
     let tags_code = sent.tags.map_or(0, |tags| i64::from(properties::java_hash(tags)));
     let waits = sent.waits();
     let is_half = sent.is_half() && !is_old_retry(header, delay);
+    let is_timed = sent.has_timer;
     let delayed = if is_half { None } else { delayed_form(core, raw, cluster, place, delay) };
+    let due = match is_timed && !place.is_dead {
+        true if delayed.is_none() => timed_form(shared, core, raw, cluster, place, is_half)?,
+        _ => None,
+    };
     if is_half {
         half_form(shared, core, raw, cluster, place)?;
     }
@@ -143,12 +149,19 @@ fn append_one(
     if is_half {
         hold_back(shared, &core.transaction_names, &mut append)?;
     }
+    let timer_topic = due.map(|_| TopicName::new(TIMER_TOPIC));
+    if let Some(topic) = &timer_topic {
+        put_off_until(shared, &mut append, topic)?;
+    }
     let appended = shared
         .store
         .append(&append)
         .map_err(|error| reply::of_append_error(&error, shared.disk_used()))?;
     if is_half {
         core.transactions.on_half(appended.queue_offset);
+    }
+    if due.is_some() {
+        core.timers.on_put(appended.queue_offset);
     }
     let queue = append.queue;
     let held_in = if is_half { Some(HALF_TOPIC) } else { delayed.map(|_| SCHEDULE_TOPIC) };
@@ -214,8 +227,8 @@ fn hold_back<'a>(
     Ok(())
 }
 
-/// As long as the body of an op message can be.
-const OP_BODY_MAX: &str = "18446744073709551615";
+/// As long as the body of an op message can be, and what a time of its own adds to a message.
+const OP_BODY_MAX: &str = "18446744073709551615 TIMER_OUT_MS 9223372036854775807";
 
 /// Source: SendMessageProcessor#handlePutMessageResult (4.9.3).
 /// Differs: counted when the log takes it, also when it is refused later: the disk is full then.
@@ -240,9 +253,63 @@ fn delayed_form(
         return None;
     }
     core.scratch.clear();
-    properties::store_form_with_wait(raw, cluster, &mut core.scratch);
+    let sent = properties::store_form_with_wait(raw, cluster, &mut core.scratch);
+    if sent.has_timer {
+        timer::forget_time(&mut core.scratch);
+    }
     rewrite::delay(&mut core.scratch, level, place.topic, place.target);
     Some((schedule_topic(core), level))
+}
+
+/// When a message is due that asks for a time of its own; makes the property string in
+/// `core.scratch` that of one which waits. A half message only must not ask for too much.
+/// Source: HookUtils#handleScheduleMessage, SendMessageProcessor#handlePutMessageResult (5.3).
+fn timed_form(
+    shared: &Shared,
+    core: &mut Core,
+    raw: &[u8],
+    cluster: &str,
+    place: &Place,
+    is_half: bool,
+) -> Answer<Option<WallMillis>> {
+    let Some(due) = due_of(shared, core, raw)? else { return Ok(None) };
+    if is_half || !sys_flag::is_queued(place.sys_flag) {
+        return Ok(None);
+    }
+    core.scratch.clear();
+    properties::store_form_with_wait(raw, cluster, &mut core.scratch);
+    timer::time(&mut core.scratch, due, place.topic, place.target);
+    Ok(Some(due))
+}
+
+/// When a message with this property string is due; `None`: at once.
+pub(super) fn due_of(shared: &Shared, core: &Core, raw: &[u8]) -> Answer<Option<WallMillis>> {
+    let options = &shared.options.timers;
+    if !options.is_on {
+        return Ok(None);
+    }
+    let max_ms = i64::try_from(options.delay_max.as_millis()).unwrap_or(i64::MAX);
+    let due = timer::due(raw, shared.clock.wall(), max_ms).map_err(|fault| {
+        Refusal::new(code::MESSAGE_ILLEGAL, format!("timer message illegal, {fault}"))
+    })?;
+    if due.is_some() && !core.timers.has_room() {
+        return Err(Refusal::overload("too many messages wait for their time (timerWaitingMax)"));
+    }
+    Ok(due)
+}
+
+/// Turns an append that may be delivered at once into one that waits.
+/// Errors: it fits there, but not together with its done message where it is delivered.
+fn put_off_until<'a>(shared: &Shared, append: &mut Append<'a>, topic: &'a TopicName) -> Answer<()> {
+    let waiting = Append { topic, queue: timer::WAITING, ..*append };
+    let done =
+        timer::done(topic, timer::DONE_BODY_MAX, append.store_host, append.born_timestamp, NOBODY);
+    for one in [*append, waiting] {
+        let fits = shared.store.fit(&[one, done]);
+        fits.map_err(|error| reply::of_append_error(&error, shared.disk_used()))?;
+    }
+    *append = waiting;
+    Ok(())
 }
 
 pub(super) fn schedule_topic(core: &Core) -> TopicName {
@@ -336,7 +403,14 @@ fn check_batch<'a>(
         return Err(Refusal::message_illegal("a property holds a NUL"));
     }
     let is_delayed = sent.delay_level().is_none_or(|level| level > 0);
-    if is_delayed || sys_flag::transaction_type(place.sys_flag) != sys_flag::TRANSACTION_NONE {
+    let now = shared.clock.wall();
+    let is_timed = sent.has_timer
+        && shared.options.timers.is_on
+        && timer::due(batch_raw, now, i64::MAX) != Ok(None);
+    if is_delayed
+        || is_timed
+        || sys_flag::transaction_type(place.sys_flag) != sys_flag::TRANSACTION_NONE
+    {
         return Err(Refusal::message_illegal("a batch may be neither delayed nor transactional"));
     }
     Ok(sent)
@@ -423,9 +497,9 @@ fn dead_letter_topic(
 pub(in super::super) fn on_outcomes(shared: &Shared, outcomes: &mut Vec<(Ticket, Outcome)>) {
     let mut core = shared.core.lock();
     let mut ready: Vec<(WaitingSend, Outcome)> = Vec::with_capacity(outcomes.len());
-    let (mut is_moved, mut is_checked) = (false, false);
+    let (mut is_moved, mut is_checked, mut is_timed) = (false, false, false);
     for (ticket, outcome) in outcomes.drain(..) {
-        if ticket.0 & (DELIVERY | TRANSACTION) == 0 {
+        if ticket.0 & (DELIVERY | TRANSACTION | TIMER) == 0 {
             let waiting = core.sends.take(ticket.0);
             ready.extend(waiting.map(|waiting| (waiting, outcome)));
         } else if ticket == NOBODY {
@@ -433,6 +507,9 @@ pub(in super::super) fn on_outcomes(shared: &Shared, outcomes: &mut Vec<(Ticket,
             // What no sync covered in time is in the log all the same.
             let (is_kept, now) = (outcome.is_kept(), shared.clock.mono());
             is_moved |= core.schedule.on_outcome(ticket.0 & !DELIVERY, is_kept, now);
+        } else if ticket.0 & TIMER != 0 {
+            let (kept, now) = (super::transaction::kept(outcome), shared.clock.mono());
+            is_timed |= core.timers.on_outcome(ticket.0 & !TIMER, kept, now);
         } else {
             is_checked |= super::transaction::on_outcome(&mut core, ticket, outcome);
         }
@@ -444,6 +521,9 @@ pub(in super::super) fn on_outcomes(shared: &Shared, outcomes: &mut Vec<(Ticket,
     }
     if is_checked {
         shared.check_moved.notify_one();
+    }
+    if is_timed {
+        shared.timer_moved.notify_one();
     }
     let mut text = ReplyText { shared, is_traced, id: String::with_capacity(64) };
     for (waiting, outcome) in ready.iter().filter(|(waiting, _)| waiting.is_send_back) {

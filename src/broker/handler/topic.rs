@@ -2,6 +2,7 @@
 
 use super::super::driver::{Core, Shared};
 use super::super::reply::{Answer, Refusal};
+use super::super::timer::TIMER_TOPIC;
 use super::super::topics::{FilterType, SCHEDULE_TOPIC, TopicConfig, TopicFile, name_fault};
 use super::super::transaction::{HALF_TOPIC, OP_TOPIC};
 use super::{Done, Request, later};
@@ -87,7 +88,7 @@ pub(super) fn delete(shared: &Arc<Shared>, core: &mut Core, request: &Request) -
 
 /// Topics that keep their queues without standing in the table.
 /// Source: DefaultMessageStore#cleanUnusedTopic (4.9.3).
-const KEPT_TOPICS: [&str; 3] = [SCHEDULE_TOPIC, HALF_TOPIC, OP_TOPIC];
+const KEPT_TOPICS: [&str; 4] = [SCHEDULE_TOPIC, TIMER_TOPIC, HALF_TOPIC, OP_TOPIC];
 
 /// Deletes the queues of every topic that has no configuration.
 /// Source: AdminBrokerProcessor#cleanUnusedTopic (4.9.3).

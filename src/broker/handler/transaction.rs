@@ -6,15 +6,16 @@
 
 use super::super::driver::{Core, Shared, TRANSACTION};
 use super::super::reply::{self, Answer, Refusal};
+use super::super::timer::{TIMER_TOPIC, rewrite as timer};
 use super::super::transaction::{Aim, DISCARD_TOPIC, HALF_TOPIC, Kept, Standing, rewrite};
 use super::send_back::is_meant;
-use super::{Done, ReplyTo, Request, later};
+use super::{Done, ReplyTo, Request, later, send};
 use crate::format::message_id;
 use crate::format::message_unit::{self, Unit, View};
 use crate::model::{PhysicalOffset, QueueOffset, TopicName, property, sys_flag};
 use crate::protocol::code::response_code as code;
 use crate::protocol::header::transaction::{EndTransactionHeader, ResumeCheckHalfMessageHeader};
-use crate::store::{AppendError, Outcome, Rejection, Ticket};
+use crate::store::{Append, AppendError, Outcome, Rejection, Ticket};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -126,7 +127,7 @@ fn refused(shared: &Shared, error: &AppendError) -> Refusal {
 
 fn commit(
     shared: &Shared,
-    core: &Core,
+    core: &mut Core,
     view: &View,
     half: QueueOffset,
     ticket: Ticket,
@@ -137,11 +138,22 @@ fn commit(
     let topic = topic.unwrap_or_else(|| TopicName::new(real.topic));
     let body = half.0.to_string();
     let (host, now) = (shared.store_host(), shared.clock.wall());
-    let appends = [
-        rewrite::committed(view, &topic, real.queue, ticket),
-        rewrite::op(&core.transaction_names, &body, host, now, ticket),
-    ];
+    let mut timed = None;
+    if let Some(due) = send::due_of(shared, core, view.properties())? {
+        // Its time counts from the commit. Source: EndTransactionProcessor#sendFinalMessage (5.3).
+        let mut properties = view.properties().to_vec();
+        timer::set_due(&mut properties, due);
+        timed = Some((TopicName::new(TIMER_TOPIC), properties));
+    }
+    let mut last = rewrite::committed(view, &topic, real.queue, ticket);
+    if let Some((topic, properties)) = &timed {
+        last = Append { topic, queue: timer::WAITING, properties, ..last };
+    }
+    let appends = [last, rewrite::op(&core.transaction_names, &body, host, now, ticket)];
     let all = shared.store.append_all(&appends).map_err(|error| refused(shared, &error))?;
+    if timed.is_some() {
+        core.timers.on_put(all[0].queue_offset);
+    }
     Ok(all[1].queue_offset)
 }
 
@@ -193,14 +205,18 @@ pub(super) fn on_resume(shared: &Arc<Shared>, request: &Request) -> Answer<Done>
     })
 }
 
-/// The store says what became of an append. True: the check should look.
-pub(super) fn on_outcome(core: &mut Core, ticket: Ticket, outcome: Outcome) -> bool {
-    let kept = match outcome {
+/// Whether an append of our own is in the log.
+pub(super) fn kept(outcome: Outcome) -> Kept {
+    match outcome {
         Outcome::Rejected(Rejection::Poisoned) => Kept::Unknown,
         Outcome::Rejected(_) => Kept::No,
         _ => Kept::Yes,
-    };
-    let aim = core.transactions.on_outcome(ticket.0 & !TRANSACTION, kept);
+    }
+}
+
+/// The store says what became of an append. True: the check should look.
+pub(super) fn on_outcome(core: &mut Core, ticket: Ticket, outcome: Outcome) -> bool {
+    let aim = core.transactions.on_outcome(ticket.0 & !TRANSACTION, kept(outcome));
     if let Some(to) = core.transaction_replies.remove(&ticket.0) {
         answer(&to, outcome);
     }

@@ -3,6 +3,7 @@
 //! Source: CommitLog#asyncPutMessage, ScheduleMessageService#messageTimeup (4.9.3).
 //! Differs: items keep the sender's order, REAL_TOPIC and REAL_QID are appended.
 
+use crate::broker::timer::TIMER_TOPIC;
 use crate::broker::transaction::HALF_TOPIC;
 use crate::format::message_unit::View;
 use crate::format::properties;
@@ -66,7 +67,7 @@ pub enum Fault {
 pub fn real<'a>(record: &View<'a>) -> Result<Real<'a>, Fault> {
     let topic = properties::get_str(record.properties(), property::REAL_TOPIC);
     let topic = topic.ok_or(Fault::NoTopic)?;
-    if topic == HALF_TOPIC || topic == SCHEDULE_TOPIC {
+    if [HALF_TOPIC, SCHEDULE_TOPIC, TIMER_TOPIC].contains(&topic) {
         return Err(Fault::Topic(topic.to_owned()));
     }
     let text = properties::get(record.properties(), property::REAL_QUEUE_ID).unwrap_or_default();

@@ -191,6 +191,21 @@ fn a_record_that_is_stepped_over_moves_the_cursor_in_its_turn() {
 }
 
 #[test]
+fn what_the_store_refuses_is_no_sign_of_a_bad_sector() {
+    let mut place = Place::new(&[0; 3]);
+    let (look, _) = place.look().unwrap();
+    for _ in 0..9 {
+        place.schedule.on_read(look.queue);
+        place.schedule.on_refused(look.queue, place.mono());
+    }
+    assert_eq!(place.schedule.read_failures(look.queue), 0);
+    assert_eq!(place.schedule.on_unreadable(look.queue, place.mono()), 10);
+    assert_eq!(place.schedule.read_failures(look.queue), 1);
+    place.schedule.on_read(look.queue);
+    assert_eq!(place.schedule.read_failures(look.queue), 0);
+}
+
+#[test]
 fn pauses_grow_to_their_limit() {
     let options = ScheduleOptions::default();
     assert_eq!(pause(&options, 1), Duration::from_millis(100));

@@ -9,6 +9,7 @@ use super::super::driver::Shared;
 use super::super::offsets::OffsetFile;
 use super::super::replication::{Pending, Progress, wire};
 use super::super::subscription_groups::GroupFile;
+use super::super::timer::TIMER_TOPIC;
 use super::super::topics::{SCHEDULE_TOPIC, TopicConfig, TopicFile, perm};
 use super::super::transaction::{HALF_TOPIC, OP_TOPIC};
 use crate::model::{PhysicalOffset, TopicName};
@@ -146,7 +147,7 @@ fn make_topics(shared: &Shared) {
     let mut core = shared.core.lock();
     let before = core.topics.changes();
     for (name, count) in counts {
-        let is_ours = [SCHEDULE_TOPIC, HALF_TOPIC, OP_TOPIC].contains(&&*name);
+        let is_ours = [SCHEDULE_TOPIC, TIMER_TOPIC, HALF_TOPIC, OP_TOPIC].contains(&&*name);
         let known = core.topics.get(&name).map(|topic| topic.config.clone());
         if is_ours || known.as_ref().is_some_and(|known| known.read_queue_nums >= count) {
             continue;

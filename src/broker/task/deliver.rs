@@ -107,7 +107,9 @@ async fn read_one(shared: &Shared, look: &Look, slice: &QueueSlice, due: &Due) -
         }
         Ok(None) => Found::Never("no record lies there".to_owned()),
         Err(error) => {
-            let tries = shared.core.lock().schedule.failures(look.queue);
+            let is_next = due.offset == look.from;
+            let tries =
+                if is_next { shared.core.lock().schedule.read_failures(look.queue) } else { 0 };
             let why = format!("it cannot be read: {error}");
             match tries >= READ_TRIES && reads_another(shared, look, slice, due).await {
                 true => Found::Never(format!("{why}, and what lies behind it can")),
@@ -130,14 +132,17 @@ fn deliver(shared: &Shared, core: &mut Core, queue: QueueId, due: &Due, found: F
     let record = match found {
         Found::Record(record) => record,
         Found::Never(why) => {
+            core.schedule.on_read(queue);
             step_over(core, queue, due, &why);
             return true;
         }
         Found::NotNow(why) => {
-            not_now(shared, core, queue, &why);
+            let failures = core.schedule.on_unreadable(queue, shared.clock.mono());
+            say_not_now(queue, failures, &why);
             return false;
         }
     };
+    core.schedule.on_read(queue);
     let view = match message_unit::decode(&record, due.unit.physical_offset, true) {
         Ok(Unit::Record(view)) => view,
         Ok(_) => {
@@ -225,6 +230,10 @@ fn step_over(core: &mut Core, queue: QueueId, due: &Due, why: &str) {
 
 fn not_now(shared: &Shared, core: &mut Core, queue: QueueId, why: &str) {
     let failures = core.schedule.on_refused(queue, shared.clock.mono());
+    say_not_now(queue, failures, why);
+}
+
+fn say_not_now(queue: QueueId, failures: u32, why: &str) {
     if failures.is_power_of_two() {
         let level = queue.0 + 1;
         tracing::warn!("delay level {level} waits, {failures} times in a row: {why}");

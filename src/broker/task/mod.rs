@@ -15,4 +15,5 @@ pub(super) mod register;
 pub(super) mod sample;
 pub(super) mod state_file;
 pub(super) mod stuck;
+pub(super) mod timer;
 pub(super) mod transactions;

@@ -17,8 +17,9 @@ use std::net::SocketAddr;
 /// The queue of half messages, and that of their op messages.
 pub const QUEUE: QueueId = QueueId(0);
 
-/// Bytes that the copies of a half message may need more than itself: two property items.
-pub const COPY_ROOM: usize = 96;
+/// Bytes that the copies of a half message may need more than itself: two property items, and a
+/// third when it is committed for a time of its own.
+pub const COPY_ROOM: usize = 128;
 
 /// The properties of every op message. Source: TransactionalMessageUtil.REMOVETAG (4.9.3).
 const OP_PROPERTIES: &[u8] = b"WAIT\x01true\x02TAGS\x01d";

@@ -26,6 +26,12 @@ pub(super) const HOTFIRE: &[Key] = keys! {
         "The oldest files go, whatever their age, while the log's files have more; 0 is off.";
     int transactionWindowMax = "4194304" [at_least(1024) used("broker")]
         "Half messages from the oldest open one on; each costs 9 bytes, more are refused.";
+    flag timerWheelEnable = "true" [used("broker")]
+        "Of 5.x: properties TIMER_* give a message its own time; off, it comes at once as in 4.9.";
+    int timerMaxDelaySec = "259200" [range(1, 31536000) unit("s") used("broker")]
+        "Of 5.x: a message that asks for a longer delay is refused with code 13.";
+    int timerWaitingMax = "1000000" [range(1, 100000000) used("broker")]
+        "Messages that wait for a time of their own; each costs 50 bytes, more are refused.";
     long registerWaitMillis = "2000" [range(0, 60000) unit("ms") used("broker")]
         "A changed topic is answered when name servers know it, or after this; clients wait 3 s.";
     long stuckQueueWarnMillis = "600000" [range(0, 86400000) unit("ms") used("broker")]

@@ -40,6 +40,19 @@ final class Version {
         message.setDelayTimeLevel(level);
     }
 
+    /** 4.9 has no method for a time of its own; its users may set the property. */
+    static void delayMillis(Message message, long millis) {
+        message.putUserProperty("TIMER_DELAY_MS", String.valueOf(millis));
+    }
+
+    static void delaySeconds(Message message, long seconds) {
+        message.putUserProperty("TIMER_DELAY_SEC", String.valueOf(seconds));
+    }
+
+    static void deliverAt(Message message, long time) {
+        message.putUserProperty("TIMER_DELIVER_MS", String.valueOf(time));
+    }
+
     /** Arguments of queryMsgById. */
     static String[] queryById(String topic, String... args) {
         return args;

@@ -53,6 +53,18 @@ final class Version {
     static void delayTransaction(Message message, int level) {
     }
 
+    static void delayMillis(Message message, long millis) {
+        message.setDelayTimeMs(millis);
+    }
+
+    static void delaySeconds(Message message, long seconds) {
+        message.setDelayTimeSec(seconds);
+    }
+
+    static void deliverAt(Message message, long time) {
+        message.setDeliverTimeMs(time);
+    }
+
     /** Arguments of queryMsgById, which must name the topic. */
     static String[] queryById(String topic, String... args) {
         String[] all = Arrays.copyOf(args, args.length + 2);

@@ -9,6 +9,7 @@ import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
+import org.apache.rocketmq.client.exception.MQBrokerException;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
@@ -24,6 +25,7 @@ final class DelayChecks {
     static void run(WireSuite.Cluster cluster, Report report) throws Exception {
         DelayChecks checks = new DelayChecks(cluster);
         report.check("delay-levels", checks::levels);
+        report.check("delay-times", checks::times);
         report.check("retry-then-dead", checks::retryThenDead);
         report.check("retry-orderly-dead", checks::orderlyDead);
     }
@@ -95,6 +97,69 @@ final class DelayChecks {
             String offsets = new String(session.ask(cluster.broker, RequestCode.GET_ALL_DELAY_OFFSET, null, null).getBody());
             Report.that(offsets.contains("offsetTable"), "expected delay offsets, got " + offsets);
             return "6 messages of 3 levels in time, at most " + slowest + " ms after it";
+        } finally {
+            consumer.shutdown();
+        }
+    }
+
+    /** Times of their own, as clients of 5.x ask for them. A 4.9.3 broker delivers all of them at once. */
+    private String times() throws Exception {
+        String topic = cluster.topic("DelayTimes", 4);
+        ConcurrentLinkedQueue<Taken> got = new ConcurrentLinkedQueue<>();
+        DefaultMQPushConsumer consumer = session.pusher("compat_times");
+        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        consumer.subscribe(topic, "Timed");
+        consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+            messages.forEach(message -> got.add(new Taken(message)));
+            return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+        });
+        consumer.start();
+        try {
+            MessageQueue queue = session.queues(topic).get(1);
+            long[] wait = {2500, 700, 1000, 0, 1600};
+            for (int at = 0; at < wait.length; at++) {
+                Message message = new Message(topic, "Timed", "k" + at, Session.bytes("timed " + at));
+                message.putUserProperty("sent", String.valueOf(System.currentTimeMillis()));
+                if (at == 2) {
+                    Version.delaySeconds(message, 1);
+                } else if (at == 4) {
+                    Version.deliverAt(message, System.currentTimeMillis() + wait[at]);
+                } else {
+                    Version.delayMillis(message, wait[at]);
+                }
+                SendResult result = session.producer.send(message, queue);
+                Report.equal(SendStatus.SEND_OK, result.getSendStatus(), "status of message " + at);
+                Report.equal(queue.getQueueId(), result.getMessageQueue().getQueueId(), "queue of message " + at);
+            }
+            Report.await("5 messages", 20, () -> got.size() >= 5);
+            Thread.sleep(300);
+            Report.equal(5, got.size(), "messages");
+            long slowest = 0;
+            for (Taken taken : got) {
+                MessageExt message = taken.message;
+                int at = Integer.parseInt(message.getKeys().substring(1));
+                Report.equal("timed " + at, new String(message.getBody()), "body");
+                Report.equal(topic, message.getTopic(), "topic");
+                Report.equal(queue.getQueueId(), message.getQueueId(), "queue of message " + at);
+                Report.equal(0, message.getDelayTimeLevel(), "level of message " + at);
+                long took = taken.at - Long.parseLong(message.getUserProperty("sent"));
+                if (!cluster.isJava) {
+                    Report.that(took >= wait[at], "message " + at + " came after " + took + " ms, expected " + wait[at]);
+                    slowest = Math.max(slowest, took - wait[at]);
+                }
+            }
+            Report.that(slowest < 3000, "the latest message came " + slowest + " ms after its time");
+            if (!cluster.isJava) {
+                Message tooLate = new Message(topic, "Timed", Session.bytes("in a year"));
+                Version.delaySeconds(tooLate, 365 * 24 * 3600);
+                try {
+                    session.producer.send(tooLate, queue);
+                    Report.that(false, "a delay of a year was taken");
+                } catch (MQBrokerException refused) {
+                    Report.equal(13, refused.getResponseCode(), "code of a delay of a year");
+                }
+            }
+            return "5 messages with times of their own, at most " + slowest + " ms after them";
         } finally {
             consumer.shutdown();
         }
