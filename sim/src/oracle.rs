@@ -7,6 +7,7 @@ pub mod files;
 pub mod index;
 pub mod judge;
 pub mod questions;
+pub mod reign;
 pub mod replica;
 pub mod retention;
 pub mod retry;

@@ -3,6 +3,8 @@
 //! The plan has dice of its own, so a fault can be dropped from it without moving any other
 //! choice of the run: that is what makes shrinking work.
 
+pub mod turn;
+
 use crate::disk::Habits;
 use crate::scenario::{self, Aim, FaultKind, Oracle, Scenario, WorldKind};
 use anyhow::Result;
@@ -37,6 +39,9 @@ pub struct Plan {
     /// Offsets committed at a slave may go back for a while after a start of its master.
     #[serde(default)]
     pub offsets_dip: bool,
+    /// What operators do with the masters.
+    #[serde(default)]
+    pub turns: Vec<turn::Turn>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,6 +242,7 @@ fn draw_from(seed: u64, scenario: &Scenario, rng: &mut Rng) -> Plan {
         lost_master,
         topics_lag: scenario.topics_lag,
         offsets_dip: scenario.offsets_dip,
+        turns: turn::draw(scenario.turns.as_ref(), rng),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::plan::{MachinePlan, Plan, Role};
 use crate::scenario::{Oracle, WorldKind};
 use crate::trace;
 use crate::workload::cluster::ClusterHouse;
+use crate::workload::reigns::ReignHouse;
 use crate::workload::store::StoreHouse;
 use crate::world::{Program, World};
 use hotfire::rt::time::Duration;
@@ -136,6 +137,7 @@ fn run_here(plan: &Plan, how: &How) -> Report {
 enum House {
     Store(StoreHouse),
     Cluster(ClusterHouse),
+    Reigns(ReignHouse),
 }
 
 impl House {
@@ -143,6 +145,7 @@ impl House {
         match self {
             House::Store(house) => house.court(),
             House::Cluster(house) => house.court(),
+            House::Reigns(house) => house.court(),
         }
     }
 
@@ -152,6 +155,7 @@ impl House {
             (House::Store(house), _) => house.settle(budget).await,
             (House::Cluster(house), None) => house.settle(budget).await,
             (House::Cluster(house), Some(_)) => house.settle_without(budget).await,
+            (House::Reigns(house), _) => house.settle(budget).await,
         }
     }
 
@@ -159,13 +163,22 @@ impl House {
         match self {
             House::Store(house) => house.reread(budget).await,
             House::Cluster(house) => house.reread(budget).await,
+            House::Reigns(house) => house.reread(budget).await,
         }
+    }
+
+    /// What operators do while the run is disturbed.
+    fn start_turns(&self) -> Option<madsim::task::JoinHandle<()>> {
+        let House::Reigns(house) = self else { return None };
+        let house = house.clone();
+        Some(madsim::task::spawn(async move { house.take_turns().await }))
     }
 
     fn program(&self, machine: &MachinePlan) -> Program {
         match self {
             House::Store(house) => house.program(),
             House::Cluster(house) => house.program(machine),
+            House::Reigns(house) => house.program(machine),
         }
     }
 }
@@ -174,6 +187,7 @@ async fn acts(plan: &Plan) -> Result<(), String> {
     let house = match plan.world {
         WorldKind::Store => House::Store(StoreHouse::new(plan)),
         WorldKind::Cluster => House::Cluster(ClusterHouse::new(plan)),
+        WorldKind::Pair => House::Reigns(ReignHouse::new(plan)),
     };
     let world = World::build(plan, |machine| house.program(machine));
     house.court().enter(&world);
@@ -192,7 +206,11 @@ async fn acts_in(plan: &Plan, world: &World, house: &House) -> Result<(), String
         0 => world.start(n),
         later => world.restart_later(n, later),
     });
+    let turns = house.start_turns();
     nemesis::disturb(house.court(), plan).await;
+    if let Some(turns) = turns {
+        let _ = turns.await; // it panics only when the run does
+    }
     let lost = plan.lost_master.filter(|_| world.violation().is_none());
     lost.into_iter().for_each(|master| house.court().lose(master));
     nemesis::heal(world);
@@ -234,6 +252,9 @@ async fn stop_and_check(world: &World, house: &House, stores: &[usize]) -> Resul
             return Err(format!("liveness: machine {n} did not stop in order"));
         }
         house.court().check_files(*n);
+    }
+    if let House::Reigns(house) = house {
+        house.check_end();
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/retry.toml"),
     include_str!("../scenarios/transaction.toml"),
     include_str!("../scenarios/ha.toml"),
+    include_str!("../scenarios/promotion.toml"),
 ];
 
 #[derive(Clone, Debug, Deserialize)]
@@ -62,6 +63,9 @@ pub struct Scenario {
     /// Offsets committed at a slave may go back for a while after a start of its master.
     #[serde(default)]
     pub offsets_dip: bool,
+    /// Of the world `pair`: what operators do.
+    #[serde(default)]
+    pub turns: Option<Turns>,
 }
 
 fn yes() -> bool {
@@ -96,6 +100,17 @@ pub enum WorldKind {
     Store,
     /// Name servers, brokers and clients over the simulated network.
     Cluster,
+    /// A master and its slaves, whose parts operators change.
+    Pair,
+}
+
+/// How often masters go, and who goes on.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Turns {
+    pub count: (u64, u64),
+    /// The chance that a slave takes over.
+    pub promotes: f64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -179,6 +194,8 @@ pub enum Oracle {
     Replicas,
     /// What a SYNC_MASTER acked is at a slave, and its answers say so only then.
     SyncMaster,
+    /// One master at a time, and the next one has what was promised.
+    Reigns,
     /// Bits that flip at rest in sealed segments are found, exactly those, and cut nothing.
     RotFound,
 }

@@ -77,6 +77,11 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
             p.crash_points.remove(at);
         });
     }
+    for at in 0..plan.turns.len() {
+        with(&|p| {
+            p.turns.remove(at);
+        });
+    }
     if plan.buggify {
         with(&|p| p.buggify = false);
     }

@@ -54,6 +54,15 @@ const MUST_SEE: &[(&str, f64)] = &[
     ("calls: a reset was told to a member", 0.01),
     ("calls: a queue was locked", 0.02),
     ("calls: a lock was refused, another has it", 0.02),
+    ("ha: a slave has it, said a master", 0.02),
+    ("ha: no slave in time, said a master", 0.002), // W-44
+    ("ha: an impostor was sent away", 0.006),       // W-41
+    ("ha: a slave served while its master was away", 0.006),
+    ("ha: a master was lost with its disk", 0.004),
+    ("ha: a log went another way than its master's", 0.001), // W-40
+    ("promotion: a slave takes over", 0.02),
+    ("promotion: a replaced master ended", 0.01), // W-47
+    ("ha: a master heard from a slave that it was replaced", 0.003), // W-47
 ];
 /// A sweep is long from here on. Units: seeds.
 const LONG: u64 = 500;

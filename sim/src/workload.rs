@@ -11,6 +11,7 @@ pub mod nodes;
 pub mod pairs;
 pub mod prompt;
 pub mod questions;
+pub mod reigns;
 pub mod stalls;
 pub mod store;
 pub mod timers;

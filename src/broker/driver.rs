@@ -608,6 +608,7 @@ fn spawn_front(shared: &Arc<Shared>, front: &TaskGroup, deleted: mpsc::Receiver<
         front.spawn(task::copy_master::wait_changes(shared.clone(), front.stop_signal()));
         return;
     }
+    front.spawn(task::heir::run(shared.clone(), front.stop_signal()));
     front.spawn(task::fence::run(shared.clone(), front.stop_signal()));
     front.spawn(task::deliver::run(shared.clone(), front.stop_signal()));
     front.spawn(task::timer::run(shared.clone(), front.stop_signal()));
@@ -628,8 +629,9 @@ async fn listen(
 
 /// A start that failed leaves nothing behind.
 async fn give_up(clock: &Clock, group: &mut TaskGroup, store: &Store, error: Error) -> Error {
-    stop_group(clock, group).await;
+    // The store's tasks are of this group too, and are not to be aborted while a disk is slow.
     close_store(store).await;
+    stop_group(clock, group).await;
     error
 }
 

@@ -1,5 +1,6 @@
 //! What this broker is to others of its name: master or slave, and what a slave takes over.
 
+pub mod heir;
 pub mod peers;
 pub mod wire;
 
@@ -8,7 +9,7 @@ use crate::ha::Ha;
 use crate::model::PhysicalOffset;
 use crate::protocol::body::offset::DelayOffsets;
 use crate::rt::sync::{Notify, watch};
-use peers::{Admission, KnownSlaves};
+use peers::{Admission, KnownPeers};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ pub struct Replication {
     pub role: Role,
     pub ha: Ha,
     pub admission: Arc<Admission>,
-    pub known_slaves: KnownSlaves,
+    pub known_peers: Arc<KnownPeers>,
     /// What clients dial to reach the master, as the name servers say; a slave copies from there.
     pub master: watch::Sender<Option<String>>,
     /// The master's tables are others than those that were copied.
@@ -111,9 +112,12 @@ impl Pending {
         self.0.get_or_insert(progress);
     }
 
-    /// What may be taken over now that the log is written up to `written`.
-    pub fn take_due(&mut self, written: PhysicalOffset) -> Option<Progress> {
-        self.0.take_if(|progress| progress.at <= written)
+    /// What may be taken over now that the log is written from `min` up to `written`. A log that
+    /// shall begin where its master's last file does has nothing of it yet: until its first record
+    /// is there, a crash leaves it empty at 0.
+    pub fn take_due(&mut self, min: PhysicalOffset, written: PhysicalOffset) -> Option<Progress> {
+        let has_begun = min < written || min.0 == 0;
+        self.0.take_if(|progress| has_begun && progress.at <= written)
     }
 }
 
@@ -128,12 +132,23 @@ mod tests {
 
     #[test]
     fn progress_waits_for_the_log_and_the_oldest_goes_first() {
-        let mut pending = Pending::default();
+        let (mut pending, start) = (Pending::default(), PhysicalOffset(0));
         pending.on_copied(progress(100));
-        assert!(pending.take_due(PhysicalOffset(99)).is_none());
+        assert!(pending.take_due(start, PhysicalOffset(99)).is_none());
         pending.on_copied(progress(200));
-        let due = pending.take_due(PhysicalOffset(100)).map(|progress| progress.at);
+        let due = pending.take_due(start, PhysicalOffset(100)).map(|progress| progress.at);
         assert_eq!(due, Some(PhysicalOffset(100)));
-        assert!(pending.take_due(PhysicalOffset(500)).is_none());
+        assert!(pending.take_due(start, PhysicalOffset(500)).is_none());
+    }
+
+    #[test]
+    fn progress_waits_for_the_first_record_of_a_log_that_begins_elsewhere() {
+        let (mut pending, start) = (Pending::default(), PhysicalOffset(4_096));
+        pending.on_copied(progress(4_000));
+        assert!(pending.take_due(start, start).is_none());
+        assert!(pending.take_due(start, PhysicalOffset(4_200)).is_some());
+        // A master that has no message yet may have offsets.
+        pending.on_copied(progress(0));
+        assert!(pending.take_due(PhysicalOffset(0), PhysicalOffset(0)).is_some());
     }
 }

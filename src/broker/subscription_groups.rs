@@ -5,7 +5,7 @@ use super::options::GroupOptions;
 use crate::protocol::body::DataVersion;
 use crate::rt::time::WallMillis;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Groups every broker has. Source: SubscriptionGroupManager#init (4.9.3).
 const BUILT_IN: [&str; 7] = [
@@ -64,6 +64,9 @@ pub struct SubscriptionGroups {
     version: DataVersion,
     changes: u64,
     saved: u64,
+    /// On a slave: groups that its own consumers made and its master does not know. No more than
+    /// groups.
+    own: Option<BTreeSet<String>>,
 }
 
 impl SubscriptionGroups {
@@ -74,9 +77,16 @@ impl SubscriptionGroups {
             version: DataVersion::new(now),
             changes: 1,
             saved: 0,
+            own: None,
         };
         groups.add_built_in();
         groups
+    }
+
+    /// From now on a group that is made stays beside the master's table until the master has it.
+    pub fn of_slave(mut self) -> Self {
+        self.own = Some(BTreeSet::new());
+        self
     }
 
     fn add_built_in(&mut self) {
@@ -97,21 +107,33 @@ impl SubscriptionGroups {
         self.saved = self.changes;
     }
 
-    /// The table of a master in place of this one.
+    /// The table of a master in place of this one, but for groups that were made here and that it
+    /// has never had: without them they went with each copy and came back with the next pull, and
+    /// each time the file was written.
     /// Source: SlaveSynchronize#syncSubscriptionGroupConfig (4.9.3).
     /// False: it is this table already. Versions alone do not say so: a group that was made here in
     /// the same millisecond counts as one there.
     pub fn replace(&mut self, file: GroupFile) -> bool {
         let rows = &file.subscription_group_table;
+        let mut own = self.own.take();
+        own.iter_mut().for_each(|own| own.retain(|name| !rows.contains_key(name)));
         let is_same = |(name, config)| self.table.get(name) == Some(config);
-        if file.data_version == self.version && rows.iter().all(is_same) {
-            return false;
+        let is_changed = file.data_version != self.version || !rows.iter().all(is_same);
+        if is_changed {
+            let mut before = std::mem::take(&mut self.table);
+            self.restore(file);
+            self.add_built_in();
+            for name in own.iter().flatten() {
+                let has_room = self.table.len() < self.options.groups_max;
+                if let Some(config) = before.remove(name).filter(|_| has_room) {
+                    self.table.insert(name.clone(), config);
+                }
+            }
+            self.changes += 1;
         }
-        self.table.clear();
-        self.restore(file);
-        self.add_built_in();
-        self.changes += 1;
-        true
+        own.iter_mut().for_each(|own| own.retain(|name| self.table.contains_key(name)));
+        self.own = own;
+        is_changed
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -135,7 +157,14 @@ impl SubscriptionGroups {
             if !allowed || name.is_empty() || self.table.len() >= self.options.groups_max {
                 return None;
             }
-            self.update(now, GroupConfig::named(name));
+            if let Some(own) = &mut self.own {
+                // The version stays the master's: it says that nothing changed there.
+                own.insert(name.to_owned());
+                self.table.insert(name.to_owned(), GroupConfig::named(name));
+                self.changes += 1;
+            } else {
+                self.update(now, GroupConfig::named(name));
+            }
         }
         self.table.get(name)
     }
@@ -240,6 +269,34 @@ mod tests {
         again.restore(file);
         assert_eq!(again.to_json(), groups.to_json());
         assert_eq!(again.get("g").unwrap().retry_queue_nums, 3);
+    }
+
+    #[test]
+    fn a_group_that_a_slave_made_stays_beside_its_masters_until_that_has_it() {
+        let options = GroupOptions::default();
+        let mut master = SubscriptionGroups::new(&options, WallMillis(1));
+        let mut slave = SubscriptionGroups::new(&options, WallMillis(2)).of_slave();
+        let file = |master: &SubscriptionGroups| serde_json::from_str(&master.to_json()).unwrap();
+        master.find_or_create(WallMillis(5), "there");
+        assert!(slave.replace(file(&master)));
+        slave.find_or_create(WallMillis(6), "here");
+        let changes = slave.changes();
+        assert!(!slave.replace(file(&master)), "nothing changed there");
+        assert_eq!(slave.changes(), changes);
+        // What its master knew goes with it, what it never knew stays.
+        master.remove(WallMillis(7), "there");
+        assert!(slave.replace(file(&master)));
+        assert!(slave.get("there").is_none() && slave.get("here").is_some());
+        master.update(
+            WallMillis(8),
+            GroupConfig { retry_max_times: 3, ..GroupConfig::named("here") },
+        );
+        assert!(slave.replace(file(&master)));
+        assert_eq!(slave.get("here").unwrap().retry_max_times, 3);
+        assert_eq!(slave.version(), master.version());
+        master.remove(WallMillis(9), "here");
+        assert!(slave.replace(file(&master)));
+        assert!(slave.get("here").is_none(), "the master had it");
     }
 
     #[test]

@@ -17,9 +17,13 @@ pub const COUNT_MAX: usize = 1000;
 /// Units: bytes of the largest file.
 pub const SIZE_MAX: u64 = (HEAD_SIZE + COUNT_MAX * ROW_SIZE + CHECKSUM_SIZE) as u64;
 
+/// A slave that becomes the master begins the next multiple of this, and one. So it comes before a
+/// master that it replaced, however often that one starts. Above the starts of any broker.
+const TERM: u64 = 1_000_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch {
-    /// Grows by one with each.
+    /// Grows by one with each start of a master, and with a new master to the next million.
     pub number: u64,
     /// Where the log ended when it began. Units: an offset of the log.
     pub start: u64,
@@ -50,10 +54,33 @@ impl Epochs {
         self.0.last().map_or(0, |epoch| epoch.number)
     }
 
+    /// Who began the newest epoch here was replaced: another list goes on behind it. A list that
+    /// lacks it begins its next one no earlier: an epoch without a record leaves no row.
+    fn is_followed_in(&self, other: &Epochs) -> bool {
+        let Some(newest) = self.0.last() else { return false };
+        let twin = other.0.iter().find(|row| row.number == newest.number);
+        let goes_on = |row: &Epoch| row.number > newest.number && row.start >= newest.start;
+        twin.is_none_or(|twin| twin == newest) && other.0.iter().any(goes_on)
+    }
+
+    /// How often a slave had become the master when the newest epoch began.
+    fn term(&self) -> u64 {
+        self.number() / TERM
+    }
+
+    /// Who began the newest epoch here is not the master any more: it was followed, or a slave
+    /// became the master meanwhile, however often this one started since. A list that was lost and
+    /// begun again says nothing: it shares no epoch, and begins late.
+    pub fn is_replaced_in(&self, other: &Epochs) -> bool {
+        let shares = self.0.iter().any(|row| other.0.contains(row));
+        let is_whole = self.0.first().is_some_and(|first| first.start == 0);
+        self.is_followed_in(other) || (other.term() > self.term() && (shares || is_whole))
+    }
+
     /// A master begins to write at `end`, the log's end. Epochs that would have begun behind it
-    /// left nothing here.
-    pub fn begin(&mut self, end: u64, id: u64) {
-        let number = self.number() + 1;
+    /// left nothing here. `is_heir`: it was a slave before.
+    pub fn begin(&mut self, end: u64, id: u64, is_heir: bool) {
+        let number = if is_heir { (self.term() + 1) * TERM + 1 } else { self.number() + 1 };
         self.0.retain(|epoch| epoch.start < end);
         self.0.push(Epoch { number, start: end, id });
         let excess = self.0.len().saturating_sub(COUNT_MAX);
@@ -197,10 +224,37 @@ mod tests {
     #[test]
     fn a_master_that_begins_again_forgets_what_left_nothing() {
         let mut list = epochs(&[(1, 0, 7), (2, 500, 8)]);
-        list.begin(300, 9);
+        list.begin(300, 9, false);
         assert_eq!(list, epochs(&[(1, 0, 7), (3, 300, 9)]));
-        list.begin(300, 10);
+        list.begin(300, 10, false);
         assert_eq!(list, epochs(&[(1, 0, 7), (4, 300, 10)]));
+    }
+
+    #[test]
+    fn who_was_replaced_is_known_from_the_list_of_the_next_one() {
+        let list = |text: &str| Epochs::parse(text).expect("a list");
+        let old = list("1:0:a,2:100:b");
+        assert!(old.is_followed_in(&list("1:0:a,2:100:b,3:100:c")));
+        // An epoch without a record leaves no row.
+        assert!(old.is_followed_in(&list("1:0:a,3:100:c")));
+        assert!(!old.is_followed_in(&old) && !list("").is_followed_in(&old));
+        // Two began at once: neither followed the other.
+        assert!(!old.is_followed_in(&list("1:0:a,2:100:d,3:200:c")));
+        // A list that was lost begins late.
+        assert!(!list("1:500:c").is_followed_in(&list("1:0:a,2:300:b")));
+    }
+
+    #[test]
+    fn a_slave_that_became_master_comes_before_every_start_of_the_one_it_replaced() {
+        let list = |text: &str| Epochs::parse(text).expect("a list");
+        let (mut old, mut new) = (list("1:0:a"), list("1:0:a"));
+        new.begin(100, 7, true);
+        assert_eq!(new.number(), 1_000_001);
+        (0..5).for_each(|n| old.begin(200, n, false));
+        assert!(old.number() == 6 && old.is_replaced_in(&new) && !new.is_replaced_in(&old));
+        // What is lost says nothing, until it is known whose it was.
+        assert!(!list("1:500:c").is_replaced_in(&new));
+        assert!(list("4:0:d").is_replaced_in(&list("1000001:0:e")));
     }
 
     #[test]
@@ -208,7 +262,7 @@ mod tests {
         let mut list = Epochs::default();
         let mut whole = Vec::new();
         for n in 0..COUNT_MAX as u64 + 5 {
-            list.begin(n + 1, n);
+            list.begin(n + 1, n, false);
             whole.push(Epoch { number: n + 1, start: n + 1, id: n });
         }
         assert_eq!((list.rows().len(), list.rows()[0].number), (COUNT_MAX, 6));
@@ -249,8 +303,8 @@ mod tests {
                 let is_shared = n < split;
                 at_a += step_a;
                 at_b += if is_shared { step_a } else { step_b };
-                a.begin(at_a, n as u64);
-                b.begin(at_b, if is_shared { n as u64 } else { 100 + n as u64 });
+                a.begin(at_a, n as u64, false);
+                b.begin(at_b, if is_shared { n as u64 } else { 100 + n as u64 }, false);
             }
             let (one, other) = (a.common(ends.0, &b, ends.1), b.common(ends.1, &a, ends.0));
             prop_assert_eq!(one.end, other.end);

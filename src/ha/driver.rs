@@ -4,6 +4,7 @@ use super::greeting::{Greeter, Position};
 use super::master::{Master, SlaveRow};
 use super::options::Options;
 use super::task::{follow, listen};
+use crate::format::epochs::Epochs;
 use crate::net::Net;
 use crate::rt::sync::{Mutex, watch};
 use crate::rt::task::TaskGroup;
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     /// Whom a slave follows: the HA address of its master.
     pub follows: watch::Sender<Option<String>>,
     pub followed: Mutex<Followed>,
+    /// The newest list of epochs that anybody of this name told a slave of.
+    pub heard_of: watch::Sender<Epochs>,
     /// The log is synced before a report counts it.
     pub reports_synced: bool,
     pub port: AtomicU16,
@@ -88,6 +91,7 @@ impl Ha {
             log_moved: watch::channel(0).0,
             follows: watch::channel(None).0,
             followed: Mutex::new(Followed::default()),
+            heard_of: watch::channel(Epochs::default()).0,
             reports_synced,
             port: AtomicU16::new(0),
         }))
@@ -149,6 +153,14 @@ impl Ha {
     pub async fn restart_wanted(&self) -> String {
         let reason = self.0.restart.subscribe().until(Option::is_some).await;
         reason.unwrap_or_default()
+    }
+
+    /// A master of this name has begun these epochs: a slave takes nothing more from one that it
+    /// replaced, from now on. In memory; what a slave follows it keeps.
+    pub fn hear_of(&self, epochs: Epochs) {
+        if epochs.number() > self.0.heard_of.get().number() {
+            self.0.heard_of.send(epochs);
+        }
     }
 
     /// The HA address of the master, as `host:port`; a slave goes there when it is another.

@@ -19,7 +19,8 @@ pub struct Position {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
     pub epochs: Epochs,
-    /// Up to where the master's log is written.
+    /// Where the master's log begins, and up to where it is written.
+    pub min: u64,
     pub end: u64,
     /// The CRC-32 of the record that lies where the slave's newest does.
     pub sum: Option<u32>,
@@ -58,6 +59,20 @@ pub enum Course {
 pub fn course(mine: &Position, master: &Welcome) -> Course {
     if mine.end == 0 {
         return Course::Follow;
+    }
+    if master.epochs.is_replaced_in(&mine.epochs) {
+        return Course::Stop(format!(
+            "this log has been that of another master since epoch {}, and this one's newest is {}: \
+             it was replaced",
+            mine.epochs.number(),
+            master.epochs.number()
+        ));
+    }
+    if mine.end < master.min {
+        return Course::Stop(format!(
+            "this log ends at {}, and the master's begins at {}: start with an empty store",
+            mine.end, master.min
+        ));
     }
     let is_same_record = mine.last.is_some_and(|(_, sum)| master.sum == Some(sum));
     if is_same_record && mine.end <= master.end {
@@ -107,7 +122,7 @@ mod tests {
 
     fn welcome(epochs: &str, end: u64, sum: u32) -> Welcome {
         let epochs = Epochs::parse(epochs).expect("a list");
-        Welcome { epochs, end, sum: Some(sum), token: 1 }
+        Welcome { epochs, min: 0, end, sum: Some(sum), token: 1 }
     }
 
     #[test]
@@ -116,6 +131,21 @@ mod tests {
         assert_eq!(course(&mine, &master), Course::Follow);
         let empty = Position::default();
         assert_eq!(course(&empty, &master), Course::Follow);
+    }
+
+    #[test]
+    fn a_slave_that_ends_before_its_masters_log_begins_does_not_follow() {
+        let (mine, mut master) = (position("1:0:a", 0, 500), welcome("1:0:a", 900, 7));
+        master.min = 600;
+        assert!(matches!(course(&mine, &master), Course::Stop(why) if why.contains("at 600")));
+    }
+
+    #[test]
+    fn a_master_that_was_replaced_is_not_followed() {
+        let (mine, master) = (position("1:0:a,2:500:b", 0, 500), welcome("1:0:a", 500, 7));
+        assert!(matches!(course(&mine, &master), Course::Stop(why) if why.contains("replaced")));
+        // Another that began since knows of it.
+        assert_eq!(course(&mine, &welcome("1:0:a,3:500:c", 500, 7)), Course::Follow);
     }
 
     #[test]

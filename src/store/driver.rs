@@ -218,16 +218,24 @@ impl Store {
         }
     }
 
+    /// Syncs what is written now, whatever the flush mode. Durable on return. Errors: `Poisoned`.
+    pub async fn sync(&self) -> Result<(), Error> {
+        let to = self.shared.state.lock().flush.demand_sync();
+        self.shared.log_work.notify_one();
+        self.until(|stats| stats.synced.0 >= to).await.map(|_| ())
+    }
+
     /// Who wrote which part of the log.
     pub fn epochs(&self) -> Epochs {
         self.shared.epochs.lock().clone()
     }
 
-    /// A master begins to write at the log's end. `id` is drawn anew for each. Durable on return.
-    pub async fn begin_epoch(&self, id: u64) -> Result<(), Error> {
+    /// A master begins to write at the log's end. `id` is drawn anew for each; `is_heir`: it was a
+    /// slave before. Durable on return.
+    pub async fn begin_epoch(&self, id: u64, is_heir: bool) -> Result<(), Error> {
         let end = self.shared.state.lock().log.end();
         let mut next = self.epochs();
-        next.begin(end, id);
+        next.begin(end, id, is_heir);
         epochs::write(&self.shared, next).await
     }
 

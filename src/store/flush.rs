@@ -40,6 +40,8 @@ pub struct Flush {
     synced: u64,
     /// The watermark of the sync that is under way.
     syncing: Option<u64>,
+    /// Synced up to here whatever the mode says.
+    demanded: u64,
     /// Answered when written.
     unwaited: VecDeque<Waiter>,
     /// Answered when synced.
@@ -64,6 +66,7 @@ impl Flush {
             written: end,
             synced: end,
             syncing: None,
+            demanded: 0,
             unwaited: VecDeque::new(),
             waiting: VecDeque::new(),
             marks: VecDeque::new(),
@@ -147,6 +150,12 @@ impl Flush {
         self.drop_marks();
     }
 
+    /// What is written now is synced as soon as may be. Returns up to where that is.
+    pub fn demand_sync(&mut self) -> u64 {
+        self.demanded = self.written;
+        self.demanded
+    }
+
     /// The watermark that a sync should now be started for: everything written before this call.
     pub fn wanted(&self, now: Mono) -> Option<u64> {
         let dirty = self.written - self.synced;
@@ -154,6 +163,7 @@ impl Flush {
             return None;
         }
         let due = match self.mode {
+            _ if self.synced < self.demanded => true,
             FlushMode::Sync => self.gather.until(now, self.waiting.len()).is_none(),
             FlushMode::Async => {
                 (now >= self.last_sync + self.interval && dirty >= self.least_size.max(1))

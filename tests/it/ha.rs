@@ -432,13 +432,37 @@ fn a_master_asks_who_followed_it_whether_it_was_replaced() {
         let slave = town.world.start(at_port(Role::Slave)).await;
         town.until("the slave follows", || !master.ha().slaves().is_empty()).await;
         slave.shutdown().await;
+        // Whoever promotes it cannot reach the master.
+        std::fs::remove_file(town.dir("slave").join("hotfire/peers")).unwrap();
         let mut parts = at_port(Role::AsyncMaster);
         parts.broker.name_servers.clear();
         let promoted = town.world.start(parts).await;
         let why = master.fenced().await;
-        let expected = format!("127.0.0.1:{port} is master of this name in epoch 2");
+        let expected = format!("127.0.0.1:{port} is master of this name in epoch 1000001");
         assert!(why.contains(&expected), "{why}");
         master.shutdown().await;
+        promoted.shutdown().await;
+    });
+}
+
+#[test]
+fn a_slave_that_becomes_master_has_the_topics_of_its_records() {
+    block_on(async {
+        let town = Town::new().await;
+        let (master, slave) = pair(&town, Role::AsyncMaster).await;
+        master.shutdown().await;
+        slave.shutdown().await;
+        // The records came, and their master was gone before it could say more.
+        for name in ["topics.json", "topics.json.bak"] {
+            let _ = std::fs::remove_file(town.dir("slave").join("config").join(name));
+        }
+        let marker = town.dir("slave").join("hotfire/was_slave");
+        assert!(marker.exists());
+        let promoted = town.start("slave", Role::AsyncMaster).await;
+        let caller = town.world.caller(&promoted);
+        let answer = caller.call(Command::request(request::GET_ALL_TOPIC_CONFIG)).await;
+        assert!(String::from_utf8_lossy(&answer.body).contains("\"T\""));
+        town.until("its tables are saved", || !marker.exists()).await;
         promoted.shutdown().await;
     });
 }
@@ -546,6 +570,24 @@ fn offsets_committed_at_a_slave_are_not_taken_back_when_the_master_returns() {
         until_offset(&town, &reader, "3").await;
         slave.shutdown().await;
         master.shutdown().await;
+    });
+}
+
+#[test]
+fn offsets_that_a_master_took_from_its_slave_are_kept_when_it_dies_at_once() {
+    block_on(async {
+        let town = Town::new().await;
+        let (master, slave) = pair(&town, Role::AsyncMaster).await;
+        let reader = town.world.caller(&slave);
+        master.shutdown().await;
+        commit_at(&reader, 12).await;
+        let master = town.start("master", Role::AsyncMaster).await;
+        killed(&town, "master", "killed");
+        master.shutdown().await;
+        slave.shutdown().await;
+        let again = town.start("killed", Role::AsyncMaster).await;
+        assert_eq!(offset_at(&town.world.caller(&again)).await.as_deref(), Some("12"));
+        again.shutdown().await;
     });
 }
 

@@ -280,6 +280,11 @@ impl Court {
         }
     }
 
+    /// Nothing that lay in `hotfire/` is there any more.
+    pub fn own_files_deleted(&self) -> bool {
+        *self.0.derived_deleted.lock()
+    }
+
     /// What an operator may delete at any time.
     pub fn delete_derived(&self, machine: usize) {
         let disk = &self.world().machines()[machine].disk;

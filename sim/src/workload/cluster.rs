@@ -205,7 +205,7 @@ impl ClusterHouse {
         *self.0.phase.lock()
     }
 
-    fn enter_phase(&self, phase: Phase) {
+    pub fn enter_phase(&self, phase: Phase) {
         *self.0.phase.lock() = phase;
         crate::trace::tell("world", format_args!("phase {phase:?}"));
         self.0.court.moved();

@@ -98,6 +98,21 @@ fn suit_filters(house: &ClusterHouse, swarm: u64, options: &mut Options) {
 }
 
 pub async fn broker(house: ClusterHouse, boot: Boot) {
+    let Some(parts) = parts(&house, &boot).await else { return };
+    let net = Arc::new(JudgedNet {
+        inner: boot.net.clone(),
+        house: house.clone(),
+        machine: boot.machine,
+        generation: boot.generation,
+        judged: Mutex::new(false),
+    });
+    if let Ok(broker) = start(&house, &boot, net, parts).await {
+        live(house, boot, broker).await;
+    }
+}
+
+/// Everything of a broker's process that a plan decides. `None`: it cannot start.
+pub(super) async fn parts(house: &ClusterHouse, boot: &Boot) -> Option<Parts> {
     let machine = house.0.plan.machines[boot.machine].clone();
     let mut rng = Rng::from_seed(machine.swarm);
     let mut options = Options::swarm(&mut rng);
@@ -108,54 +123,62 @@ pub async fn broker(house: ClusterHouse, boot: Boot) {
     options.name_servers = house.name_servers();
     options.topics.broker_name = house.broker_name(boot.machine);
     options.topics.default_queues = house.0.plan.load.queues as u32;
-    suit_filters(&house, machine.swarm, &mut options);
-    suit_calls(&house, &boot, &mut options);
-    let mut store_options = store_options(&house, &machine, &mut rng);
-    check_often(&house, boot.machine, &mut options);
+    suit_filters(house, machine.swarm, &mut options);
+    suit_calls(house, boot, &mut options);
+    let mut store_options = store_options(house, &machine, &mut rng);
+    check_often(house, boot.machine, &mut options);
     if house.0.plan.load.timed > 0.0 {
         options.timers = super::timers::options(machine.swarm);
     }
-    super::pairs::suit(&house, boot.machine, &mut options, &mut store_options);
+    super::pairs::suit(house, boot.machine, &mut options, &mut store_options);
     house.court().on_levels(boot.machine, &store_options.delay_levels_ms);
     let (slots, entries) = (store_options.index_slots, store_options.index_entries);
     house.court().on_index_shape(boot.machine, (slots, entries));
     house.0.progress.lock().save_interval.insert(boot.machine, options.offsets_save_interval);
-    let configuration = match configuration(&house, &boot).await {
+    let configuration = match configuration(house, boot).await {
         Ok(configuration) => configuration,
         Err(e) => {
             mark("broker: could not start");
             trace::tell(&boot.name, format_args!("broker cannot read its configuration: {e}"));
-            return;
+            return None;
         }
     };
-    let parts = Parts {
+    Some(Parts {
         broker: options,
         store: store_options,
         server: remoting::ServerOptions::swarm(&mut rng),
         client: remoting::ClientOptions::swarm(&mut rng),
         configuration,
-    };
-    let net = Arc::new(JudgedNet {
-        inner: boot.net.clone(),
-        house: house.clone(),
-        machine: boot.machine,
-        generation: boot.generation,
-        judged: Mutex::new(false),
-    });
+    })
+}
+
+/// Errors: why it does not start; it has been told.
+pub(super) async fn start(
+    house: &ClusterHouse,
+    boot: &Boot,
+    net: Arc<dyn Net>,
+    parts: Parts,
+) -> Result<Broker, hotfire::broker::Error> {
     // The dice of a generation differ from those of the one before.
-    let dice = Rng::from_seed(machine.swarm ^ boot.generation);
+    let dice = Rng::from_seed(house.0.plan.machines[boot.machine].swarm ^ boot.generation);
     let deps = Deps { disk: boot.disk.clone(), net, clock: boot.clock.clone(), rng: dice };
-    match Broker::start(deps, parts).await {
-        Ok(broker) => live(house, boot, broker).await,
-        Err(e) => {
-            mark("broker: could not start");
-            trace::tell(&boot.name, format_args!("broker does not start: {e}"));
-        }
-    }
+    Broker::start(deps, parts).await.inspect_err(|e| {
+        mark("broker: could not start");
+        trace::tell(&boot.name, format_args!("broker does not start: {e}"));
+    })
+}
+
+/// How a broker's process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    InOrder,
+    Poisoned,
+    /// Another master of its name goes on.
+    Fenced,
 }
 
 /// Until it is stopped, or ends by itself.
-async fn live(house: ClusterHouse, mut boot: Boot, broker: Broker) {
+pub(super) async fn live(house: ClusterHouse, mut boot: Boot, broker: Broker) -> Ended {
     let report = broker.recovery_report();
     if report.cut_reason.is_some() {
         mark("store: recovery met a torn record");
@@ -166,12 +189,12 @@ async fn live(house: ClusterHouse, mut boot: Boot, broker: Broker) {
         reason = broker.poisoned() => {
             mark("store: poisoned");
             trace::tell(&boot.name, format_args!("poisoned, process ends: {reason}"));
-            return;
+            return Ended::Poisoned;
         }
         reason = broker.fenced() => {
             trace::tell(&boot.name, format_args!("another master goes on, process ends: {reason}"));
             broker.shutdown().await;
-            return;
+            return Ended::Fenced;
         }
         reason = broker.restart_wanted() => {
             mark("ha: a slave starts again to cut its log back");
@@ -181,6 +204,7 @@ async fn live(house: ClusterHouse, mut boot: Boot, broker: Broker) {
     broker.shutdown().await;
     house.court().on_stopped(boot.machine);
     trace::tell(&boot.name, format_args!("broker stopped in order"));
+    Ended::InOrder
 }
 
 fn store_options(house: &ClusterHouse, machine: &MachinePlan, rng: &mut Rng) -> store::Options {

@@ -9,15 +9,15 @@ use super::super::hold::Hold;
 use super::super::offsets::Offsets;
 use super::super::options::Options;
 use super::super::queue_locks::QueueLocks;
-use super::super::replication::Replication;
-use super::super::replication::peers::{Admission, KnownSlaves};
+use super::super::replication::peers::{Admission, KnownPeers};
+use super::super::replication::{Replication, heir::make_topics};
 use super::super::schedule::Schedule;
 use super::super::stats::Stats;
 use super::super::stuck::StuckQueues;
 use super::super::subscription_groups::SubscriptionGroups;
 use super::super::task::greet::MasterGreeter;
 use super::super::task::state_file::StateFile;
-use super::super::task::{catch_up, persist, register, timer};
+use super::super::task::{catch_up, heir, persist, register, timer};
 use super::super::tickets::Tickets;
 use super::super::topics::{SCHEDULE_TOPIC, Topics};
 use super::super::transaction::{Transactions, rewrite::Names};
@@ -107,8 +107,8 @@ impl Opening<'_> {
         group: &TaskGroup,
     ) -> Result<Opened, Error> {
         let Opening { deps, options, store, client } = *self;
-        let known_slaves = KnownSlaves::load(&*deps.disk, &options.root);
-        let mut slaves = Vec::new();
+        let known_peers = Arc::new(KnownPeers::load(&deps.disk, &options.root));
+        let (mut slaves, end) = (Vec::new(), store.stats().end);
         if !options.replication.role.is_slave() {
             let start = catch_up::Start {
                 clock: &deps.clock,
@@ -116,25 +116,55 @@ impl Opening<'_> {
                 store,
                 options,
                 addr: own_addr(options),
-                known: known_slaves.all(),
+                known: known_peers.all(),
+                is_heir: heir::is_marked(&*deps.disk, &options.root),
                 is_unclean,
             };
             slaves = catch_up::run(&start, deps.rng.clone().next_u64()).await?;
         }
         let files = Files::new(&deps.disk, &options.root);
-        let (mut core, files) = open_core(deps, options, levels_ms, files, store)?;
-        for slave in slaves {
-            catch_up::offsets(client, &slave, store, &mut core.offsets).await;
+        let (mut core, mut files) = open_core(deps, options, levels_ms, files, store)?;
+        let offsets = &mut core.offsets;
+        for slave in &slaves {
+            catch_up::offsets(client, slave, store, offsets).await;
         }
-        let replication = self.replication(is_synced, known_slaves, group).await?;
+        // A slave forgets what it told with the first copy that it takes from here.
+        if let Some(changes) = offsets.unsaved().filter(|_| !slaves.is_empty()) {
+            match files.offsets.save(offsets.to_json()).await {
+                Ok(()) => offsets.on_saved(changes),
+                Err(error) => tracing::error!("failed to {error}; the last good one is kept"),
+            }
+        }
+        self.inherit(&mut core, store.stats().end > end).await?;
+        let replication = self.replication(is_synced, known_peers, group).await?;
         Ok(Opened { core, files, replication })
+    }
+
+    /// A slave says that it is one; who was one and is the master now, or took records from one,
+    /// makes the topics that it only has records of.
+    async fn inherit(&self, core: &mut Core, has_taken: bool) -> Result<(), Error> {
+        let (disk, root) = (&*self.deps.disk, &self.options.root);
+        if self.options.replication.role.is_slave() {
+            return heir::mark(disk, root).await.map_err(|source| Error::StateFileWrite {
+                path: format!("{root}/hotfire/was_slave"),
+                source,
+            });
+        }
+        if has_taken || heir::is_marked(disk, root) {
+            let now = self.deps.clock.wall();
+            for name in make_topics(&mut core.topics, self.store, now) {
+                crate::rt::probe!("ha: a new master made a topic of its records");
+                tracing::warn!("topic {name} is made anew from its records");
+            }
+        }
+        Ok(())
     }
 
     /// A master listens for slaves; a slave follows its master once it knows where that is.
     async fn replication(
         &self,
         is_synced: bool,
-        known_slaves: KnownSlaves,
+        known_peers: Arc<KnownPeers>,
         group: &TaskGroup,
     ) -> Result<Replication, Error> {
         let Opening { deps, options, store, client } = *self;
@@ -142,13 +172,14 @@ impl Opening<'_> {
         let ha_deps = HaDeps { net, clock, store: store.clone() };
         let (told, role) = (&options.replication, options.replication.role);
         let (stream, master) = (told.stream.clone(), watch::channel(None).0);
-        let admission = Arc::new(Admission::new(&told.allowed));
+        let admission = Arc::new(Admission::new(&told.allowed, known_peers.clone()));
         let ha = if role.is_slave() {
             let greeter = MasterGreeter {
                 client: client.clone(),
                 broker_name: options.topics.broker_name.clone(),
                 addr: own_addr(options),
                 master: master.subscribe(),
+                peers: known_peers.clone(),
             };
             let ha = Ha::follow(ha_deps, stream, is_synced, Arc::new(greeter), group);
             ha.set_master(told.master.clone());
@@ -163,7 +194,7 @@ impl Opening<'_> {
             serving.map_err(|source| Error::Listen { addr, source })?
         };
         let (master_changed, fenced) = (Notify::new(), watch::channel(None).0);
-        Ok(Replication { role, ha, admission, known_slaves, master, master_changed, fenced })
+        Ok(Replication { role, ha, admission, known_peers, master, master_changed, fenced })
     }
 }
 
@@ -199,7 +230,9 @@ fn open_core(
     let now = deps.clock.wall();
     let limits = &options.limits;
     let topics = open_topics(options, &mut files, store, now)?;
-    let mut groups = SubscriptionGroups::new(&options.groups, now);
+    let groups = SubscriptionGroups::new(&options.groups, now);
+    let is_slave = options.replication.role.is_slave();
+    let mut groups = if is_slave { groups.of_slave() } else { groups };
     if let Some(file) = persist::load(&mut files.groups)? {
         groups.restore(file);
     }

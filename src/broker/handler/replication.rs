@@ -4,6 +4,7 @@ use super::super::driver::{Core, Shared};
 use super::super::replication::peers::ip_of;
 use super::super::replication::wire::{self, Answer as Said, Question};
 use super::super::reply::{Answer, Refusal};
+use super::super::task::greet::remember;
 use super::{Done, Request, later};
 use crate::ha::Position;
 use crate::model::PhysicalOffset;
@@ -47,6 +48,13 @@ pub(super) fn position(shared: &Arc<Shared>, core: &mut Core, request: &Request)
     if asked.follows && is_slave {
         return Err(bad("this broker is a slave itself"));
     }
+    let is_replaced = shared.store.epochs().is_replaced_in(&asked.position.epochs);
+    if !is_slave && is_replaced && check(shared, request).is_ok() {
+        return Err(fence(shared, &asked));
+    }
+    if is_slave && check(shared, request).is_ok() {
+        shared.replication.ha.hear_of(asked.position.epochs.clone());
+    }
     let token = asked.follows.then(|| core.rng.next_u64() >> 1);
     let shared = shared.clone();
     later(request, async move {
@@ -56,7 +64,7 @@ pub(super) fn position(shared: &Arc<Shared>, core: &mut Core, request: &Request)
         };
         let sum = sum.map_err(|error| bad(format!("the log cannot be read: {error}")))?;
         if let Some(token) = token {
-            remember(&shared, &asked.addr).await;
+            remember(&shared.replication.known_peers, &asked.addr).await;
             shared.replication.ha.expect(token);
         }
         let stats = shared.store.stats();
@@ -71,13 +79,17 @@ pub(super) fn position(shared: &Arc<Shared>, core: &mut Core, request: &Request)
     })
 }
 
-/// After a start that was not expected this master will ask it.
-async fn remember(shared: &Shared, addr: &str) {
-    let slaves = &shared.replication.known_slaves;
-    let Some(text) = slaves.on_greeted(addr) else { return };
-    if let Err(error) = slaves.save(&*shared.disk, &text).await {
-        tracing::warn!("slave {addr} will be known by name servers alone: {error}");
-    }
+/// Another master began behind this one's newest epoch, says one who followed it: this one ends.
+fn fence(shared: &Shared, asked: &Question) -> Refusal {
+    crate::rt::probe!("ha: a master heard from a slave that it was replaced");
+    let (addr, number) = (&asked.addr, asked.position.epochs.number());
+    let why = format!(
+        "{addr} knows of epoch {number} of another master, which began later than this one's: \
+         start this broker with brokerRole=SLAVE"
+    );
+    tracing::error!("{why}");
+    shared.replication.fenced.send(Some(why.clone()));
+    bad(why)
 }
 
 /// Bytes of this log for a master that lacks them.

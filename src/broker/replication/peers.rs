@@ -5,31 +5,34 @@ use crate::disk::{Disk, read_small, replace_small};
 use crate::rt::sync::{Mutex, Notify};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-/// Slaves that are remembered; more are not asked. Each is a line of a small file.
+/// Peers that are remembered; more are not asked. Each is a line of a small file.
 pub const KNOWN_MAX: usize = 16;
 
-/// Units: bytes of the file of known slaves.
+/// Units: bytes of the file of known peers.
 const FILE_SIZE_MAX: u64 = 4096;
 
 /// Which addresses may open an HA connection: `haAllowedPeers`, or else those that name servers
-/// know for this broker name. This machine's own always may.
+/// know for this broker name, and those of known peers. This machine's own always may.
 pub struct Admission {
     allowed: Vec<IpAddr>,
+    peers: Arc<KnownPeers>,
     learned: Mutex<BTreeSet<IpAddr>>,
     /// An unknown address came: name servers should be asked.
     pub unknown: Notify,
 }
 
 impl Admission {
-    pub fn new(allowed: &[IpAddr]) -> Self {
+    pub fn new(allowed: &[IpAddr], peers: Arc<KnownPeers>) -> Self {
         let (learned, unknown) = (Mutex::default(), Notify::new());
-        Admission { allowed: allowed.to_vec(), learned, unknown }
+        Admission { allowed: allowed.to_vec(), peers, learned, unknown }
     }
 
     pub fn admits(&self, ip: IpAddr) -> bool {
         let is_known = ip.is_loopback() || self.allowed.contains(&ip);
-        if is_known || (self.allowed.is_empty() && self.learned.lock().contains(&ip)) {
+        let is_learned = || self.learned.lock().contains(&ip) || self.peers.has(ip);
+        if is_known || (self.allowed.is_empty() && is_learned()) {
             return true;
         }
         crate::rt::probe!("ha: an unknown address was not admitted");
@@ -48,60 +51,90 @@ pub fn ip_of(addr: &str) -> Option<IpAddr> {
     addr.rsplit_once(':').and_then(|(host, _)| host.parse().ok())
 }
 
-/// Where the slaves that followed this master can be asked: `hotfire/slaves`, a line each.
-pub struct KnownSlaves {
+/// Where others of this name can be asked that this broker has followed, or that have followed it:
+/// `hotfire/peers`, a line each. Name servers forget a broker that is down.
+pub struct KnownPeers {
+    disk: Arc<dyn Disk>,
     path: String,
     addrs: Mutex<BTreeSet<String>>,
 }
 
-impl KnownSlaves {
-    pub fn load(disk: &dyn Disk, root: &str) -> Self {
-        let path = format!("{root}/hotfire/slaves");
-        let bytes = read_small(disk, &path, FILE_SIZE_MAX).unwrap_or_default();
+impl KnownPeers {
+    pub fn load(disk: &Arc<dyn Disk>, root: &str) -> Self {
+        let path = format!("{root}/hotfire/peers");
+        let bytes = read_small(&**disk, &path, FILE_SIZE_MAX).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let addrs = text.lines().filter(|line| !line.is_empty()).take(KNOWN_MAX);
         let addrs = Mutex::new(addrs.map(str::to_owned).collect());
-        KnownSlaves { path, addrs }
+        KnownPeers { disk: disk.clone(), path, addrs }
     }
 
     pub fn all(&self) -> Vec<String> {
         self.addrs.lock().iter().cloned().collect()
     }
 
-    /// A slave follows. Returns the file's text when it is a new one.
-    pub fn on_greeted(&self, addr: &str) -> Option<String> {
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.addrs.lock().iter().any(|addr| ip_of(addr) == Some(ip))
+    }
+
+    /// One follows, or is followed. Returns the file's text when it is a new one.
+    pub fn note(&self, addr: &str) -> Option<String> {
         let mut addrs = self.addrs.lock();
         let has_room = addrs.len() < KNOWN_MAX && !addr.is_empty();
         let is_new = has_room && addrs.insert(addr.to_owned());
         is_new.then(|| addrs.iter().map(|addr| format!("{addr}\n")).collect())
     }
 
-    /// Writes what `on_greeted` gave. Durable on return.
+    /// Writes what `note` gave. Durable on return.
     pub fn save<'a>(
         &'a self,
-        disk: &'a dyn Disk,
         text: &'a str,
     ) -> impl Future<Output = std::io::Result<()>> + Send + 'a {
-        replace_small(disk, &self.path, text.as_bytes())
+        replace_small(&*self.disk, &self.path, text.as_bytes())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::real::RealDisk;
+    use crate::rt::block_on;
+
+    fn ip(n: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, n])
+    }
+
+    fn known(dir: &tempfile::TempDir) -> Arc<KnownPeers> {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new());
+        Arc::new(KnownPeers::load(&disk, &dir.path().to_string_lossy()))
+    }
 
     #[test]
     fn only_addresses_of_this_name_are_admitted_unless_some_are_named() {
-        let ip = |n| IpAddr::from([10, 0, 0, n]);
-        let learned = Admission::new(&[]);
+        let dir = tempfile::tempdir().unwrap();
+        let learned = Admission::new(&[], known(&dir));
         assert!(learned.admits(IpAddr::from([127, 0, 0, 1])));
         assert!(!learned.admits(ip(2)));
         learned.learn([ip(2)]);
         assert!(learned.admits(ip(2)) && !learned.admits(ip(3)));
-        let named = Admission::new(&[ip(3)]);
+        let named = Admission::new(&[ip(3)], known(&dir));
         named.learn([ip(2)]);
         assert!(named.admits(ip(3)) && !named.admits(ip(2)));
         assert_eq!(ip_of("10.0.0.2:10911"), Some(ip(2)));
         assert_eq!(ip_of("host:1"), None);
+    }
+
+    #[test]
+    fn a_peer_is_known_after_a_restart_whatever_name_servers_say() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("hotfire")).unwrap();
+        let before = known(&dir);
+        let text = before.note("10.0.0.2:10911").unwrap();
+        block_on(before.save(&text)).unwrap();
+        assert_eq!(before.note("10.0.0.2:10911"), None);
+        let after = known(&dir);
+        assert_eq!(after.all(), ["10.0.0.2:10911"]);
+        let admission = Admission::new(&[], after);
+        assert!(admission.admits(ip(2)) && !admission.admits(ip(3)));
     }
 }

@@ -7,7 +7,7 @@ use super::super::error::Error;
 use super::super::offsets::{OffsetFile, Offsets};
 use super::super::options::Options;
 use super::super::replication::wire::{self, Answer, Question};
-use super::others;
+use super::others::{self, Silence};
 use crate::ha::Position;
 use crate::model::{PhysicalOffset, QueueKey, TopicName};
 use crate::protocol::Command;
@@ -16,10 +16,15 @@ use crate::protocol::code::{request_code, response_code as code};
 use crate::remoting::Client;
 use crate::rt::time::{Clock, Duration};
 use crate::store::{AppendError, IntakeError, Stats, Store};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Each question is given up after this.
 const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A log that is whole waits no longer for those of whom nothing is heard: a lost packet of a new
+/// connection is sent again some times by then.
+const WHOLE_WAIT: Duration = Duration::from_secs(6);
 
 /// Who did not answer is asked again after this.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -32,8 +37,10 @@ pub struct Start<'a> {
     pub options: &'a Options,
     /// Where this broker is reached.
     pub addr: String,
-    /// Slaves that followed before.
+    /// Those that it replicated with before.
     pub known: Vec<String>,
+    /// This broker was a slave, and shall be the master now.
+    pub is_heir: bool,
     /// The last process did not stop in order: its log may lack what a slave has.
     pub is_unclean: bool,
 }
@@ -41,14 +48,19 @@ pub struct Start<'a> {
 /// Makes the log as long as that of the slave that has most of it, and begins an epoch.
 /// Returns the slaves that answered. Durable on return. Errors: `Fenced`.
 pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error> {
-    let deadline = start.clock.mono() + start.options.replication.catch_up_wait;
+    let wait = start.options.replication.catch_up_wait;
+    let wait = if start.is_unclean { wait } else { wait.min(WHOLE_WAIT) };
+    let began = start.clock.mono();
+    let deadline = began + wait;
     // Nothing is written meanwhile. Without others it is not read at all.
     let mut question = None;
     let mut heard: BTreeMap<String, Answer> = BTreeMap::new();
-    let mut silent: BTreeMap<String, String>;
+    let (mut silent, mut told): (BTreeMap<String, Silence>, BTreeSet<String>);
+    told = BTreeSet::new();
     loop {
         silent = BTreeMap::new();
-        for addr in addresses(start).await {
+        let (addrs, may_be_more) = addresses(start).await;
+        for addr in addrs {
             if heard.contains_key(&addr) {
                 continue;
             }
@@ -69,8 +81,18 @@ pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error>
             }
         }
         let is_over = start.clock.mono() + PAUSE >= deadline;
-        if silent.is_empty() || is_over || !start.is_unclean {
+        // A log that is whole lacks nothing that a slave that is down has. Of one that says
+        // nothing it is not even known that it is down: it may be the master by now.
+        let may_be_left = |silence: &Silence| silence.is_down && !start.is_unclean;
+        let is_early = start.clock.mono() < began + WHOLE_WAIT;
+        let is_all = silent.values().all(may_be_left) && !(may_be_more && is_early);
+        if is_all || is_over {
             break;
+        }
+        for (addr, Silence { why, .. }) in
+            silent.iter().filter(|(addr, _)| told.insert((*addr).clone()))
+        {
+            tracing::info!("waits for {addr}, which has this broker's name: {why}");
         }
         start.clock.sleep_until(start.clock.mono() + PAUSE).await;
     }
@@ -78,14 +100,15 @@ pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error>
         judge_and_take(start, position, &heard).await?;
     }
     if start.is_unclean {
-        for (addr, why) in silent {
+        for (addr, Silence { why, .. }) in silent {
             tracing::warn!(
-                "slave {addr} could not be asked ({why}): what it has behind {} is lost",
+                "{addr} could not be asked ({why}): what it has behind {} is lost",
                 start.store.stats().end
             );
         }
     }
-    start.store.begin_epoch(epoch_id).await.map_err(Error::Store)?;
+    start.store.begin_epoch(epoch_id, start.is_heir).await.map_err(Error::Store)?;
+    tell_slaves(start, &heard).await?;
     Ok(heard.into_keys().collect())
 }
 
@@ -110,10 +133,47 @@ async fn judge_and_take(
     for (addr, answer) in masters.into_iter().chain(slaves) {
         judge(mine, addr, answer)?;
     }
-    match heard.iter().max_by_key(|(_, answer)| answer.position.end) {
-        Some((addr, answer)) => take_over(start, mine, addr, answer).await,
-        None => Ok(()),
+    take_longest(start, mine, heard).await
+}
+
+/// The slaves hear of the new epoch. From then on they take nothing from a master that this one
+/// replaced and that does not know it, so what they have now is all that it can have acked.
+async fn tell_slaves(start: &Start<'_>, heard: &BTreeMap<String, Answer>) -> Result<(), Error> {
+    let slaves: Vec<_> = heard.iter().filter(|(_, answer)| answer.is_slave).collect();
+    if slaves.is_empty() {
+        return Ok(());
     }
+    let question = question_of(start).await?;
+    let mut answers = BTreeMap::new();
+    for (addr, _) in slaves {
+        match others::ask_position(start.client, addr, &question, TIMEOUT * 3).await {
+            Ok(Some(answer)) => {
+                judge(&question.position, addr, &answer)?;
+                answers.insert(addr.clone(), answer);
+            }
+            Ok(None) => {}
+            Err(Silence { why, .. }) => {
+                tracing::warn!("slave {addr} was not told of the new epoch: {why}");
+            }
+        }
+    }
+    take_longest(start, &question.position, &answers).await
+}
+
+async fn take_longest(
+    start: &Start<'_>,
+    mine: &Position,
+    heard: &BTreeMap<String, Answer>,
+) -> Result<(), Error> {
+    // The longest may be another log; a shorter one may still go on where this one ends.
+    let mut all: Vec<_> = heard.iter().filter(|(_, answer)| answer.is_slave).collect();
+    all.sort_by_key(|(_, answer)| Reverse(answer.position.end));
+    for (addr, answer) in all {
+        if take_over(start, mine, addr, answer).await? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// What clients committed at a slave while this master was away is not taken back
@@ -141,29 +201,42 @@ pub async fn offsets(client: &Client, slave: &str, store: &Store, offsets: &mut 
     }
 }
 
-/// The addresses of others of this name, as name servers know them, and of known slaves.
-async fn addresses(start: &Start<'_>) -> BTreeSet<String> {
+/// The addresses of others of this name, as name servers know them, and of known peers; and
+/// whether a name server may know more, of which nothing is heard.
+async fn addresses(start: &Start<'_>) -> (BTreeSet<String>, bool) {
     let mut all: BTreeSet<String> = start.known.iter().cloned().collect();
+    let mut may_be_more = false;
     for server in &start.options.name_servers {
-        if let Ok(found) = others::of_name(start.client, server, start.options).await {
-            all.extend(found);
+        match others::of_name(start.client, server, start.options).await {
+            Ok(found) => all.extend(found),
+            Err(silence) => may_be_more |= !silence.is_down,
         }
     }
     all.remove(&start.addr);
-    all
+    (all, may_be_more)
 }
 
 /// Whether this broker may write although the other says this.
 fn judge(mine: &Position, addr: &str, answer: &Answer) -> Result<(), Error> {
     let fenced = |why: String| Error::Fenced { addr: addr.to_owned(), why };
     let theirs = &answer.position;
+    if !answer.is_slave && theirs.epochs.is_replaced_in(&mine.epochs) {
+        tracing::warn!(
+            "{addr} still is master of this name, in epoch {}, which that of this broker, {}, \
+             replaced: it ends when it hears of it",
+            theirs.epochs.number(),
+            mine.epochs.number()
+        );
+        return Ok(());
+    }
     if !answer.is_slave {
         return Err(fenced(format!(
             "it is master of this name, in epoch {}; start this one with brokerRole=SLAVE",
             theirs.epochs.number()
         )));
     }
-    if mine.end == 0 && theirs.end > 0 {
+    let is_new = mine.end == 0 && mine.epochs.number() == 0;
+    if is_new && theirs.end > 0 {
         return Err(fenced(format!(
             "it is a slave with a log of this name up to {}, and there is none here: make it the \
              master, or delete what it has",
@@ -172,7 +245,14 @@ fn judge(mine: &Position, addr: &str, answer: &Answer) -> Result<(), Error> {
     }
     let newest = theirs.epochs.rows().last();
     let is_mine = newest.is_none_or(|newest| mine.epochs.rows().contains(newest));
-    let is_superset = has_all(mine, answer);
+    if theirs.end == 0 {
+        // It has nothing that could be left out; whoever it heard of comes before this one anyway.
+        return Ok(());
+    }
+    // A list that was lost is had again from a slave with the same log; one that goes on behind
+    // this one's is that of another master.
+    let is_replaced = mine.epochs.is_replaced_in(&theirs.epochs);
+    let is_superset = has_all(mine, answer) && !is_replaced;
     if is_mine || is_superset || theirs.epochs.number() <= mine.epochs.number() {
         return Ok(());
     }
@@ -189,13 +269,13 @@ fn has_all(mine: &Position, answer: &Answer) -> bool {
     is_same && answer.position.min <= mine.end && mine.end <= answer.position.end
 }
 
-/// Takes what another has behind this log's end, and its list of epochs.
+/// Takes what another has behind this log's end, and its list of epochs. False: it is another log.
 async fn take_over(
     start: &Start<'_>,
     mine: &Position,
     addr: &str,
     answer: &Answer,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     if !has_all(mine, answer) {
         if answer.position.end > mine.end {
             tracing::error!(
@@ -205,19 +285,24 @@ async fn take_over(
                 mine.end
             );
         }
-        return Ok(());
+        return Ok(false);
     }
-    if answer.position.end > mine.end {
-        fetch(start, addr, answer).await?;
+    if answer.position.end > mine.end && !fetch(start, addr, answer).await? {
+        let newest = answer.position.epochs.rows().last();
+        if newest.is_some_and(|newest| !mine.epochs.rows().contains(newest)) {
+            let why = "it follows another master, and what it has could not be taken".to_owned();
+            return Err(Error::Fenced { addr: addr.to_owned(), why });
+        }
     }
     if answer.position.epochs.number() > mine.epochs.number() {
         let adopted = start.store.adopt_epochs(answer.position.epochs.clone()).await;
         adopted.map_err(Error::Store)?;
     }
-    Ok(())
+    Ok(true)
 }
 
-async fn fetch(start: &Start<'_>, addr: &str, answer: &Answer) -> Result<(), Error> {
+/// Returns whether all of it is here now.
+async fn fetch(start: &Start<'_>, addr: &str, answer: &Answer) -> Result<bool, Error> {
     let (store, before) = (start.store, start.store.stats().end);
     let options = &start.options.replication;
     let give_up_at = start.clock.mono() + options.catch_up_wait;
@@ -227,15 +312,22 @@ async fn fetch(start: &Start<'_>, addr: &str, answer: &Answer) -> Result<(), Err
     while intake.received().0 < end {
         let at = intake.received().0;
         let asked = start.client.invoke(addr, wire::read_log(at), TIMEOUT * 3).await;
-        let bytes = match asked {
-            Ok(found) if found.code == code::SUCCESS && !found.body.is_empty() => found.body,
-            Ok(found) => {
-                let why = found.remark.unwrap_or_default();
+        let why = match asked {
+            Ok(found) if found.code == code::SUCCESS && !found.body.is_empty() => {
+                intake.feed(&found.body);
+                None
+            }
+            Ok(found) => Some(found.remark.unwrap_or_default()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = why {
+            // It may not know yet who asks, or have started this moment.
+            if start.clock.mono() >= give_up_at {
                 return gave_up(addr, at, end, &why);
             }
-            Err(error) => return gave_up(addr, at, end, &error.to_string()),
-        };
-        intake.feed(&bytes);
+            start.clock.sleep_until(start.clock.mono() + PAUSE).await;
+            continue;
+        }
         while let Err(error) = store.take_in(&mut intake).await {
             match error {
                 IntakeError::Forget(error) => return Err(Error::Store(error)),
@@ -260,15 +352,58 @@ async fn fetch(start: &Start<'_>, addr: &str, answer: &Answer) -> Result<(), Err
     if stored.end < taken {
         return gave_up(addr, stored.end.0, end, "it could not be written");
     }
+    store.sync().await.map_err(Error::Store)?;
     tracing::warn!(
         "this log ended at {before} after a stop that was not in order; slave {addr} had more, \
          and it ends at {} now",
         stored.end
     );
-    Ok(())
+    Ok(true)
 }
 
-fn gave_up(addr: &str, at: u64, end: u64, why: &str) -> Result<(), Error> {
+fn gave_up(addr: &str, at: u64, end: u64, why: &str) -> Result<bool, Error> {
     tracing::error!("slave {addr} has the log up to {end}, and from {at} on it is lost: {why}");
-    Ok(())
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::epochs::Epochs;
+
+    fn position(epochs: &str, end: u64) -> Position {
+        let epochs = Epochs::parse(epochs).unwrap_or_default();
+        Position { epochs, min: 0, end, last: (end > 0).then(|| (end - 1, 7)) }
+    }
+
+    fn verdict(mine: &Position, is_slave: bool, theirs: Position, sum: u32) -> Result<(), String> {
+        let answer = Answer { is_slave, position: theirs, sum: Some(sum), ..Answer::default() };
+        judge(mine, "other", &answer).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_young_master_that_lost_its_log_goes_on_and_one_without_epochs_does_not() {
+        let theirs = position("1:0:a", 300);
+        assert_eq!(verdict(&position("1:0:a", 0), true, theirs.clone(), 7), Ok(()));
+        let why = verdict(&position("", 0), true, theirs, 7).unwrap_err();
+        assert!(why.contains("there is none here"), "{why}");
+    }
+
+    #[test]
+    fn a_running_master_keeps_this_one_from_starting_unless_this_one_replaced_it() {
+        let (old, new) = (position("1:0:a", 300), position("1:0:a,1000001:300:b", 300));
+        assert_eq!(verdict(&new, false, old.clone(), 7), Ok(()));
+        let why = verdict(&old, false, new, 7).unwrap_err();
+        assert!(why.contains("it is master of this name"), "{why}");
+    }
+
+    #[test]
+    fn a_slave_of_the_next_master_fences_and_one_whose_list_was_lost_here_does_not() {
+        let slave = || position("1:0:a,1000001:300:b", 500);
+        let why = verdict(&position("1:0:a", 300), true, slave(), 7).unwrap_err();
+        assert!(why.contains("follows another master since epoch 1000001"), "{why}");
+        assert_eq!(verdict(&position("", 300), true, slave(), 7), Ok(()));
+        let empty = position("1000001:0:b", 0);
+        assert_eq!(verdict(&position("1:0:a", 300), true, empty, 7), Ok(()));
+    }
 }

@@ -7,12 +7,13 @@
 
 use super::super::driver::Shared;
 use super::super::offsets::OffsetFile;
-use super::super::replication::{Pending, Progress, wire};
+use super::super::replication::wire::Question;
+use super::super::replication::{Pending, Progress, heir, wire};
 use super::super::subscription_groups::GroupFile;
-use super::super::timer::TIMER_TOPIC;
-use super::super::topics::{SCHEDULE_TOPIC, TopicConfig, TopicFile, perm};
-use super::super::transaction::{HALF_TOPIC, OP_TOPIC};
-use crate::model::{PhysicalOffset, TopicName};
+use super::super::topics::{SCHEDULE_TOPIC, TopicFile};
+use super::others;
+use crate::ha::Position;
+use crate::model::PhysicalOffset;
 use crate::protocol::Command;
 use crate::protocol::body::offset::DelayOffsets;
 use crate::protocol::body::{self, list::KvTable};
@@ -20,7 +21,6 @@ use crate::protocol::code::{request_code as request, response_code as code};
 use crate::rt::task::Stop;
 use crate::rt::time::Duration;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Each question is given up after this. Source: BrokerOuterAPI (4.9.3).
@@ -39,6 +39,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Default, PartialEq, Eq)]
 struct Known {
     master: Option<String>,
+    /// It is followed. Another that has the name may know nothing.
+    is_followed: bool,
     /// Records of another queue came: its topic may be a new one.
     queues: usize,
 }
@@ -55,14 +57,17 @@ pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
             _ = shared.replication.master_changed.notified() => true,
         };
         take_over_due(&shared, &mut pending);
-        let now =
-            Known { master: shared.replication.master.get(), queues: shared.store.stats().queues };
+        let now = Known {
+            master: shared.replication.master.get(),
+            is_followed: shared.replication.ha.followed().is_connected,
+            queues: shared.store.stats().queues,
+        };
         if shared.clock.mono() < next_copy && known == now && !is_told {
             continue;
         }
         known = now;
         let master = known.master.as_ref();
-        if let Some(master) = master.filter(|addr| **addr != shared.store_host().to_string()) {
+        if let Some(master) = master.filter(|_| known.is_followed) {
             crate::rt::select! {
                 _ = stop.wait() => return,
                 () = copy(&shared, master, &mut pending) => {}
@@ -110,7 +115,13 @@ pub async fn wait_changes(shared: Arc<Shared>, mut stop: Stop) {
 /// Each table by itself: one that cannot be had leaves the others.
 async fn copy(shared: &Arc<Shared>, master: &str, pending: &mut Pending) {
     match ask::<TopicFile>(shared, master, request::GET_ALL_TOPIC_CONFIG).await {
-        Ok(file) => copy_topics(shared, file).await,
+        Ok(file) if is_whole(shared, &file) || is_followed(shared, master).await => {
+            copy_topics(shared, file).await;
+        }
+        Ok(_) => tracing::warn!(
+            "{master} lacks topics that are here, and is not the master that is followed: nothing \
+             is taken from it"
+        ),
         Err(why) => {
             tracing::warn!("the topics of master {master} could not be copied: {why}");
             make_topics(shared);
@@ -127,6 +138,33 @@ async fn copy(shared: &Arc<Shared>, master: &str, pending: &mut Pending) {
     take_over_due(shared, pending);
 }
 
+/// No topic would go.
+fn is_whole(shared: &Shared, file: &TopicFile) -> bool {
+    let core = shared.core.lock();
+    core.topics.iter().all(|topic| file.topic_config_table.contains_key(&*topic.name))
+}
+
+/// Whether that is the master whose log comes here. One that died may have come back as a slave
+/// that has nothing, before the connection to it is known to be lost.
+async fn is_followed(shared: &Shared, master: &str) -> bool {
+    let Ok(position) = Position::of(&shared.store).await else { return false };
+    let followed = position.epochs.rows().last().copied();
+    let question = Question {
+        broker_name: shared.options.topics.broker_name.clone(),
+        addr: shared.store_host().to_string(),
+        follows: false,
+        position,
+    };
+    match others::ask_position(&shared.client, master, &question, TIMEOUT).await {
+        Ok(Some(answer)) => {
+            !answer.is_slave && answer.position.epochs.rows().last().copied() == followed
+        }
+        // A broker of 4.9 says nothing of it.
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
 async fn ask<T: DeserializeOwned>(shared: &Shared, master: &str, code: i32) -> Result<T, String> {
     let answer = shared.client.invoke(master, Command::request(code), TIMEOUT).await;
     let answer = answer.map_err(|error| error.to_string())?;
@@ -139,27 +177,15 @@ async fn ask<T: DeserializeOwned>(shared: &Shared, master: &str, code: i32) -> R
 /// Records of topics or queues came that the master could not say anything about any more: what it
 /// acked can be read all the same. Its own table goes over these as soon as it can be asked.
 fn make_topics(shared: &Shared) {
-    let mut counts: BTreeMap<TopicName, u32> = BTreeMap::new();
-    for (key, ..) in shared.store.queues() {
-        let count = counts.entry(key.topic).or_default();
-        *count = key.queue.0.saturating_add(1).max(*count);
+    let made = {
+        let mut core = shared.core.lock();
+        heir::make_topics(&mut core.topics, &shared.store, shared.clock.wall())
+    };
+    for name in &made {
+        crate::rt::probe!("ha: a slave made a topic of its records");
+        tracing::warn!("topic {name} is made anew from its records: its master is away");
     }
-    let mut core = shared.core.lock();
-    let before = core.topics.changes();
-    for (name, count) in counts {
-        let is_ours = [SCHEDULE_TOPIC, TIMER_TOPIC, HALF_TOPIC, OP_TOPIC].contains(&&*name);
-        let known = core.topics.get(&name).map(|topic| topic.config.clone());
-        if is_ours || known.as_ref().is_some_and(|known| known.read_queue_nums >= count) {
-            continue;
-        }
-        let anew = || TopicConfig::new(&name, count, perm::READ | perm::WRITE);
-        let config = TopicConfig { read_queue_nums: count, ..known.unwrap_or_else(anew) };
-        if core.topics.update(shared.clock.wall(), config).is_ok() {
-            crate::rt::probe!("ha: a slave made a topic of its records");
-            tracing::warn!("topic {name} is made anew from its records: its master is away");
-        }
-    }
-    if core.topics.changes() != before {
+    if !made.is_empty() {
         shared.topics_changed();
     }
 }
@@ -204,7 +230,8 @@ async fn copy_progress(shared: &Shared, master: &str) -> Result<Progress, String
 }
 
 fn take_over_due(shared: &Shared, pending: &mut Pending) {
-    let Some(progress) = pending.take_due(shared.store.stats().written) else { return };
+    let log = shared.store.stats();
+    let Some(progress) = pending.take_due(log.min, log.written) else { return };
     let queues = shared.store.queues().into_iter();
     let queues: Vec<_> = queues.filter(|(key, ..)| &*key.topic == SCHEDULE_TOPIC).collect();
     let mut core = shared.core.lock();

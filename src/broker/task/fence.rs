@@ -14,17 +14,26 @@ use std::sync::Arc;
 /// The question is given up after this.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Looks as often as the broker registers.
+/// Known peers are asked so often: while two write, one of both writes what will be cut off.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Asks known peers, and name servers as often as the broker registers.
 pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
+    let every = shared.options.register_interval;
+    let mut servers_next = shared.clock.mono() + every;
     loop {
-        let next = shared.clock.mono() + shared.options.register_interval;
+        let next = shared.clock.mono() + INTERVAL.min(every);
         crate::rt::select! {
             _ = stop.wait() => return,
             _ = shared.clock.sleep_until(next) => {}
         }
+        let asks_servers = shared.clock.mono() >= servers_next;
+        if asks_servers {
+            servers_next = shared.clock.mono() + every;
+        }
         let found = crate::rt::select! {
             _ = stop.wait() => return,
-            found = successor(&shared) => found,
+            found = successor(&shared, asks_servers) => found,
         };
         if let Some(why) = found {
             crate::rt::probe!("ha: a master heard of its successor and ended");
@@ -38,10 +47,10 @@ pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
 /// Another master of this name that began a later epoch than this one's. Name servers keep one
 /// address for a master, that of the last one to register, which may be this one: whoever followed
 /// this broker is asked too.
-async fn successor(shared: &Shared) -> Option<String> {
+async fn successor(shared: &Shared, asks_servers: bool) -> Option<String> {
     let own = shared.store_host().to_string();
-    let mut addrs: BTreeSet<String> = shared.replication.known_slaves.all().into_iter().collect();
-    for server in &shared.options.name_servers {
+    let mut addrs: BTreeSet<String> = shared.replication.known_peers.all().into_iter().collect();
+    for server in shared.options.name_servers.iter().filter(|_| asks_servers) {
         addrs.extend(
             others::of_name(&shared.client, server, &shared.options).await.unwrap_or_default(),
         );

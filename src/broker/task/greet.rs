@@ -2,7 +2,7 @@
 
 use super::super::driver::Shared;
 use super::super::options::Options;
-use super::super::replication::peers::ip_of;
+use super::super::replication::peers::{KnownPeers, ip_of};
 use super::super::replication::wire::{Answer, Question};
 use super::others;
 use crate::ha::{Greeted, Greeter, Position, Welcome};
@@ -27,6 +27,7 @@ pub struct MasterGreeter {
     pub addr: String,
     /// What clients dial to reach the master, once name servers have said it.
     pub master: watch::Receiver<Option<String>>,
+    pub peers: Arc<KnownPeers>,
 }
 
 impl MasterGreeter {
@@ -40,6 +41,14 @@ impl MasterGreeter {
     }
 }
 
+/// One of this name follows, or is followed. Durable on return, or it is logged that it is not.
+pub async fn remember(peers: &KnownPeers, addr: &str) {
+    let Some(text) = peers.note(addr) else { return };
+    if let Err(error) = peers.save(&text).await {
+        tracing::warn!("{addr} will be known by name servers alone: {error}");
+    }
+}
+
 impl Greeter for MasterGreeter {
     fn greet(
         &self,
@@ -47,6 +56,7 @@ impl Greeter for MasterGreeter {
         position: Position,
     ) -> BoxFuture<'static, Result<Greeted, String>> {
         let (client, master) = (self.client.clone(), self.main_addr(ha_addr));
+        let peers = self.peers.clone();
         let question = Question {
             broker_name: self.broker_name.clone(),
             addr: self.addr.clone(),
@@ -55,12 +65,20 @@ impl Greeter for MasterGreeter {
         };
         Box::pin(async move {
             let asked = others::ask_position(&client, &master, &question, TIMEOUT).await;
-            let Some(answer) = asked.map_err(|why| format!("{master}: {why}"))? else {
+            let Some(answer) = asked.map_err(|silence| format!("{master}: {}", silence.why))?
+            else {
                 return Ok(Greeted::Unknown);
             };
             let Answer { position, written, sum, token, .. } = answer;
             let token = token.ok_or_else(|| format!("{master} gave no token"))?;
-            Ok(Greeted::Welcome(Welcome { epochs: position.epochs, end: written, sum, token }))
+            remember(&peers, &master).await;
+            Ok(Greeted::Welcome(Welcome {
+                epochs: position.epochs,
+                min: position.min,
+                end: written,
+                sum,
+                token,
+            }))
         })
     }
 }
@@ -86,7 +104,9 @@ async fn addresses(client: &Client, options: &Options) -> Vec<std::net::IpAddr> 
     for server in &options.name_servers {
         match others::of_name(client, server, options).await {
             Ok(found) => all.extend(found.iter().filter_map(|addr| ip_of(addr))),
-            Err(why) => tracing::debug!("name server {server} does not say who is there: {why}"),
+            Err(silence) => {
+                tracing::debug!("name server {server} does not say who is there: {}", silence.why)
+            }
         }
     }
     all

@@ -8,6 +8,7 @@ pub(super) mod deliver;
 pub(super) mod expire;
 pub(super) mod fence;
 pub(super) mod greet;
+pub(super) mod heir;
 pub(super) mod losses;
 pub(super) mod others;
 pub(super) mod persist;

@@ -5,21 +5,48 @@ use super::super::replication::wire::{Answer, Question};
 use crate::protocol::Command;
 use crate::protocol::body::{self, cluster::ClusterInfo};
 use crate::protocol::code::{request_code, response_code as code};
-use crate::remoting::Client;
+use crate::remoting::{Client, Error};
 use crate::rt::time::Duration;
+use std::io;
 
 /// A name server is given up after this.
 const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why nothing was said.
+#[derive(Debug)]
+pub struct Silence {
+    pub why: String,
+    /// Its machine answers, and nothing runs there, or nothing that says it.
+    pub is_down: bool,
+}
+
+impl Silence {
+    fn refused(why: String) -> Self {
+        Silence { why, is_down: true }
+    }
+}
+
+impl From<Error> for Silence {
+    fn from(error: Error) -> Self {
+        use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+        let unreachable = [HostUnreachable, NetworkUnreachable, TimedOut];
+        // A name that nobody knows will not answer either.
+        let is_down = matches!(&error, Error::Dial { source, .. }
+            if !unreachable.contains(&source.kind()));
+        Silence { why: error.to_string(), is_down }
+    }
+}
 
 /// Every address that a name server knows for this broker's name.
 pub async fn of_name(
     client: &Client,
     server: &str,
     options: &Options,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, Silence> {
     let request = Command::request(request_code::GET_BROKER_CLUSTER_INFO);
-    let answer = client.invoke(server, request, TIMEOUT).await.map_err(|e| e.to_string())?;
-    let info: ClusterInfo = body::decode(&answer.body).map_err(|error| error.to_string())?;
+    let answer = client.invoke(server, request, TIMEOUT).await?;
+    let info: ClusterInfo =
+        body::decode(&answer.body).map_err(|error| Silence::refused(error.to_string()))?;
     let named = info.broker_addr_table.get(&options.topics.broker_name);
     Ok(named.map(|data| data.broker_addrs.values().cloned().collect()).unwrap_or_default())
 }
@@ -31,12 +58,14 @@ pub async fn ask_position(
     addr: &str,
     question: &Question,
     timeout: Duration,
-) -> Result<Option<Answer>, String> {
-    let answer = client.invoke(addr, question.to_command(), timeout).await;
-    let answer = answer.map_err(|error| error.to_string())?;
+) -> Result<Option<Answer>, Silence> {
+    let answer = client.invoke(addr, question.to_command(), timeout).await?;
     match answer.code {
-        code::SUCCESS => Answer::decode(&answer).map(Some),
+        code::SUCCESS => Answer::decode(&answer).map(Some).map_err(Silence::refused),
         code::REQUEST_CODE_NOT_SUPPORTED => Ok(None),
-        other => Err(format!("code {other}: {}", answer.remark.unwrap_or_default())),
+        other => {
+            let why = answer.remark.unwrap_or_default();
+            Err(Silence::refused(format!("code {other}: {why}")))
+        }
     }
 }

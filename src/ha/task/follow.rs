@@ -8,6 +8,7 @@ use super::super::driver::{Followed, Shared};
 use super::super::greeting::{self, Course, Greeted, Position};
 use super::super::transfer_frame::{self, HEADER_SIZE, Header};
 use super::wire::{self, Unsent};
+use crate::format::epochs::Epochs;
 use crate::model::PhysicalOffset;
 use crate::net::Stream;
 use crate::rt::sync::watch;
@@ -122,11 +123,18 @@ async fn follow(
     *shared.followed.lock() = Followed { master, is_connected: true, heard, fault: None };
     tracing::info!("following master {addr} from {} on", follow.intake.received());
     let is_moved = |now: &Option<String>| now.as_deref() != Some(addr);
+    let mut heard_of = shared.heard_of.subscribe();
+    let is_replaced = |list: &Epochs| shared.deps.store.epochs().is_replaced_in(list);
     crate::rt::select! {
         _ = stop.wait() => End::Stop,
         _ = follows.until(is_moved) => End::Moved,
+        list = heard_of.until(is_replaced) => End::Lost(replaced_by(&list)),
         why = follow.run() => End::Lost(why),
     }
+}
+
+fn replaced_by(list: &Epochs) -> String {
+    format!("it was replaced: another master has begun epoch {}", list.number())
 }
 
 /// Finds out what this log and the master's have in common. Returns the token that opens the
@@ -138,6 +146,10 @@ async fn greet(shared: &Shared, addr: &str) -> Result<Option<u64>, String> {
     let Greeted::Welcome(welcome) = greeter.greet(addr, mine.clone()).await? else {
         return Ok(None);
     };
+    let heard_of = shared.heard_of.get();
+    if welcome.epochs.is_replaced_in(&heard_of) {
+        return Err(replaced_by(&heard_of));
+    }
     match greeting::course(&mine, &welcome) {
         Course::Follow => {
             let adopted = store.adopt_epochs(welcome.epochs).await;

@@ -1,0 +1,401 @@
+//! A master and its slaves in the hands of operators, and producers who write to whom they hold
+//! for the master.
+
+mod operators;
+
+use super::cluster::{BROKER_PORT, ClusterHouse, HA_PORT, Phase, SETTLE_SENDS, ip, topic_name};
+use super::nodes::{self, Ended};
+use crate::history::{self, Fate, Grade};
+use crate::oracle::court::Court;
+use crate::oracle::reign::{self, Ack, AckFate, Ledger, Open, Reign};
+use crate::plan::{MachinePlan, PairPlan, Plan, Role};
+use crate::trace;
+use crate::world::{Boot, Program};
+use hotfire::broker::replication::Role as BrokerRole;
+use hotfire::broker::{Error, Parts};
+use hotfire::client::SendStatus;
+use hotfire::disk::BoxFuture;
+use hotfire::net::{Listener, Net, Stream};
+use hotfire::protocol::Command;
+use hotfire::protocol::code::request_code as request;
+use hotfire::remoting::{Client, ClientOptions};
+use hotfire::rt::rng::Rng;
+use hotfire::rt::sim::mark;
+use hotfire::rt::sync::Mutex;
+use hotfire::rt::task::TaskGroup;
+use hotfire::rt::time::{Clock, Duration};
+use hotfire::store::Replicate;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+const TIMEOUT: Duration = Duration::from_secs(4);
+
+/// A master that was replaced has heard of it by then: its largest interval, and the questions.
+/// Units: microseconds.
+const HEARD_US: u64 = 25_000_000;
+
+/// What operators have told the broker of a machine.
+#[derive(Clone, Copy, Debug)]
+struct Card {
+    is_master: bool,
+}
+
+/// What operators know.
+struct Desk {
+    cards: Vec<Card>,
+    /// Who is to write.
+    master: usize,
+    /// Messages that may still be sent while disturbed.
+    budget: u64,
+    /// Sends that were acked after the heal.
+    settled: u64,
+    /// Sends that nobody has answered yet.
+    open: u64,
+}
+
+struct Shared {
+    /// What this has in common with any cluster: plan, court, phases, options.
+    cluster: ClusterHouse,
+    desk: Mutex<Desk>,
+    /// Taken after `desk` when both are.
+    ledger: Mutex<Ledger>,
+}
+
+#[derive(Clone)]
+pub struct ReignHouse(Arc<Shared>);
+
+impl ReignHouse {
+    pub fn new(plan: &Plan) -> Self {
+        let is_master = |m: &MachinePlan| m.role == Role::Broker;
+        let cards = plan.machines.iter().map(|m| Card { is_master: is_master(m) }).collect();
+        let master = plan.machines.iter().position(is_master).unwrap_or_default();
+        let desk = Desk { cards, master, budget: plan.load.messages, settled: 0, open: 0 };
+        ReignHouse(Arc::new(Shared {
+            cluster: ClusterHouse::new(plan),
+            desk: Mutex::new(desk),
+            ledger: Mutex::default(),
+        }))
+    }
+
+    pub fn court(&self) -> &Court {
+        self.0.cluster.court()
+    }
+
+    fn plan(&self) -> &Plan {
+        &self.0.cluster.0.plan
+    }
+
+    /// The machines of the one name.
+    fn brokers(&self) -> Vec<usize> {
+        let machines = &self.plan().machines;
+        (0..machines.len()).filter(|n| machines[*n].pair.is_some()).collect()
+    }
+
+    pub fn program(&self, machine: &MachinePlan) -> Program {
+        let (house, role) = (self.clone(), machine.role);
+        Arc::new(move |boot| {
+            let house = house.clone();
+            match role {
+                Role::NameServer => Box::pin(nodes::name_server(house.0.cluster.clone(), boot)),
+                Role::Client => Box::pin(house.run_producers(boot)),
+                _ => Box::pin(house.run_broker(boot)),
+            }
+        })
+    }
+
+    async fn run_broker(self, boot: Boot) {
+        let cluster = self.0.cluster.clone();
+        let Some(mut parts) = nodes::parts(&cluster, &boot).await else { return };
+        let machine = boot.machine;
+        let is_master = self.0.desk.lock().cards[machine].is_master;
+        self.suit(machine, is_master, &mut parts);
+        let net = Arc::new(ReignNet {
+            inner: boot.net.clone(),
+            house: self.clone(),
+            machine,
+            generation: boot.generation,
+            started_us: trace::now_us(),
+            is_master,
+            judged: Mutex::new(false),
+        });
+        let is_fenced = match nodes::start(&cluster, &boot, net, parts).await {
+            Ok(broker) => nodes::live(cluster, boot, broker).await == Ended::Fenced,
+            Err(error) => matches!(error, Error::Fenced { .. }),
+        };
+        if is_fenced {
+            self.on_fenced(machine);
+        }
+    }
+
+    /// The part that operators gave it.
+    fn suit(&self, machine: usize, is_master: bool, parts: &mut Parts) {
+        let Some(pair) = &self.plan().machines[machine].pair else { return };
+        let (told, master) = (&mut parts.broker.replication, self.0.desk.lock().master);
+        if !told.allowed.is_empty() {
+            told.allowed = self.brokers().into_iter().map(ip).collect();
+        }
+        let mut dice = Rng::from_seed(self.plan().machines[machine].swarm ^ 0x0004_e165);
+        let timeout = Duration::from_millis(dice.between(100, 3_000));
+        told.role = match (is_master, pair.is_sync_master) {
+            (false, _) => BrokerRole::Slave,
+            (true, true) => BrokerRole::SyncMaster,
+            (true, false) => BrokerRole::AsyncMaster,
+        };
+        // Of two slaves one is not told again when the other takes over.
+        let is_told = !is_master && self.is_told(pair) && master != machine;
+        told.master = is_told.then(|| format!("{}:{HA_PORT}", ip(master)));
+        let waits = told.role == BrokerRole::SyncMaster;
+        parts.store.replicate = waits.then_some(Replicate { timeout, fall_behind_max: 256 << 20 });
+        // A log that begins late has not all that was acked.
+        told.stream.starts_at_last_file = false;
+        // All that is cut off is kept.
+        parts.store.cut_size_max_bytes = 1 << 30;
+        // A master has number 0 whoever it is; the first one gets another when it is none.
+        let own = if pair.id == 0 { self.brokers().len() as i64 } else { pair.id as i64 };
+        parts.broker.id = if is_master { 0 } else { own };
+    }
+
+    /// Its operators tell a slave where its master is.
+    fn is_told(&self, pair: &PairPlan) -> bool {
+        pair.knows_master && self.brokers().len() == 2
+    }
+
+    /// The first port of a process opens, or a slave dials.
+    fn on_ready(&self, net: &ReignNet) {
+        self.court().on_open(net.machine, net.generation);
+        if net.is_master {
+            let reign = Reign {
+                machine: net.machine,
+                generation: net.generation,
+                since_us: trace::now_us(),
+            };
+            let mut others = self.brokers();
+            let mut ledger = self.0.ledger.lock();
+            let is_slave = |n: &usize| ledger.open.get(n).is_some_and(|open| !open.is_master);
+            others.retain(|n| *n != net.machine && is_slave(n));
+            self.court().on_reign(&mut ledger, reign, net.started_us, &others);
+        }
+    }
+
+    fn on_listening(&self, net: &ReignNet) {
+        let (generation, is_master) = (net.generation, net.is_master);
+        let open = Open { generation, since_us: trace::now_us(), is_master };
+        self.0.ledger.lock().open.insert(net.machine, open);
+        self.court().moved();
+    }
+
+    async fn run_producers(self, mut boot: Boot) {
+        let group = TaskGroup::new();
+        for n in 0..self.plan().load.producers {
+            let machine = &self.plan().machines[boot.machine];
+            let mut dice = Rng::from_seed(machine.swarm ^ (boot.generation << 20) ^ n);
+            let options = ClientOptions::swarm(&mut dice);
+            let client = Client::new(&boot.net, &boot.clock, &group, options, None);
+            let producer = Producer { house: self.clone(), client, clock: boot.clock.clone(), n };
+            group.spawn(producer.run(dice));
+        }
+        boot.stop.until(|stop| *stop).await;
+        group.stop();
+    }
+
+    /// Sends go through, everybody has the master's log, and only one writes.
+    pub async fn settle(&self, budget: Duration) -> Result<(), String> {
+        madsim::time::sleep(Duration::from_micros(HEARD_US)).await;
+        self.appoint().await;
+        self.0.cluster.enter_phase(Phase::Settle);
+        let wanted = self.plan().load.producers * SETTLE_SENDS;
+        self.within(budget, || self.0.desk.lock().settled >= wanted).await.map_err(|()| {
+            let settled = self.0.desk.lock().settled;
+            format!("after the heal {settled} of {wanted} sends are acked")
+        })?;
+        self.0.cluster.enter_phase(Phase::Quiet);
+        {
+            let mut desk = self.0.desk.lock();
+            let master = desk.master;
+            desk.cards.iter_mut().enumerate().for_each(|(n, card)| card.is_master = n == master);
+        }
+        let is_quiet = || self.0.desk.lock().open == 0;
+        self.within(budget, is_quiet).await.map_err(|()| "a send has no end".to_owned())?;
+        self.alike(budget).await
+    }
+
+    /// Every log ends where the master's does. Errors: one does not in time.
+    async fn alike(&self, budget: Duration) -> Result<(), String> {
+        let (clock, court) = (Clock::new(), self.court());
+        let deadline = clock.mono() + budget;
+        loop {
+            let master = self.0.desk.lock().master;
+            let want = court.log_end(master);
+            let behind = self.brokers().into_iter().find(|n| court.log_end(*n) != want);
+            let Some(behind) = behind else { return Ok(()) };
+            if court.world().violation().is_some() {
+                return Ok(());
+            }
+            if clock.mono() >= deadline {
+                let end = court.log_end(behind);
+                return Err(format!(
+                    "machine {behind} ends at {end}, its master {master} at {want}"
+                ));
+            }
+            madsim::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// After a start without derived files and without Hotfire's own.
+    pub async fn reread(&self, budget: Duration) -> Result<(), String> {
+        let world = self.court().world();
+        let is_open = |n: &usize| {
+            let open = self.0.ledger.lock().open.get(n).copied();
+            open.is_some_and(|open| open.generation == world.generation(*n))
+        };
+        let all = self.brokers();
+        self.within(budget, || all.iter().all(is_open))
+            .await
+            .map_err(|()| "a broker without its derived files does not listen".to_owned())?;
+        self.alike(budget).await
+    }
+
+    async fn within(&self, budget: Duration, holds: impl Fn() -> bool) -> Result<(), ()> {
+        let clock = Clock::new();
+        let deadline = clock.mono() + budget;
+        clock.before(deadline, self.court().until(holds)).await.ok_or(())
+    }
+
+    /// Once everybody has stopped.
+    pub fn check_end(&self) {
+        let master = self.0.desk.lock().master;
+        let mut others = self.brokers();
+        others.retain(|n| *n != master);
+        self.court().check_reigns(&mut self.0.ledger.lock(), master, &others);
+    }
+}
+
+/// Tells the court when a broker opens its ports.
+struct ReignNet {
+    inner: Arc<dyn Net>,
+    house: ReignHouse,
+    machine: usize,
+    generation: u64,
+    started_us: u64,
+    is_master: bool,
+    judged: Mutex<bool>,
+}
+
+impl ReignNet {
+    fn judge(&self) {
+        if !std::mem::replace(&mut *self.judged.lock(), true) {
+            self.house.on_ready(self);
+        }
+    }
+}
+
+impl Net for ReignNet {
+    /// A master has made its log whole before its first port opens.
+    fn listen(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+        self.judge();
+        if addr.port() == BROKER_PORT {
+            self.house.on_listening(self);
+        }
+        self.inner.listen(addr)
+    }
+
+    /// A slave dials its master before it listens.
+    fn dial(
+        &self,
+        addr: &str,
+        timeout: Duration,
+    ) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
+        if !self.is_master {
+            self.judge();
+        }
+        self.inner.dial(addr, timeout)
+    }
+}
+
+struct Producer {
+    house: ReignHouse,
+    client: Client,
+    clock: Clock,
+    n: u64,
+}
+
+impl Producer {
+    async fn run(self, mut dice: Rng) {
+        loop {
+            let phase = self.house.0.cluster.phase();
+            let (low, high) = if phase == Phase::Disturb { (5, 120) } else { (20, 200) };
+            let pause = Duration::from_millis(dice.between(low, high));
+            self.clock.sleep_until(self.clock.mono() + pause).await;
+            let is_due = match phase {
+                Phase::Disturb => {
+                    let mut desk = self.house.0.desk.lock();
+                    let has_more = desk.budget > 0;
+                    desk.budget = desk.budget.saturating_sub(1);
+                    has_more
+                }
+                Phase::Settle => true,
+                Phase::Prompt | Phase::Quiet => false,
+            };
+            if is_due {
+                let target = self.target(&mut dice);
+                self.house.0.desk.lock().open += 1;
+                self.send(target, phase, &mut dice).await;
+                self.house.0.desk.lock().open -= 1;
+                self.house.court().moved();
+            }
+        }
+    }
+
+    /// Whom it holds for the master: mostly the right one.
+    fn target(&self, dice: &mut Rng) -> usize {
+        match dice.chance(0.7) {
+            true => self.house.0.desk.lock().master,
+            false => *dice.pick(&self.house.brokers()),
+        }
+    }
+
+    async fn send(&self, machine: usize, phase: Phase, dice: &mut Rng) {
+        let (house, load) = (&self.house, &self.house.plan().load);
+        let (topic, queue) = (topic_name(0), dice.below(load.queues) as u32);
+        let size = dice.between(load.body_bytes.0, load.body_bytes.1) as usize;
+        let id = house.court().history(|h| h.on_send(&topic, Some(queue), size));
+        let properties = reign::properties(id);
+        let losses = house.0.ledger.lock().losses(house.court());
+        let request = Command::request(request::SEND_MESSAGE_V2)
+            .with_ext("a", format!("producers-{}", self.n))
+            .with_ext("b", &topic)
+            .with_ext("c", "TBW102")
+            .with_ext("d", load.queues)
+            .with_ext("e", queue)
+            .with_ext("f", 0)
+            .with_ext("g", self.clock.wall().0)
+            .with_ext("h", 0)
+            .with_ext("i", String::from_utf8_lossy(&properties))
+            .with_ext("j", 0)
+            .with_ext("k", false)
+            .with_ext("m", false)
+            .with_body(history::body(id, size));
+        let addr = format!("{}:{BROKER_PORT}", ip(machine));
+        let Ok(answer) = self.client.invoke(&addr, request, TIMEOUT).await else { return };
+        let Some(status) = SendStatus::of_code(answer.code) else { return };
+        let place = match reign::place_of(machine, &answer) {
+            Ok(place) => place,
+            Err(what) => return house.court().check("outcomes", Err(what)),
+        };
+        let pair = house.plan().machines[machine].pair.as_ref();
+        let is_sync_master = pair.is_some_and(|pair| pair.is_sync_master);
+        house.court().world().note_ack(machine);
+        house.court().history(|h| {
+            let (grade, power_losses, generation) = (Grade::Written, losses[machine].0, 0);
+            let _ = h.on_fate(id, Fate::Acked { grade, place, power_losses, generation });
+        });
+        mark("promotion: a message was acked");
+        let ack = Ack { id, place, status, is_sync_master, losses, fate: AckFate::Kept };
+        house.court().on_reign_ack(&mut house.0.ledger.lock(), ack, HEARD_US);
+        if phase == Phase::Settle {
+            house.0.desk.lock().settled += 1;
+        }
+        house.court().moved();
+    }
+}
