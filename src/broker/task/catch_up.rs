@@ -109,7 +109,8 @@ pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error>
     }
     start.store.begin_epoch(epoch_id, start.is_heir).await.map_err(Error::Store)?;
     tell_slaves(start, &heard).await?;
-    Ok(heard.into_keys().collect())
+    // What groups committed at a master that was replaced is about records of its own.
+    Ok(heard.into_iter().filter(|(_, answer)| answer.is_slave).map(|(addr, _)| addr).collect())
 }
 
 async fn question_of(start: &Start<'_>) -> Result<Question, Error> {
