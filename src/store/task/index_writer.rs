@@ -25,6 +25,9 @@ const RUN_SIZE: u64 = 256 << 10;
 /// What is not in the tail cache is read in pieces of this size. Units: bytes.
 const CHUNK_SIZE: u64 = 256 << 10;
 
+/// After so much log other tasks get a turn: about 50 us of small records. Units: bytes.
+const TURN_SIZE: u64 = 64 << 10;
+
 /// A place of the log that could not be read so often is left out: a minute, as errors that pass by
 /// themselves may take. The places behind it are then tried once each.
 const READ_TRIES_MAX: u32 = 60;
@@ -187,7 +190,7 @@ impl IndexWriter {
 
 /// Indexes what is visible. Until a moment it takes only what is in the tail cache.
 async fn catch_up(shared: &Shared, until: Option<Mono>) -> Result<(), Failure> {
-    let mut need = CHUNK_SIZE;
+    let (mut need, mut rest) = (CHUNK_SIZE, TURN_SIZE);
     loop {
         let (at, visible, cached, ends) = {
             let mut index = shared.index.lock();
@@ -210,8 +213,13 @@ async fn catch_up(shared: &Shared, until: Option<Mono>) -> Result<(), Failure> {
         let took = take(shared, (at, &bytes), visible, until).await;
         need = took.map_err(Failure::Index)?.max(CHUNK_SIZE);
         fault::point("store: keys indexed").await;
-        shared.index_moved.notify_waiters();
-        yield_now().await;
+        // The cache holds what was appended in pieces, some of one record.
+        rest = rest.saturating_sub(bytes.len() as u64);
+        if rest == 0 {
+            rest = TURN_SIZE;
+            shared.index_moved.notify_waiters();
+            yield_now().await;
+        }
     }
 }
 
