@@ -223,9 +223,10 @@ def units(body):
         at += total
 
 
-def pull_all(port, torn=None, host="127.0.0.1"):
+def pull_all(port, torn=None, host="127.0.0.1", unread=frozenset()):
     """Every message of the topic: id to (queue, offset); the ids found twice. Given `torn`, records with a NUL in
-    their properties are put there instead: 4.9.3 takes a record that the power tore for whole when its body is (W-04)."""
+    their properties are put there instead: 4.9.3 takes a record that the power tore for whole when its body is (W-04).
+    What lies at the (queue, offset) in `unread` is not asked for."""
     found, twice = {}, []
     connection = Connection(port, host)
     for queue in range(QUEUES):
@@ -233,6 +234,9 @@ def pull_all(port, torn=None, host="127.0.0.1"):
         end = int(connection.ask(MAX_OFFSET, place)[0]["extFields"]["offset"])
         offset = int(connection.ask(MIN_OFFSET, place)[0]["extFields"]["offset"])
         while offset < end:
+            if (queue, offset) in unread:
+                offset += 1
+                continue
             header, body = connection.ask(PULL, {
                 "consumerGroup": "kill9", "topic": TOPIC, "queueId": queue, "queueOffset": offset,
                 "maxMsgNums": PULL_BATCH, "sysFlag": 4, "commitOffset": 0, "suspendTimeoutMillis": 0,
@@ -253,6 +257,8 @@ def pull_all(port, torn=None, host="127.0.0.1"):
                     twice.append(identity)
                 found[identity] = (queue, at)
                 offset += 1
+                if (queue, offset) in unread:
+                    break
     connection.close()
     return found, twice
 
