@@ -1,7 +1,7 @@
 //! What a producer's message is to the store, and what becomes of it.
 
 use super::stall::Stall;
-use crate::format::message_unit::EncodeError;
+use crate::format::message_unit::{EncodeError, View};
 use crate::model::{PhysicalOffset, QueueId, QueueOffset, TopicName, WallMillis};
 use std::net::SocketAddr;
 
@@ -30,6 +30,33 @@ pub struct Append<'a> {
     /// False: the producer is answered as soon as the record is written, whatever the flush mode.
     pub wait: bool,
     pub ticket: Ticket,
+}
+
+impl<'a> Append<'a> {
+    /// A record written again elsewhere, with everything that is not said here.
+    pub fn again(
+        record: &View<'a>,
+        topic: &'a TopicName,
+        queue: QueueId,
+        ticket: Ticket,
+    ) -> Append<'a> {
+        Append {
+            topic,
+            queue,
+            flag: record.flag(),
+            sys_flag: record.sys_flag(),
+            born_timestamp: record.born_timestamp(),
+            born_host: record.born_host(),
+            store_host: record.store_host(),
+            reconsume_times: record.reconsume_times(),
+            prepared_transaction_offset: record.prepared_transaction_offset(),
+            body: record.body(),
+            properties: record.properties(),
+            tags_code: None,
+            wait: true,
+            ticket,
+        }
+    }
 }
 
 /// One message of a batch; everything else is shared.

@@ -12,7 +12,7 @@ use crate::format::message_unit::{self, Unit, View};
 use crate::model::{PhysicalOffset, QueueId, QueueKey, QueueOffset, TopicName};
 use crate::rt::task::{Stop, yield_now};
 use crate::rt::time::Alarm;
-use crate::store::{AppendError, QueueSlice, Store, Ticket};
+use crate::store::{Append, AppendError, QueueSlice, Store, Ticket};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -292,7 +292,7 @@ fn append(
     let ticket = Ticket(TIMER | core.timers.next_ticket());
     let body = rewrite::Done { offset: one.offset, base: core.timers.base() }.body();
     let (host, now) = (shared.store_host(), shared.clock.wall());
-    let copy = rewrite::again(view, to, queue, ticket);
+    let copy = Append::again(view, to, queue, ticket);
     let appends = [copy, rewrite::done(topic, &body, host, now, ticket)];
     let all = shared.store.append_all(&appends)?;
     if queue == rewrite::WAITING && to == topic {

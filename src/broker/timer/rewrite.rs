@@ -145,32 +145,6 @@ pub fn done<'a>(
     }
 }
 
-/// A waiting message written again, in `topic`; everything of it is kept.
-pub fn again<'a>(
-    record: &View<'a>,
-    topic: &'a TopicName,
-    queue: QueueId,
-    ticket: Ticket,
-) -> Append<'a> {
-    Append {
-        topic,
-        queue,
-        flag: record.flag(),
-        sys_flag: record.sys_flag(),
-        born_timestamp: record.born_timestamp(),
-        born_host: record.born_host(),
-        store_host: record.store_host(),
-        reconsume_times: record.reconsume_times(),
-        // A start that finds a committed message at the end of its log looks for its half message.
-        prepared_transaction_offset: record.prepared_transaction_offset(),
-        body: record.body(),
-        properties: record.properties(),
-        tags_code: None,
-        wait: true,
-        ticket,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

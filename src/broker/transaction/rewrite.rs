@@ -146,7 +146,7 @@ pub fn op_half(op: &View<'_>) -> Option<QueueOffset> {
     text.parse::<i64>().ok().and_then(|half| u64::try_from(half).ok()).map(QueueOffset)
 }
 
-/// A record written again elsewhere: everything of it is kept that is not said here.
+/// A half message written again elsewhere, with these properties.
 pub fn again<'a>(
     record: &View<'a>,
     topic: &'a TopicName,
@@ -155,20 +155,9 @@ pub fn again<'a>(
     ticket: Ticket,
 ) -> Append<'a> {
     Append {
-        topic,
-        queue,
-        flag: record.flag(),
-        sys_flag: record.sys_flag(),
-        born_timestamp: record.born_timestamp(),
-        born_host: record.born_host(),
-        store_host: record.store_host(),
-        reconsume_times: record.reconsume_times(),
         prepared_transaction_offset: 0,
-        body: record.body(),
         properties,
-        tags_code: None,
-        wait: true,
-        ticket,
+        ..Append::again(record, topic, queue, ticket)
     }
 }
 
