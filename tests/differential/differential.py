@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 # Domains whose values are names that requests leave something behind.
 NAMES = {"topic", "newtopic", "oldtopic", "group", "newgroup", "oldgroup", "replytopic", "namespace", "broker", "routetopic", "oldroute"}
 HALF = {"RMQ_SYS_TRANS_HALF_TOPIC"}
+HEARTBEAT = 20.0  # seconds; a client or broker that is silent for 120 is forgotten
 # Requests that leave something behind.
 WRITES = generate.CHANGES | {10, 11, 34, 37, 200, 310, 320, 323, 324, 325}
 
@@ -110,8 +111,10 @@ def run(options, sides):
     begun = time.monotonic()
     numbers = [options.only] if options.only is not None else in_order(options)
     failed, listed, kinds, planted, hidden = 0, 0, collections.Counter(), 0, []
+    beat = begun + HEARTBEAT
     for number in numbers:
-        if number % 100 == 99:
+        if time.monotonic() > beat:
+            beat = time.monotonic() + HEARTBEAT
             for side in sides:
                 side.heartbeat()
         request = generate.request(options.seed, number)
