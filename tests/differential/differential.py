@@ -66,7 +66,7 @@ class Judge:
 
 def tweaks(answer, values):
     """What a wrong broker could have answered instead of `answer`: (name, answer). Values of header fields are
-    compared with those of `values`, Java's answer, if at all."""
+    compared with those of `values`, Java's answer, if at all, and if that has the same code."""
     if isinstance(answer, str):
         return [("another end", "closed" if answer == "none" else "none")]
     def changed(**fields):
@@ -79,7 +79,7 @@ def tweaks(answer, values):
            ("field more", changed(ext={**(answer.ext or {}), "plantedField": "1"}))]
     if answer.ext:
         name = sorted(answer.ext)[0]
-        others = values.ext or {} if isinstance(values, Command) else {}
+        others = values.ext or {} if isinstance(values, Command) and values.code == answer.code else {}
         plain = [name for name in sorted(answer.ext) if name in others and name not in compare.MASKED]
         if plain:
             out.append(("value", changed(ext={**answer.ext, plain[0]: answer.ext[plain[0]] + "1"})))
