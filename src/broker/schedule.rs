@@ -74,6 +74,8 @@ struct Level {
     flights: VecDeque<Flight>,
     /// One past the newest entry, as far as it is known.
     end: u64,
+    /// The same as arrivals told it since the driver began to read; 0 when none came.
+    arrived: u64,
     /// When the first entry that is not taken is due, while it is known.
     head: Option<WallMillis>,
     /// `None`: an arrival or an outcome says when.
@@ -93,6 +95,7 @@ impl Level {
             progress: 0,
             flights: VecDeque::new(),
             end: 0,
+            arrived: 0,
             head: None,
             look_at: Some(Mono::default()),
             is_read: false,
@@ -240,6 +243,7 @@ impl Schedule {
     pub fn on_arrival(&mut self, queue: QueueId, end: QueueOffset, now: Mono) -> bool {
         let level = self.levels.entry(queue.0).or_insert_with(|| Level::new(None));
         level.end = level.end.max(end.0);
+        level.arrived = end.0;
         let is_idle = level.look_at.is_none() && level.is_free();
         if is_idle {
             level.look_at = Some(now);
@@ -266,6 +270,7 @@ impl Schedule {
                 continue;
             }
             (level.head, level.look_at, level.is_read) = (None, None, true);
+            level.arrived = 0;
             self.last = *queue;
             let from = QueueOffset(level.next());
             return Some(Look { queue: QueueId(*queue), from, count: options.turn_count_max });
@@ -285,7 +290,8 @@ impl Schedule {
         let (count_max, size_max) = (self.options.turn_count_max, self.options.turn_bytes_max);
         let mut turn = Turn::default();
         let Some(level) = self.levels.get_mut(&look.queue.0) else { return turn };
-        level.end = level.end.max(slice.end.0);
+        // A store whose log failed shows less than it did: what is hidden is not to be looked for.
+        level.end = slice.end.0.max(level.arrived);
         if look.from < slice.min || look.from > slice.end {
             // Retention took what was not delivered, or the queue began anew.
             turn.lost = slice.min.0.saturating_sub(look.from.0);

@@ -42,6 +42,24 @@ pub struct Waiting {
     pub physical: PhysicalOffset,
 }
 
+/// What is told to who looks after a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages that wait for their time, or for their delivery.
+    pub waiting: u64,
+    /// Those of which it is not known yet when they are due.
+    pub unread: u64,
+    /// When the first one is due.
+    pub earliest: Option<WallMillis>,
+}
+
+impl Backlog {
+    /// How late the first one is. Units: milliseconds.
+    pub fn late_ms(&self, now: WallMillis) -> i64 {
+        self.earliest.map_or(0, |due| now.0.saturating_sub(due.0).max(0))
+    }
+}
+
 /// What the driver does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -143,6 +161,15 @@ impl Timers {
     /// Messages that wait, or may.
     pub fn waiting(&self) -> u64 {
         self.newest.saturating_sub(self.base).saturating_sub(self.done)
+    }
+
+    /// `None` where nothing is delivered, and until it is known what waits.
+    pub fn backlog(&self) -> Option<Backlog> {
+        self.is_open.then(|| Backlog {
+            waiting: self.waiting(),
+            unread: self.end.saturating_sub(self.read),
+            earliest: self.waiting.first_key_value().map(|((due, _), _)| *due),
+        })
     }
 
     /// A message got this offset, for now.

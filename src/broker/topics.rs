@@ -194,6 +194,9 @@ pub struct Topics {
     /// there. Boot topics are made anew by every start.
     durable_version: DataVersion,
     durable: BTreeMap<TopicName, Option<TopicConfig>>,
+    /// On a slave: topics that it made by itself, for its own consumers, and that its master does
+    /// not know. No more than topics.
+    own: Option<BTreeSet<TopicName>>,
 }
 
 impl Topics {
@@ -218,7 +221,20 @@ impl Topics {
             saved: 0,
             durable_version: version,
             durable: BTreeMap::new(),
+            own: None,
         }
+    }
+
+    /// From now on a topic that a request makes stays beside the master's table until the master
+    /// has it. What an administrator makes, or what is made of records, does not.
+    pub fn of_slave(mut self) -> Self {
+        self.own = Some(BTreeSet::new());
+        self
+    }
+
+    /// A slave made it by itself, and its master does not know it.
+    pub fn is_own(&self, name: &TopicName) -> bool {
+        self.own.as_ref().is_some_and(|own| own.contains(name))
     }
 
     /// Puts what a state file holds over the boot topics, row by row. Those rows are durable.
@@ -302,7 +318,7 @@ impl Topics {
         match self.by_template(&send) {
             Ok(mut config) => {
                 config.topic_sys_flag = sys_flag;
-                self.insert(now, config)
+                self.make(now, config)
             }
             Err(_) if is_retry => self.create(now, send.topic, 1, sys_flag),
             Err(error) => Err(error),
@@ -337,7 +353,20 @@ impl Topics {
         }
         let mut config = TopicConfig::new(name, queues, perm::READ | perm::WRITE);
         config.topic_sys_flag = sys_flag;
-        self.insert(now, config)
+        self.make(now, config)
+    }
+
+    /// A topic that no administrator asked for.
+    fn make(&mut self, now: WallMillis, config: TopicConfig) -> Result<(), CreateError> {
+        let Some(own) = &mut self.own else { return self.insert(now, config) };
+        if self.table.len() >= self.options.topics_max {
+            return Err(CreateError::TooMany(self.table.len()));
+        }
+        // The version stays the master's: it says that nothing changed there.
+        own.insert(TopicName::new(&config.topic_name));
+        self.changes += 1;
+        self.set(config);
+        Ok(())
     }
 
     fn insert(&mut self, now: WallMillis, config: TopicConfig) -> Result<(), CreateError> {
@@ -377,35 +406,59 @@ impl Topics {
     pub fn remove(&mut self, now: WallMillis, name: &str) -> bool {
         let removed = self.table.remove(name);
         if let Some(topic) = &removed {
+            if let Some(own) = &mut self.own {
+                own.remove(name);
+            }
             self.puts.give_back(topic.slot);
             self.touch(now);
         }
         removed.is_some()
     }
 
-    /// The table of a master in place of this one. Returns the topics that are gone.
+    /// The table of a master in place of this one, but for topics that were made here and that it
+    /// has never had: without them they went with each copy and came back with the next heartbeat,
+    /// and each time the file was written. Returns the topics that are gone.
     /// Source: SlaveSynchronize#syncTopicConfig (4.9.3).
-    pub fn replace(&mut self, file: TopicFile) -> Vec<TopicName> {
-        if file.data_version == self.version {
-            return Vec::new();
+    pub fn replace(&mut self, mut file: TopicFile) -> Vec<TopicName> {
+        let rows = &mut file.topic_config_table;
+        rows.iter_mut().for_each(|(name, config)| config.topic_name.clone_from(name));
+        let mut own = self.own.take();
+        own.iter_mut().for_each(|own| own.retain(|name| !rows.contains_key(&**name)));
+        let is_same = |(name, config): (&String, &TopicConfig)| {
+            self.table.get(name.as_str()).is_some_and(|old| old.config == *config)
+        };
+        // Versions alone do not say so: what was made here may count as what was made there.
+        let is_changed = file.data_version != self.version || !rows.iter().all(is_same);
+        let mut gone = Vec::new();
+        if is_changed {
+            self.changes += 1;
+            let room = self.options.topics_max.saturating_sub(rows.len());
+            let kept: BTreeSet<TopicName> = own.iter().flatten().take(room).cloned().collect();
+            gone = self.retain(|name| rows.contains_key(&**name) || kept.contains(name));
+            for config in file.topic_config_table.into_values() {
+                let old = self.table.get(config.topic_name.as_str());
+                if old.is_none_or(|old| old.config != config) {
+                    self.set(config);
+                }
+            }
+            self.version = file.data_version;
+            own = own.map(|_| kept);
         }
-        self.changes += 1;
-        let is_gone = |name: &&TopicName| !file.topic_config_table.contains_key(&***name);
-        let gone: Vec<TopicName> = self.table.keys().filter(is_gone).cloned().collect();
+        self.own = own;
+        gone.retain(|name| !self.is_reserved(name));
+        gone
+    }
+
+    /// Returns the topics that went.
+    fn retain(&mut self, stays: impl Fn(&TopicName) -> bool) -> Vec<TopicName> {
+        let gone: Vec<TopicName> = self.table.keys().filter(|name| !stays(name)).cloned().collect();
         for name in &gone {
             if let Some(topic) = self.table.remove(name) {
                 self.puts.give_back(topic.slot);
                 self.durable.entry(name.clone()).or_insert(Some(topic.config));
             }
         }
-        for (name, mut config) in file.topic_config_table {
-            config.topic_name = name;
-            if self.table.get(config.topic_name.as_str()).is_none_or(|old| old.config != config) {
-                self.set(config);
-            }
-        }
-        self.version = file.data_version;
-        gone.into_iter().filter(|name| !self.is_reserved(name)).collect()
+        gone
     }
 
     /// Name servers said which topics are ordered. Source: #updateOrderTopicConfig (4.9.3).
@@ -647,6 +700,62 @@ mod tests {
         assert_eq!(told(&topics), (5, vec![4]));
         let mark = Mark { changes: topics.changes(), version: topics.version() };
         assert!(!topics.on_saved(mark), "nothing new");
+    }
+
+    #[test]
+    fn a_topic_that_a_slave_made_stays_beside_its_masters_until_that_has_it() {
+        let mut master = topics();
+        let mut slave = Topics::new(&TopicOptions::default(), WallMillis(2)).of_slave();
+        let file = |master: &Topics| serde_json::from_str(&master.to_json()).unwrap();
+        let has = |topics: &Topics, name| topics.get(name).is_some();
+        master.create_on_send(NOW, send("there")).unwrap();
+        assert!(slave.replace(file(&master)).is_empty());
+        slave.create(WallMillis(6), "%RETRY%here", 1, 0).unwrap();
+        slave.create_on_send(WallMillis(6), send("sent")).unwrap();
+        assert!(slave.is_own(&TopicName::new("%RETRY%here")));
+        let (changes, version) = (slave.changes(), slave.version());
+        assert!(slave.replace(file(&master)).is_empty(), "nothing changed there");
+        assert_eq!((slave.changes(), slave.version()), (changes, master.version()));
+        assert_eq!(version, master.version(), "what is made here is no news of the master's");
+        // What its master knew goes with it, what it never knew stays.
+        master.remove(NOW, "there");
+        assert_eq!(slave.replace(file(&master)), [TopicName::new("there")]);
+        assert!(has(&slave, "%RETRY%here") && has(&slave, "sent"));
+        let config = TopicConfig { read_queue_nums: 3, ..TopicConfig::new("%RETRY%here", 3, 6) };
+        master.update(NOW, config).unwrap();
+        assert!(slave.replace(file(&master)).is_empty());
+        assert_eq!(slave.get("%RETRY%here").unwrap().config.read_queue_nums, 3);
+        master.remove(NOW, "%RETRY%here");
+        assert_eq!(slave.replace(file(&master)), [TopicName::new("%RETRY%here")]);
+        assert!(!has(&slave, "%RETRY%here"), "the master had it");
+        // What an administrator makes at a slave goes, as it did.
+        slave.update(NOW, TopicConfig::new("told", 1, 6)).unwrap();
+        assert_eq!(slave.replace(file(&master)), [TopicName::new("told")]);
+        assert!(has(&slave, "sent"));
+    }
+
+    #[test]
+    fn topics_of_a_slave_leave_room_for_its_masters() {
+        let options = TopicOptions { topics_max: 10, ..TopicOptions::default() };
+        let (mut master, mut slave) = (topics(), Topics::new(&options, NOW).of_slave());
+        slave.create(NOW, "%RETRY%a", 1, 0).unwrap();
+        slave.create(NOW, "%RETRY%b", 1, 0).unwrap();
+        assert_eq!(slave.create(NOW, "%RETRY%c", 1, 0), Err(CreateError::TooMany(10)));
+        master.create_on_send(NOW, send("T")).unwrap();
+        let file = serde_json::from_str(&master.to_json()).unwrap();
+        assert_eq!(slave.replace(file), [TopicName::new("%RETRY%b")]);
+        assert_eq!(slave.len(), 10);
+    }
+
+    #[test]
+    fn a_masters_topics_come_although_versions_are_the_same_by_chance() {
+        let (mut master, mut slave) = (topics(), topics().of_slave());
+        master.create_on_send(NOW, send("T")).unwrap();
+        slave.update(NOW, TopicConfig::new("U", 1, 6)).unwrap();
+        assert_eq!(master.version(), slave.version());
+        let file = serde_json::from_str(&master.to_json()).unwrap();
+        assert_eq!(slave.replace(file), [TopicName::new("U")]);
+        assert!(slave.get("T").is_some());
     }
 
     #[test]

@@ -12,6 +12,8 @@ MAPS = {"topicConfigTable", "offsetTable", "subscriptionGroupTable", "brokerAddr
 # Header fields whose values are of a time, a place or a random choice.
 MASKED = {"msgId", "version", "indexLastUpdateTimestamp", "indexLastUpdatePhyoffset", "timestamp", "transactionId"}
 EXCEPTION = re.compile(r"^((?:[a-z]\w*\.)+[A-Z]\w*(?:Exception|Error))(?:: ?(.*))?$", re.S)
+# At the end of a remark; a search in a long one takes minutes, in which what both sides know of clients and brokers expires.
+FRAME_LENGTH_MAX = 400
 TOP_FRAME = re.compile(r",? ?(?:[a-z][\w.]*/)?[a-z]\w*(?:\.[\w$<>]+)+\([\w. ]+(?::\d+)?\)$")
 
 
@@ -19,7 +21,8 @@ def remark_class(remark, own):
     """A remark without numbers, ids, addresses and places in Java's code."""
     if remark is None:
         return "-"
-    text = TOP_FRAME.sub("", remark)
+    head, tail = remark[:-FRAME_LENGTH_MAX], remark[-FRAME_LENGTH_MAX:]
+    text = head + (TOP_FRAME.sub("", tail) if tail.endswith(")") else tail)
     for word, instead in own:
         text = text.replace(word, instead)
     text = re.sub(r"\b[0-9A-F]{32}\b", "ID", text)
@@ -179,7 +182,8 @@ class Rule:
         for at, group in enumerate(found.groups(), 1):
             expected = expected.replace(re.escape("{%d}" % at), re.escape(group))
         for name, content in (request.ext or {}).items():
-            expected = expected.replace(re.escape("{=%s}" % name), re.escape(remark_class(str(content), [])))
+            if "{=%s}" % name in self.ours:
+                expected = expected.replace(re.escape("{=%s}" % name), re.escape(remark_class(str(content), [])))
         choices = [expected]
         if "{field}" in self.ours:
             names = {re.sub(r"\d+", "N", name) for name in fields if name}

@@ -14,6 +14,7 @@ GROUPS = ["CG", "G1"]
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 HALVES = 120
 MESSAGES = 12
+ADDRESSES = ["10.0.0.1:10911", "10.0.0.2:10911", "10.0.0.9:1", "", "nowhere"]
 OLD = 30
 
 
@@ -147,7 +148,7 @@ def domains(i):
         "kvkey": {"valid": ["k1", "TORDER", f"k{i % 9}"], "unknown": ["no-such-key"], "empty": [""], "chars": ["é\u0001"]},
         "kvvalue": {"valid": ["v1", "broker-x:4"], "empty": [""], "chars": ["é\u0001\"{"], "long": ["v" * 20000]},
         "broker": {"valid": ["broker-x", "broker-y"], "unknown": ["no-such-broker"], "empty": [""], "chars": ["é b"]},
-        "addr": {"valid": ["10.0.0.1:10911", "10.0.0.2:10911"], "unknown": ["10.0.0.9:1"], "empty": [""], "chars": ["nowhere"]},
+        "addr": {"valid": ADDRESSES[:2], "unknown": ADDRESSES[2:3], "empty": [""], "chars": ADDRESSES[4:]},
         "cluster": {"valid": ["cluster-x", "cluster-y"], "unknown": ["no-such-cluster"], "empty": [""]},
         "routetopic": {"valid": ["R0", "R1", "TORDER"], "unknown": ["never-a-topic"], "empty": [""], "long": ["t" * 128],
                        "chars": ["a/b"], "system": ["TBW102"]},

@@ -83,6 +83,9 @@ class Side:
         end = time.monotonic() + 10
         while opaque not in connection.replies and not connection.closed and time.monotonic() < end:
             self.serve(0.1)
+        if opaque not in connection.replies:
+            end = "closed the connection" if connection.closed else "did not answer in 10 s"
+            raise RuntimeError(f"{self.kind} {end}: {code} {ext} {body!r:.200}")
         return connection.replies.pop(opaque)
 
     def serve(self, seconds=0.0):
@@ -103,10 +106,17 @@ class Side:
         return asked
 
     def heartbeat(self):
-        """The clients that stay: a consumer of two topics and the producers."""
+        """The clients that stay, a consumer of two topics and the producers; and the brokers that do, however slow the
+        run is: both name servers forget one after two minutes of silence, Java's up to ten seconds later."""
         subscriptions = [g.subscription("T1", "TagA || TagB"), g.subscription("T2"), g.subscription("%RETRY%CG")]
         body = g.heartbeat("client-1", {"CG": subscriptions}, ["PG", "PGT"])
         assert self.ask(34, None, body, "client").code == 0
+        for addr in g.ADDRESSES:
+            # Who asks whether the version that the name server has is the newest is alive, and changes nothing.
+            ext = {"brokerName": "broker-x", "brokerAddr": addr, "clusterName": "cluster-x", "brokerId": "0"}
+            known = self.ask(322, ext, {"counter": 0, "timestamp": 0}, "nsclient").body
+            if known:
+                assert self.ask(322, ext, known, "nsclient").code == 0
 
     def prepare(self):
         """The state that every request meets."""

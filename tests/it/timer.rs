@@ -219,26 +219,140 @@ fn a_message_far_behind_the_others_is_written_anew_and_delivered_once() {
     });
 }
 
+/// Sends a half message with a delay. Returns the request that ends it, without how.
+async fn prepare(caller: &Caller, delay_ms: u64, body: &str) -> Command {
+    let half = format!("TRAN_MSG\u{1}true\u{2}PGROUP\u{1}g\u{2}TIMER_DELAY_MS\u{1}{delay_ms}");
+    let answer = caller.call(send_request("T", 2, &half, body).with_ext("f", 4)).await;
+    assert_eq!(answer.code, code::SUCCESS, "{answer:?}");
+    let id = answer.get("msgId").unwrap();
+    let physical = i64::from_str_radix(&id[id.len() - 16..], 16).unwrap();
+    Command::request(request::END_TRANSACTION)
+        .with_ext("producerGroup", "g")
+        .with_ext("tranStateTableOffset", answer.get("queueOffset").unwrap())
+        .with_ext("commitLogOffset", physical)
+}
+
+async fn end(caller: &Caller, request: &Command, how: i32) -> i32 {
+    caller.call(request.clone().with_ext("commitOrRollback", how)).await.code
+}
+
+const COMMIT: i32 = 8;
+const ROLLBACK: i32 = 12;
+
+/// A row of the broker's status.
+async fn row(caller: &Caller, name: &str) -> Option<i64> {
+    let said = caller.call(Command::request(request::GET_BROKER_RUNTIME_INFO)).await;
+    let said: serde_json::Value = serde_json::from_slice(&said.body).unwrap();
+    said["table"][name].as_str().map(|text| text.parse().unwrap())
+}
+
+#[test]
+fn transactions_with_a_time_end_once_over_a_restart() {
+    block_on(async {
+        let world = World::new();
+        let broker = world.start(parts(&world)).await;
+        let caller = world.caller(&broker);
+        let before = prepare(&caller, 1_000, "committed before").await;
+        let never = prepare(&caller, 100, "rolled back").await;
+        let after = prepare(&caller, 200, "committed after").await;
+        assert_eq!(end(&caller, &before, COMMIT).await, code::SUCCESS);
+        assert_eq!(end(&caller, &never, ROLLBACK).await, code::SUCCESS);
+        broker.shutdown().await;
+        let broker = world.start(parts(&world)).await;
+        let caller = world.caller(&broker);
+        assert_eq!(end(&caller, &before, COMMIT).await, code::SYSTEM_ERROR, "it has ended");
+        assert_eq!(end(&caller, &never, COMMIT).await, code::SYSTEM_ERROR, "it has ended");
+        let from = world.clock.wall().0;
+        assert_eq!(end(&caller, &after, COMMIT).await, code::SUCCESS);
+        until_count(&world, &caller, 2, 2).await;
+        pause(&world, 200).await;
+        let got = messages(&caller.pull("T", 2, 0, 0).await);
+        let late = got.iter().find(|one| one.body == "committed after").unwrap();
+        assert!(late.store_ms >= from + 200, "{late:?} {from}");
+        let mut all: Vec<&str> = got.iter().map(|one| &*one.body).collect();
+        all.sort_unstable();
+        assert_eq!(all, ["committed after", "committed before"]);
+        assert_eq!(row(&caller, "timerCongestNum").await, Some(0));
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn a_transaction_whose_message_has_no_room_to_wait_stays_open() {
+    block_on(async {
+        let world = World::new();
+        let mut parts = parts(&world);
+        parts.broker.timers.waiting_count_max = 1;
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        let half = prepare(&caller, 50, "paid").await;
+        let waiting = caller.send("T", 0, "TIMER_DELAY_MS\u{1}400", "first").await;
+        assert_eq!(waiting.code, code::SUCCESS);
+        assert_eq!(end(&caller, &half, COMMIT).await, code::SYSTEM_BUSY);
+        until_count(&world, &caller, 0, 1).await;
+        while end(&caller, &half, COMMIT).await == code::SYSTEM_BUSY {
+            pause(&world, 20).await;
+        }
+        assert_eq!(until_count(&world, &caller, 2, 1).await[0].body, "paid");
+        assert_eq!(end(&caller, &half, COMMIT).await, code::SYSTEM_ERROR, "it has ended");
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn what_waits_is_in_the_brokers_status_also_after_a_restart() {
+    block_on(async {
+        let world = World::new();
+        let broker = world.start(parts(&world)).await;
+        let caller = world.caller(&broker);
+        while row(&caller, "timerCongestNum").await != Some(0) {
+            pause(&world, 10).await;
+        }
+        assert_eq!(row(&caller, "timerEarliestDue").await, None);
+        let due = world.clock.wall().0 + 60_000;
+        for (ms, body) in [(due + 9_000, "b"), (due, "a")] {
+            let property = format!("TIMER_DELIVER_MS\u{1}{ms}");
+            assert_eq!(caller.send("T", 0, &property, body).await.code, code::SUCCESS);
+        }
+        while row(&caller, "timerEarliestDue").await != Some(due) {
+            pause(&world, 10).await;
+        }
+        let figures = async |caller: &Caller| {
+            let names = ["timerCongestNum", "timerOffsetBehind", "timerReadBehind"];
+            let mut all = Vec::new();
+            for name in names {
+                all.push(row(caller, name).await);
+            }
+            all
+        };
+        assert_eq!(figures(&caller).await, [Some(2), Some(0), Some(0)]);
+        broker.shutdown().await;
+        let broker = world.start(parts(&world)).await;
+        let caller = world.caller(&broker);
+        while row(&caller, "timerEarliestDue").await != Some(due) {
+            pause(&world, 10).await;
+        }
+        assert_eq!(figures(&caller).await, [Some(2), Some(0), Some(0)]);
+        broker.shutdown().await;
+        let mut parts = parts(&world);
+        parts.broker.timers.is_on = false;
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        assert_eq!(figures(&caller).await, [None; 3], "nothing is delivered");
+        broker.shutdown().await;
+    });
+}
+
 #[test]
 fn a_transaction_has_its_time_from_its_commit_on() {
     block_on(async {
         let world = World::new();
         let broker = world.start(parts(&world)).await;
         let caller = world.caller(&broker);
-        let half = "TRAN_MSG\u{1}true\u{2}PGROUP\u{1}g\u{2}TIMER_DELAY_MS\u{1}400";
-        let send = send_request("T", 2, half, "paid").with_ext("f", 4);
-        let answer = caller.call(send).await;
-        assert_eq!(answer.code, code::SUCCESS, "{answer:?}");
-        let id = answer.get("msgId").unwrap();
-        let physical = i64::from_str_radix(&id[id.len() - 16..], 16).unwrap();
+        let half = prepare(&caller, 400, "paid").await;
         pause(&world, 500).await;
-        let end = Command::request(request::END_TRANSACTION)
-            .with_ext("producerGroup", "g")
-            .with_ext("tranStateTableOffset", 0)
-            .with_ext("commitLogOffset", physical)
-            .with_ext("commitOrRollback", 8);
         let from = world.clock.wall().0;
-        assert_eq!(caller.call(end).await.code, code::SUCCESS);
+        assert_eq!(end(&caller, &half, COMMIT).await, code::SUCCESS);
         assert!(bodies(&caller, "T", 2).await.is_empty());
         let got = until_count(&world, &caller, 2, 1).await.remove(0);
         assert!(got.store_ms >= from + 400, "{got:?} {from}");

@@ -5,6 +5,8 @@ Rounds alternate between two stores, SYNC_FLUSH and ASYNC_FLUSH, that live on fr
 broker over plain sockets, kills it with SIGKILL at a random moment (sometimes once more while it recovers), starts it
 again, and pulls everything there is. It fails when a message that was acknowledged in any round so far is missing,
 is there twice, has another body or another offset than its answer said, or when a message appears that nobody sent.
+Every sixth message has a time of its own, up to 1.5 s ahead, so that such messages wait when the broker dies: each comes
+once it is due, and at most one per kill a second time (ADR-0024). Java's broker knows no such times.
 
 One line per round, last `N passed, M failed`. Exit 0, 1, or 2 when it could not run.
 Environment: HOTFIRE (a binary to test; otherwise `cargo build --release`), COMPAT_KIT for `--server java`.
@@ -34,6 +36,8 @@ CONNECTIONS = 8
 WINDOW = 4
 SEGMENT = 1 << 20
 PULL_BATCH = 32
+TIMED = 6  # every so many messages have a time of their own
+DELAY_MS_MAX = 1500
 
 SEND, PULL, MAX_OFFSET, MIN_OFFSET, CREATE_TOPIC = 310, 11, 30, 31, 17
 NOT_FOUND_CODES = (19, 20)
@@ -153,7 +157,9 @@ osPageCacheBusyTimeOutMills=10000
 class Load:
     """Threads that send until their connection breaks; what they know afterwards is what counts."""
 
-    def __init__(self, port, round_name):
+    def __init__(self, port, round_name, with_times=False):
+        self.with_times = with_times
+        self.timed = set()
         self.sent = set()
         self.acked = {}
         self.refused = {}
@@ -164,17 +170,21 @@ class Load:
             thread.start()
 
     def run(self, port, name, number):
-        sent, acked, refused, waiting = set(), {}, {}, {}
+        sent, timed, acked, refused, waiting = set(), set(), {}, {}, {}
         try:
             connection = Connection(port)
             serial = 0
             while True:
                 while len(waiting) < WINDOW:
                     identity = f"{name}N{serial}"
+                    more = ""
+                    if self.with_times and serial % TIMED == 0:
+                        timed.add(identity)
+                        more = f"TIMER_DELAY_MS\x01{100 + serial * 37 % (DELAY_MS_MAX - 100)}\x02"
                     fields = {
                         "a": "kill9", "b": TOPIC, "c": "TBW102", "d": QUEUES, "e": (number + serial) % QUEUES, "f": 0,
                         "g": int(time.time() * 1000), "h": serial, "j": 0, "k": "false", "m": "false",
-                        "i": f"UNIQ_KEY\x01{identity}\x02TAGS\x01t{serial % 3}\x02",
+                        "i": f"UNIQ_KEY\x01{identity}\x02TAGS\x01t{serial % 3}\x02{more}",
                     }
                     sent.add(identity)
                     waiting[connection.send(SEND, fields, body_of(identity))] = identity
@@ -190,6 +200,7 @@ class Load:
             pass
         with self.lock:
             self.sent |= sent
+            self.timed |= timed
             self.acked.update(acked)
             self.refused.update(refused)
 
@@ -283,15 +294,21 @@ class Store:
     def __init__(self, broker):
         self.broker = broker
         self.sent, self.acked = set(), {}
+        # Those with a time of their own; how many of them were acknowledged, and how often the broker was killed.
+        self.timed, self.promised, self.kills = set(), set(), 0
 
     def round(self, name, dice):
-        load = Load(self.broker.port, name)
+        load = Load(self.broker.port, name, self.broker.kind != "java")
         life = dice.uniform(0.2, 2.0)
         time.sleep(life)
         self.broker.kill()
         load.join()
+        last_due = time.monotonic() + DELAY_MS_MAX / 1000
         self.sent |= load.sent
-        self.acked.update(load.acked)
+        self.timed |= load.timed
+        self.promised |= load.acked.keys() & load.timed
+        # The answer to one with a time of its own names the place where it waits.
+        self.acked.update((identity, place) for identity, place in load.acked.items() if identity not in load.timed)
         if load.refused:
             raise Broken(f"{len(load.refused)} sends refused, e.g. {next(iter(load.refused.values()))}")
         again = 0
@@ -301,19 +318,36 @@ class Store:
             self.broker.kill()
             again += 1
         booted = self.broker.start()
+        self.kills += 1 + again
         if self.broker.kind == "java":
             settle(self.broker.port)
-        found, twice = pull_all(self.broker.port)
-        missing = [identity for identity in self.acked if identity not in found]
+        found, twice = self.found(last_due)
+        again_timed = [identity for identity in twice if identity in self.timed]
+        twice = [identity for identity in twice if identity not in self.timed]
+        missing = [identity for identity in [*self.acked, *self.promised] if identity not in found]
         moved = [identity for identity, place in self.acked.items() if found.get(identity, place) != place]
         strange = [identity for identity in found if identity not in self.sent]
         figures = (f"killed after {int(life * 1000)} ms and {again} times in recovery, acked {len(load.acked)} "
-                   f"(in all {len(self.acked)}), found {len(found)}, missing {len(missing)}, duplicates {len(twice)}, "
+                   f"(in all {len(self.acked) + len(self.promised)}, {len(self.promised)} with a time), found {len(found)}, "
+                   f"missing {len(missing)}, duplicates {len(twice)} and {len(again_timed)} after {self.kills} kills, "
                    f"listening after {booted} ms")
+        if len(again_timed) > self.kills:
+            raise Broken(f"{figures}; e.g. {again_timed[0]}")
         if missing or twice or moved or strange or not load.acked:
             raise Broken(f"{figures}, moved {len(moved)}, never sent {len(strange)}; "
                          f"e.g. {(missing + twice + moved + strange + ['nothing was acknowledged'])[0]}")
         return figures
+
+
+    def found(self, last_due):
+        """All that is there once everything is due: a busy machine has some seconds more."""
+        time.sleep(max(0.0, last_due - time.monotonic()) if self.timed else 0.0)
+        for _ in range(20):
+            found, twice = pull_all(self.broker.port)
+            if self.promised <= found.keys():
+                break
+            time.sleep(0.25)
+        return found, twice
 
 
 def free_port():

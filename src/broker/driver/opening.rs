@@ -156,6 +156,8 @@ impl Opening<'_> {
                 crate::rt::probe!("ha: a new master made a topic of its records");
                 tracing::warn!("topic {name} is made anew from its records");
             }
+            // Topics that it made as a slave are news to the name servers.
+            core.topics.touch(now);
         }
         Ok(())
     }
@@ -285,10 +287,12 @@ fn open_topics(
     store: &Store,
     now: WallMillis,
 ) -> Result<Topics, Error> {
-    let mut topics = Topics::new(&options.topics, now);
+    let topics = Topics::new(&options.topics, now);
+    let is_slave = options.replication.role.is_slave();
+    let mut topics = if is_slave { topics.of_slave() } else { topics };
     if let Some(file) = persist::load(&mut files.topics)? {
         topics.restore(file);
-    } else if !store.queues().is_empty() && !options.replication.role.is_slave() {
+    } else if !store.queues().is_empty() && !is_slave {
         tracing::error!(
             "{} is missing although the store holds queues: their topics are unknown until they \
              are created again",

@@ -150,6 +150,42 @@ fn an_arrival_during_a_look_is_not_lost() {
 }
 
 #[test]
+fn a_level_does_not_look_on_and_on_for_what_the_store_does_not_show_any_more() {
+    let mut place = Place::new(&[0, 0, 0]);
+    place.schedule.on_stepped_over(Q);
+    place.schedule.on_stepped_over(Q);
+    place.schedule.on_turn_end(Q, place.mono());
+    assert_eq!(place.progress(), 2);
+    // A sync failed: the last one, which had arrived, is hidden.
+    place.units.pop();
+    let mut looks = 0;
+    while place.now_ms < 60_000 && looks < 1_000 {
+        match place.schedule.next_deadline() {
+            Some(at) if at <= place.mono() => {
+                looks += u32::from(place.look().is_some());
+                place.schedule.on_turn_end(Q, place.mono());
+            }
+            _ => place.now_ms += 1,
+        }
+    }
+    assert_eq!(looks, 1, "in a minute");
+    assert!(place.arrive(0), "what comes is looked for at once");
+    assert_eq!(place.turn().len(), 1);
+}
+
+#[test]
+fn an_arrival_while_a_look_is_under_way_is_looked_for_although_the_look_did_not_show_it() {
+    let mut place = Place::new(&[0]);
+    let look = place.schedule.next_look(place.mono(), place.wall()).unwrap();
+    let slice = QueueSlice { min: QueueOffset(0), end: QueueOffset(1), units: vec![unit(7, 0)] };
+    assert!(!place.arrive(0), "the driver reads");
+    place.schedule.on_entries(&look, &slice, place.mono(), place.wall());
+    place.schedule.on_stepped_over(Q);
+    assert!(place.schedule.on_turn_end(Q, place.mono()));
+    assert_eq!(place.turn(), [(1, 0)]);
+}
+
+#[test]
 fn a_deliver_time_of_another_clock_is_due_and_a_small_step_back_is_not() {
     let mut place = Place::new(&[2_000]);
     assert_eq!(place.turn(), [], "2 s ahead of a level of 1 s, a step back of 1 s");

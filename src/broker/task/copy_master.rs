@@ -13,7 +13,7 @@ use super::super::subscription_groups::GroupFile;
 use super::super::topics::{SCHEDULE_TOPIC, TopicFile};
 use super::others;
 use crate::ha::Position;
-use crate::model::PhysicalOffset;
+use crate::model::{PhysicalOffset, TopicName};
 use crate::protocol::Command;
 use crate::protocol::body::offset::DelayOffsets;
 use crate::protocol::body::{self, list::KvTable};
@@ -141,7 +141,10 @@ async fn copy(shared: &Arc<Shared>, master: &str, pending: &mut Pending) {
 /// No topic would go.
 fn is_whole(shared: &Shared, file: &TopicFile) -> bool {
     let core = shared.core.lock();
-    core.topics.iter().all(|topic| file.topic_config_table.contains_key(&*topic.name))
+    let stays = |name: &TopicName| {
+        file.topic_config_table.contains_key(&**name) || core.topics.is_own(name)
+    };
+    core.topics.iter().all(|topic| stays(&topic.name))
 }
 
 /// Whether that is the master whose log comes here. One that died may have come back as a slave

@@ -197,3 +197,21 @@ fn what_retention_took_is_counted_once_and_waits_no_more() {
     let last = Step::Deliver(vec![one(2, 10)]);
     assert_eq!(timers.next_step(at(1), WallMillis(T0.0 + 10)), Some(last));
 }
+
+#[test]
+fn what_waits_is_counted_with_its_first_time_and_how_late_it_is() {
+    let mut timers = Timers::new(&options(), QueueOffset(0));
+    assert_eq!(timers.backlog(), None, "it is not known what waits");
+    timers.open();
+    let none = Backlog { waiting: 0, unread: 0, earliest: None };
+    assert_eq!((timers.backlog(), none.late_ms(T0)), (Some(none), 0));
+    let mut timers = with(&[30, 10]);
+    timers.on_put(QueueOffset(2));
+    timers.on_arrival(QueueOffset(3));
+    let first = Backlog { waiting: 3, unread: 1, earliest: Some(WallMillis(T0.0 + 10)) };
+    assert_eq!(timers.backlog(), Some(first));
+    assert_eq!((first.late_ms(T0), first.late_ms(WallMillis(T0.0 + 1_500))), (0, 1_490));
+    send_all(&mut timers, &[one(1, 10)], Kept::Yes, at(0));
+    let next = Backlog { waiting: 2, earliest: Some(WallMillis(T0.0 + 30)), ..first };
+    assert_eq!(timers.backlog(), Some(next));
+}

@@ -182,6 +182,26 @@ final class Exchange implements AutoCloseable {
         return new Writer(session, ledger, brokerName, address, round).settle("Settled");
     }
 
+    /** Messages that wait for a time of their own (ADR-0024), half of them until then and half much shorter; and some others. */
+    String await(String round, int count, long due) throws Exception {
+        rewrite("Plain", round, 40);
+        topic("Timed", 2, 2);
+        Writer writer = new Writer(session, ledger, brokerName, address, round);
+        writer.offsets("Plain", 2);
+        writer.timed("Timed", count, due);
+        photograph();
+        return count + " messages with a time of their own";
+    }
+
+    /** All of them have come, once, none early, and as they were sent. */
+    String come(int wait) throws Exception {
+        return new Writer(session, ledger, brokerName, address, "").come("Timed", wait);
+    }
+
+    boolean hasQueue(String topic, int queue) {
+        return Files.exists(store.resolve("consumequeue").resolve(topic).resolve(String.valueOf(queue)));
+    }
+
     /** The group must exist before a message is given back. */
     private void subscribe() throws Exception {
         var config = new org.apache.rocketmq.common.subscription.SubscriptionGroupConfig();

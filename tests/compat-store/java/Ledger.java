@@ -42,6 +42,9 @@ final class Ledger {
     final Map<String, String> delivered = new LinkedHashMap<>();
     /** Half messages whose transactions are open: unique id to topic and content. */
     final Map<String, String> open = new LinkedHashMap<>();
+    /** When a message with a time of its own is due, by unique id, and its content. */
+    final Map<String, Long> timed = new LinkedHashMap<>();
+    final Map<String, String> waiting = new LinkedHashMap<>();
     /** Every unique id that anyone sent. */
     final TreeSet<String> ids = new TreeSet<>();
     /** Unique ids by `topic#key`, of placed messages. */

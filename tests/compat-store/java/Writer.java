@@ -149,6 +149,40 @@ final class Writer {
         arrived(RETRY_TOPIC, 1, RETRIED);
     }
 
+    /** Half of them are due at `due`, in milliseconds since 1970, the others soon. */
+    void timed(String topic, int count, long due) throws Exception {
+        for (int at = 0; at < count; at++) {
+            Message message = message(topic, 5000 + at, Session.bytes(round + " timed " + at));
+            long time = at % 2 == 0 ? due : System.currentTimeMillis() + 500;
+            message.putUserProperty("TIMER_DELIVER_MS", String.valueOf(time));
+            SendResult result = session.producer.send(message, queue(topic, at / 2 % 2));
+            ledger.ids.add(result.getMsgId());
+            ledger.timed.put(result.getMsgId(), time);
+            ledger.waiting.put(result.getMsgId(), Ledger.content(message));
+        }
+    }
+
+    /** Waits until all messages with a time of their own have come, each once and none early. */
+    String come(String topic, int wait) throws Exception {
+        List<MessageExt> found = new ArrayList<>();
+        Report.await(ledger.timed.size() + " messages with a time of their own", wait, () -> {
+            found.clear();
+            for (int queue = 0; queue < 2; queue++) {
+                found.addAll(session.pullQueue(queue(topic, queue), "*", 0, Photo.max(session, address, topic, queue)));
+            }
+            return found.size() >= ledger.timed.size();
+        });
+        TreeSet<String> once = new TreeSet<>();
+        for (MessageExt message : found) {
+            String id = Photo.unique(message);
+            Report.that(once.add(id), "two of " + id + " in " + topic);
+            Report.equal(ledger.waiting.get(id), Ledger.content(message), "content of " + id);
+            Report.that(message.getStoreTimestamp() >= ledger.timed.get(id), id + " came early");
+        }
+        Report.equal(new TreeSet<>(ledger.timed.keySet()), once, "messages in " + topic);
+        return once.size() + " came, each once and none early";
+    }
+
     /** Commits what the transactions before left open: each message is then there once. */
     String settle(String topic) throws Exception {
         TransactionMQProducer producer = session.transactional(TRANSACTIONS, message -> LocalTransactionState.COMMIT_MESSAGE);

@@ -111,6 +111,8 @@ final class ClusterSuite {
         for (MessageQueue queue : session.queues(topic)) {
             ends.put(queue, session.puller.maxOffset(queue));
         }
+        // The client's last commit has no answer.
+        Report.await("100 messages committed before the stop", 5, () -> committed(group, topic) == 100);
         servers.stop("cluster-a");
         Path abort = servers.dir("cluster-a").resolve("store/abort");
         Report.that(!java.nio.file.Files.exists(abort), "expected no abort file after a clean stop");
@@ -126,6 +128,7 @@ final class ClusterSuite {
         for (Map.Entry<MessageQueue, Long> end : ends.entrySet()) {
             Report.equal(end.getValue(), session.puller.maxOffset(end.getKey()), "max offset of " + end.getKey() + " after the restart");
         }
+        Report.equal(100L, committed(group, topic), "sum of committed offsets after the restart");
         Map<String, String> later = session.send(topic, "T", 60);
         int late;
         try (PushChecks.Member member = new PushChecks.Member(session, group, topic, "*", MessageModel.CLUSTERING)) {
@@ -138,6 +141,15 @@ final class ClusterSuite {
         Report.same(sent, Session.contents(session.pullAll(topic, "*", sent.size())), topic);
         Report.equal("100 60", early + " " + late, "deliveries before and after");
         return "100 before, 60 after, none twice; " + booted.replaceAll(".*ms=", "restart in ") + " ms";
+    }
+
+    /** How far the broker says that a group is, over all queues of a topic. */
+    private long committed(String group, String topic) throws Exception {
+        long sum = 0;
+        for (MessageQueue queue : session.queues(topic)) {
+            sum += Math.max(0, PushChecks.offset(session, brokers.get(queue.getBrokerName()), group, queue));
+        }
+        return sum;
     }
 
     /** Sends go on, each within the client's time limit, while one of two masters goes away and comes back. */

@@ -12,6 +12,8 @@ import java.util.stream.Collectors;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.consumer.store.OffsetStore;
+import org.apache.rocketmq.client.consumer.store.ReadOffsetType;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
@@ -45,6 +47,8 @@ final class PushChecks {
         final DefaultMQPushConsumer consumer;
         final String topic;
         final ConcurrentLinkedQueue<MessageExt> got = new ConcurrentLinkedQueue<>();
+        /** The offset behind the last message of each queue. */
+        private final Map<MessageQueue, Long> ends = new ConcurrentHashMap<>();
 
         Member(Session session, String group, String topic, String tags, MessageModel model) throws Exception {
             this.topic = topic;
@@ -53,6 +57,7 @@ final class PushChecks {
             consumer.setMessageModel(model);
             consumer.subscribe(topic, tags);
             consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+                messages.forEach(message -> ends.merge(context.getMessageQueue(), message.getQueueOffset() + 1, Math::max));
                 got.addAll(messages);
                 return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
             });
@@ -66,9 +71,26 @@ final class PushChecks {
                 .collect(Collectors.toCollection(TreeSet::new));
         }
 
+        /**
+         * Leaves once the client counts all that it was given as consumed: that is a moment after the listener returned,
+         * and `shutdown` does not wait for it. One message of a queue that is not counted holds back all behind it.
+         */
         @Override
         public void close() {
+            for (int at = 0; at < 200 && !isCounted(); at++) {
+                try {
+                    Thread.sleep(50);
+                } catch (InterruptedException stopped) {
+                    throw new IllegalStateException(stopped);
+                }
+            }
             consumer.shutdown();
+        }
+
+        private boolean isCounted() {
+            OffsetStore offsets = consumer.getDefaultMQPushConsumerImpl().getOffsetStore();
+            return consumer.getDefaultMQPushConsumerImpl().getRebalanceImpl().getProcessQueueTable().keySet().stream()
+                .allMatch(queue -> offsets.readOffset(queue, ReadOffsetType.READ_FROM_MEMORY) >= ends.getOrDefault(queue, -1L));
         }
     }
 
@@ -149,11 +171,15 @@ final class PushChecks {
     }
 
     private long offset(String group, MessageQueue queue) throws Exception {
+        return offset(session, cluster.broker, group, queue);
+    }
+
+    static long offset(Session session, String broker, String group, MessageQueue queue) throws Exception {
         var header = new QueryConsumerOffsetRequestHeader();
         header.setConsumerGroup(group);
         header.setTopic(queue.getTopic());
         header.setQueueId(queue.getQueueId());
-        RemotingCommand answer = session.ask(cluster.broker, RequestCode.QUERY_CONSUMER_OFFSET, header, null);
+        RemotingCommand answer = session.ask(broker, RequestCode.QUERY_CONSUMER_OFFSET, header, null);
         Report.equal(0, answer.getCode(), "code of an offset query, " + answer.getRemark());
         return Long.parseLong(answer.getExtFields().get("offset"));
     }
