@@ -53,6 +53,10 @@ fn begin(court: &Court, fault: &Fault) {
         FaultKind::PowerLossAll => {
             (0..world.machines().len()).for_each(|n| world.crash(n, true));
         }
+        FaultKind::PowerLossPair => {
+            [target, fault.other].into_iter().for_each(|n| world.crash(n, true));
+            world.restart_later(fault.other, fault.for_ms + fault.amount as u64);
+        }
         FaultKind::Restart => {
             let world = world.clone();
             madsim::task::spawn(async move {

@@ -6,7 +6,7 @@ use super::court::{Court, ROOT};
 use super::files;
 use super::judge::Verdict;
 use super::replica::{self, LogFiles, Raw};
-use crate::history::{self, Id, Place};
+use crate::history::{Id, Place};
 use crate::plan::Role;
 use crate::scenario::Oracle;
 use crate::trace;
@@ -167,10 +167,13 @@ impl Court {
         }
     }
 
-    /// What a slave that answers has more was taken, unless both went different ways before.
-    fn has_taken(&self, mine: &LogFiles, machine: usize, other: usize) -> Verdict {
+    /// What a slave that answers has more was taken, unless both went different ways before, or its
+    /// log begins behind the end of this one.
+    pub(super) fn has_taken(&self, mine: &LogFiles, machine: usize, other: usize) -> Verdict {
         let theirs = log_files(self, other);
-        if theirs.log.end <= mine.log.end || replica::is_prefix(mine, &theirs).is_err() {
+        let is_apart = theirs.log.start > mine.log.end;
+        let is_longer = theirs.log.end > mine.log.end && !is_apart;
+        if !is_longer || replica::is_prefix(mine, &theirs).is_err() {
             return Ok(());
         }
         // A slave that syncs first has what it has synced: the rest it has told nobody of.
@@ -308,15 +311,6 @@ impl Court {
         }
     }
 
-    fn is_in_cut(&self, machine: usize, id: Id) -> bool {
-        let disk = &self.world().machines()[machine].disk;
-        let below = format!("{ROOT}/hotfire/cut/");
-        let wanted = format!("SIM\u{1}{id:05}\u{2}");
-        let files = disk.files().into_iter().filter(|path| path.starts_with(&below));
-        let mut bytes = files.filter_map(|path| disk.peek(&path));
-        bytes.any(|bytes| bytes.windows(wanted.len()).any(|part| part == wanted.as_bytes()))
-    }
-
     /// Where the log of a machine ends now.
     pub fn log_end(&self, machine: usize) -> u64 {
         files::log(&self.world().machines()[machine].disk, &format!("{ROOT}/commitlog")).end
@@ -335,9 +329,4 @@ pub fn place_of(machine: usize, answer: &hotfire::protocol::Command) -> Result<P
         }
         _ => Err(format!("an ack with the message id {id:?}")),
     }
-}
-
-/// Properties of a message without padding.
-pub fn properties(id: Id) -> Vec<u8> {
-    history::properties(id, 0)
 }
