@@ -430,7 +430,7 @@ fn draw_faults(
                 FaultKind::ClockStep => dice.below(240_000) as i64 - 120_000,
                 FaultKind::NoSpace => (dice.below(24) * 1024) as i64,
                 FaultKind::SlowDisk => dice.between(20, 200) as i64,
-                FaultKind::PowerLossPair => dice.below(3_000) as i64,
+                FaultKind::PowerLossPair => dice.below(6_000) as i64,
                 kind if kind.damages() => dice.below(1 << 40) as i64,
                 FaultKind::BadSector | FaultKind::Impostor => dice.below(1 << 30) as i64,
                 _ => 0,

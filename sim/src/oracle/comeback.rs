@@ -20,6 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A slave whose port is open so long has said so to everybody who asks. Units: microseconds.
 const SETTLED_US: u64 = 300_000;
 
+/// A connection that a broken link has cut is noticed, and made anew, by then. Units: microseconds.
+const REJOINED_US: u64 = 8_000_000;
+
 /// A round of questions to silent name servers and peers. Units: microseconds.
 const ROUND_US: u64 = 4_000_000;
 
@@ -166,6 +169,21 @@ impl Court {
             && is_early
             && !self.is_troubled(slave, started_us)
             && !self.is_troubled(master, started_us)
+    }
+
+    /// Whether a client reaches a broker since `since_us` and longer, and nothing is wrong with it.
+    pub fn is_in_reach(&self, client: usize, broker: usize, since_us: u64) -> bool {
+        let world = self.world();
+        let listening = self.returns().lock().listening.get(&broker).copied();
+        let Some((generation, open_us)) = listening else { return false };
+        let Some(together_us) = world.together_us(client, broker) else { return false };
+        let is_together = together_us == 0 || together_us + REJOINED_US < since_us;
+        world.is_up(broker)
+            && !world.is_stopping(broker)
+            && generation == world.generation(broker)
+            && open_us + SETTLED_US < since_us
+            && is_together
+            && !self.is_troubled(broker, since_us.saturating_sub(SETTLED_US))
     }
 
     /// Whether something besides crashes and links was wrong with a machine since `since_us`.

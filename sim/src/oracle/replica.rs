@@ -160,9 +160,8 @@ impl Court {
                 *slave == machine || (self.world().is_up(*slave) && is_open)
             };
             // One that was down when it was lost may have had less than its slaves.
-            let is_shorter = |ours: &LogFiles| {
-                !self.is_settled(master) && is_prefix(&theirs, ours).is_ok()
-            };
+            let is_shorter =
+                |ours: &LogFiles| !self.is_settled(master) && is_prefix(&theirs, ours).is_ok();
             for slave in slaves.into_iter().filter(is_whole) {
                 let ours = LogFiles::of(self.disk(slave));
                 let verdict = is_prefix(&ours, &theirs);
@@ -192,9 +191,9 @@ impl Court {
             });
             let raw = Raw::of(self.disk(master), false);
             shown_alone.retain(|(machine, id, physical)| {
-                let is_there = raw.record(*physical).is_some_and(|record| {
-                    history::id_in(&record.properties) == Some(*id)
-                });
+                let is_there = raw
+                    .record(*physical)
+                    .is_some_and(|record| history::id_in(&record.properties) == Some(*id));
                 *machine != master || is_there
             });
         });
