@@ -200,7 +200,8 @@ pub enum FaultKind {
     PowerLoss,
     /// Every machine loses power at once.
     PowerLossAll,
-    /// A slave and its master lose power at once, and come back one after the other.
+    /// A master loses power, and its slave that or its process alone, at once. They come back one
+    /// after the other.
     PowerLossPair,
     /// A clean stop and a start.
     Restart,

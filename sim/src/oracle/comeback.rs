@@ -23,6 +23,9 @@ const SETTLED_US: u64 = 300_000;
 /// A connection that a broken link has cut is noticed, and made anew, by then. Units: microseconds.
 const REJOINED_US: u64 = 8_000_000;
 
+/// Its last pause is not waited for. Units: microseconds.
+const SLACK_US: u64 = 400_000;
+
 /// A round of questions to silent name servers and peers. Units: microseconds.
 const ROUND_US: u64 = 4_000_000;
 
@@ -70,8 +73,9 @@ impl Court {
         self.returns().lock().left.get(&slave).map(|left| left.from)
     }
 
-    /// A broker opens its first port, in a process that began at `started_us`.
-    pub fn on_comeback(&self, machine: usize, started_us: u64) {
+    /// A broker opens its first port, in a process that began at `started_us`. `wait_us`: how long
+    /// a master waits for those that it does not hear.
+    pub fn on_comeback(&self, machine: usize, started_us: u64, wait_us: u64) {
         let is_master = self.pair(machine).is_some_and(|pair| pair.master == machine);
         if !is_master || !self.wants(Oracle::Replicas) {
             return;
@@ -82,6 +86,11 @@ impl Court {
             if self.could_be_asked(machine, slave, started_us) {
                 self.check("catch_up", self.has_taken(&mine, machine, slave));
                 self.check("catch_up", self.has_acked(&mine, machine, slave));
+            } else if trace::now_us() + SLACK_US < started_us + wait_us {
+                self.check(
+                    "catch_up",
+                    self.has_waited(&mine, &theirs, (machine, slave), started_us),
+                );
             }
             self.leave(&mine, &theirs, (machine, slave));
         }
@@ -107,6 +116,29 @@ impl Court {
         })
     }
 
+    /// A master whose power failed waits for a slave that is away and has more.
+    fn has_waited(
+        &self,
+        mine: &LogFiles,
+        theirs: &LogFiles,
+        (master, slave): (usize, usize),
+        started_us: u64,
+    ) -> Verdict {
+        let is_away = self.world().apart_us(master, slave).is_some_and(|us| us <= started_us);
+        let has_more = theirs.log.end > mine.log.end
+            && theirs.log.start <= mine.log.end
+            && replica::is_prefix(mine, theirs).is_ok();
+        let was_open = self.returns().lock().opened.contains_key(&master);
+        if !is_away || !has_more || !was_open || self.is_settled(master) {
+            return Ok(());
+        }
+        Err(format!(
+            "machine {master} lost power and begins to write at {} without waiting for machine \
+             {slave}, which has the same log up to {}",
+            mine.log.end, theirs.log.end
+        ))
+    }
+
     /// Notes from where on a slave has what its master went on without.
     fn leave(&self, mine: &LogFiles, theirs: &LogFiles, (master, slave): (usize, usize)) {
         let Err(why) = replica::is_prefix(theirs, mine) else {
@@ -116,13 +148,19 @@ impl Court {
         let goes_on = replica::is_prefix(mine, theirs).is_ok();
         let mut returns = self.returns().lock();
         let before = returns.left.get(&slave).map(|left| left.from);
+        // What a crash left of a slave's log is no log before its store has opened.
+        let is_whole =
+            self.world().is_up(slave) && self.is_open(slave, self.world().generation(slave));
         if !goes_on && before.is_none() {
             drop(returns);
+            if !is_whole {
+                return;
+            }
             let what = format!("machine {master} came back with another log than {slave}: {why}");
             return self.check("replica_prefix", Err(what));
         }
         let from = before.unwrap_or(mine.log.end).min(mine.log.end);
-        let is_left = |record: &&super::files::Record| record.physical >= from;
+        let is_left = |record: &&super::files::Record| is_whole && record.physical >= from;
         let ids = theirs.log.records.iter().filter(is_left);
         let ids: BTreeSet<Id> = ids.filter_map(|r| history::id_in(&r.properties)).collect();
         let name = &self.plan().machines[slave].name;

@@ -239,7 +239,8 @@ struct Judge(ClusterHouse);
 impl Watcher for Judge {
     fn on_ready(&self, ports: &Ports) {
         let (court, machine) = (self.0.court(), ports.machine);
-        court.on_comeback(machine, ports.started_us);
+        let wait = super::pairs::catch_up_wait(&self.0, machine);
+        court.on_comeback(machine, ports.started_us, wait.as_micros() as u64);
         let ends = court.on_open(machine, ports.generation);
         let mut progress = self.0.0.progress.lock();
         progress.recoveries.entry(machine).or_default().push(ends.clone());

@@ -31,6 +31,7 @@ const CLOSED_SLACK: Duration = Duration::from_secs(2);
 pub struct PairTerms {
     copy_interval: Duration,
     silence_max: Duration,
+    catch_up_wait: Duration,
     /// Of a SYNC_MASTER.
     replicate: Option<Replicate>,
 }
@@ -100,9 +101,16 @@ pub fn suit(
     let terms = PairTerms {
         copy_interval: options.replication.copy_interval,
         silence_max: options.replication.stream.silence_max,
+        catch_up_wait: options.replication.catch_up_wait,
         replicate: store_options.replicate,
     };
     house.0.progress.lock().pairs.insert(machine, terms);
+}
+
+/// How long a master that comes back waits for those that it does not hear.
+pub fn catch_up_wait(house: &ClusterHouse, machine: usize) -> Duration {
+    let terms = house.0.progress.lock().pairs.get(&machine).copied();
+    terms.map_or(Duration::ZERO, |terms| terms.catch_up_wait)
 }
 
 /// How a broker's slaves stood when a message was sent.
