@@ -1,5 +1,7 @@
 //! A master and its slave over loopback: the log, the tables beside it, and what producers are told.
 
+mod unadmitted;
+
 use super::broker::{Caller, World};
 use hotfire::broker::replication::{Role, Status};
 use hotfire::broker::{Broker, Deps, Parts};
