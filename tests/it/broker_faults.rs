@@ -1,15 +1,12 @@
 //! A broker whose disk fails or fills up.
 
 use super::broker::{Caller, TIMEOUT, World};
-use hotfire::broker::{Broker, Deps};
 use hotfire::disk::faulty::{Call, Fault, FaultyDisk};
 use hotfire::disk::read_small;
 use hotfire::disk::real::RealDisk;
-use hotfire::net;
 use hotfire::protocol::Command;
 use hotfire::protocol::code::{request_code as request, response_code as code};
 use hotfire::rt::block_on;
-use hotfire::rt::rng::Rng;
 use hotfire::rt::time::Duration;
 use hotfire::store::FlushMode;
 use std::sync::Arc;
@@ -405,46 +402,5 @@ fn a_topic_or_group_is_answered_when_its_file_is_durable_and_refused_when_it_can
         assert_eq!(caller.call(make("second")).await.code, code::SUCCESS);
         assert!(holds("topics.json", "second"));
         broker.shutdown().await;
-    });
-}
-
-/// The store's tasks are not to be aborted while the disk is slow: closing waits for them.
-#[test]
-fn a_start_that_fails_beside_a_slow_disk_ends_and_says_why() {
-    block_on(async {
-        let (disk, world) = faulty();
-        let names = world.name_server().await;
-        let mut mute = world.net.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let parts = |name: &str| {
-            let mut parts = world.parts_at(&names);
-            let root = world.dir.path().join(name).to_str().unwrap().to_owned();
-            parts.store = hotfire::store::Options {
-                segment_size_bytes: 64 << 10,
-                flush: FlushMode::Sync,
-                ..hotfire::store::Options::new(&root)
-            };
-            parts.broker.root = root;
-            parts
-        };
-        let first = world.start(parts("first")).await;
-        let mut second = parts("second");
-        // The first master is heard only after this one was waited for.
-        second.broker.name_servers.insert(0, mute.local_addr().to_string());
-        second.broker.replication.catch_up_wait = Duration::from_secs(1);
-        let (shared, net) = (world.disk.clone(), world.net.clone());
-        let deps = Deps { disk: shared, net, clock: world.clock.clone(), rng: Rng::from_seed(3) };
-        let slow = async {
-            let asked = net::accept(&mut *mute).await.unwrap();
-            disk.hold(Call::Sync);
-            world.clock.sleep_until(world.clock.mono() + Duration::from_secs(4)).await;
-            disk.release();
-            drop(asked);
-        };
-        let limit = world.clock.mono() + TIMEOUT;
-        let both = async { tokio::join!(Broker::start(deps, second), slow).0 };
-        let started = world.clock.before(limit, both).await.expect("the start has an end");
-        let why = started.err().map(|error| error.to_string()).unwrap();
-        assert!(why.contains("it is master of this name"), "{why}");
-        first.shutdown().await;
     });
 }
