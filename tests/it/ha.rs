@@ -709,3 +709,20 @@ fn a_start_that_failed_after_an_unclean_stop_leaves_the_next_one_to_wait_for_its
         slave.shutdown().await;
     });
 }
+
+/// The two masters need not know of each other.
+#[test]
+fn a_slave_that_heard_of_the_next_master_tells_the_one_that_it_replaced() {
+    block_on(async {
+        let town = Town::new().await;
+        let (master, slave) = pair(&town, Role::AsyncMaster).await;
+        let end = master.store().stats().written;
+        let next = format!("{},1000001:{end}:beef", master.store().epochs().to_text().trim());
+        slave.ha().hear_of(hotfire::format::epochs::Epochs::parse(&next).expect("a list"));
+        let limit = town.world.clock.mono() + TIMEOUT;
+        let why = town.world.clock.before(limit, master.fenced()).await.expect("it was told");
+        assert!(why.contains("knows of epoch 1000001 of another master"), "{why}");
+        slave.shutdown().await;
+        master.shutdown().await;
+    });
+}

@@ -114,9 +114,10 @@ impl Court {
     pub fn on_reign(&self, ledger: &mut Ledger, reign: Reign, started_us: u64, others: &[usize]) {
         // Who starts where nobody hears it cannot know of others. What it takes then is judged when
         // it is heard again.
-        let alone_us = ledger.alone_us.get(&reign.machine).copied().unwrap_or(0);
-        let is_alone = ledger.isolated.contains(&reign.machine) || alone_us >= started_us;
-        if !self.wants(Oracle::Reigns) || is_alone && started_us > 0 {
+        let alone_us = ledger.alone_us.get(&reign.machine);
+        let is_alone = ledger.isolated.contains(&reign.machine)
+            || alone_us.is_some_and(|alone_us| *alone_us >= started_us);
+        if !self.wants(Oracle::Reigns) || is_alone {
             return;
         }
         self.check("second_master", self.is_only_one(ledger, reign, started_us));
@@ -144,7 +145,10 @@ impl Court {
         let disk = &self.world().machines()[slave].disk;
         let peers = disk.peek(&format!("{ROOT}/hotfire/peers")).unwrap_or_default();
         let addr = format!("{}:", crate::workload::cluster::ip(machine));
-        others.len() == 1 || String::from_utf8_lossy(&peers).contains(&addr)
+        let machines = self.plan().machines.iter();
+        let is_only_one = machines.filter(|m| m.role == Role::Slave).count() == 1;
+        let is_known = is_only_one && others.len() == 1;
+        is_known || String::from_utf8_lossy(&peers).contains(&addr)
     }
 
     /// Nobody begins to write beside one who has begun later than it and can be asked.
