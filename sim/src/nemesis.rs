@@ -6,7 +6,7 @@ use crate::damage;
 use crate::disk::{Rates, SECTOR};
 use crate::oracle::court::{Court, ROOT};
 use crate::oracle::files;
-use crate::plan::{Fault, Plan};
+use crate::plan::{Fault, Plan, Role};
 use crate::scenario::FaultKind;
 use crate::trace;
 use crate::workload::{impostor, intruder};
@@ -52,6 +52,13 @@ fn begin(court: &Court, fault: &Fault) {
         FaultKind::PowerLoss => world.crash(target, true),
         FaultKind::PowerLossAll => {
             (0..world.machines().len()).for_each(|n| world.crash(n, true));
+        }
+        FaultKind::PowerLossPair => {
+            for n in [target, fault.other] {
+                let is_slave = world.machines()[n].plan.role == Role::Slave;
+                world.crash(n, !is_slave || fault.amount % 2 == 0);
+            }
+            world.restart_later(fault.other, fault.for_ms + fault.amount as u64);
         }
         FaultKind::Restart => {
             let world = world.clone();

@@ -1,6 +1,7 @@
 //! What must hold, judged from the clients' history and the files alone.
 
 pub mod calls;
+pub mod comeback;
 pub mod court;
 pub mod delay;
 pub mod files;

@@ -138,7 +138,8 @@ pub struct Fault {
     /// Index into `machines`.
     pub target: usize,
     pub other: usize,
-    /// Whatever the kind needs a number for: milliseconds of a clock step, spare bytes, dice.
+    /// Whatever the kind needs a number for: milliseconds of a clock step or until the other's
+    /// return, spare bytes, dice.
     pub amount: i64,
     /// The chance per call of an I/O error.
     pub rate: f64,
@@ -222,9 +223,6 @@ fn draw_from(seed: u64, scenario: &Scenario, rng: &mut Rng) -> Plan {
     }
     let buggify = rng.chance(0.5);
     crash_points.extend(draw_crash_at(scenario, &machines, rng));
-    if !scenario.masters_lose_power {
-        crash_points.iter_mut().for_each(|p| p.power &= machines[p.machine].role != Role::Broker);
-    }
     Plan {
         seed,
         scenario: scenario.name.clone(),
@@ -432,6 +430,7 @@ fn draw_faults(
                 FaultKind::ClockStep => dice.below(240_000) as i64 - 120_000,
                 FaultKind::NoSpace => (dice.below(24) * 1024) as i64,
                 FaultKind::SlowDisk => dice.between(20, 200) as i64,
+                FaultKind::PowerLossPair => dice.below(6_000) as i64,
                 kind if kind.damages() => dice.below(1 << 40) as i64,
                 FaultKind::BadSector | FaultKind::Impostor => dice.below(1 << 30) as i64,
                 _ => 0,

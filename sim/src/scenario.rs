@@ -51,9 +51,6 @@ pub struct Scenario {
     pub crash_at: Vec<CrashAt>,
     pub oracles: Vec<Oracle>,
     pub nemesis: Vec<Nemesis>,
-    /// Whether a crash point may take a master's power.
-    #[serde(default = "yes")]
-    pub masters_lose_power: bool,
     /// Share of the seeds in which a master is lost for good, with its disk.
     #[serde(default)]
     pub loses_master: f64,
@@ -66,10 +63,6 @@ pub struct Scenario {
     /// Of the world `pair`: what operators do.
     #[serde(default)]
     pub turns: Option<Turns>,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// What happens at one kind of place, armed in a share of the seeds.
@@ -207,6 +200,9 @@ pub enum FaultKind {
     PowerLoss,
     /// Every machine loses power at once.
     PowerLossAll,
+    /// A master loses power, and its slave that or its process alone, at once. They come back one
+    /// after the other.
+    PowerLossPair,
     /// A clean stop and a start.
     Restart,
     SyncErrors,

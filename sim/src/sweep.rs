@@ -60,6 +60,7 @@ const MUST_SEE: &[(&str, f64)] = &[
     ("ha: a slave served while its master was away", 0.006),
     ("ha: a master was lost with its disk", 0.004),
     ("ha: a log went another way than its master's", 0.001), // W-40
+    ("ha: a master took from its slave what it had lost", 0.001),
     ("promotion: a slave takes over", 0.02),
     ("promotion: a replaced master ended", 0.01), // W-47
     ("ha: a master heard from a slave that it was replaced", 0.003), // W-47

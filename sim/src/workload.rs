@@ -9,6 +9,7 @@ pub mod intruder;
 pub mod makers;
 pub mod nodes;
 pub mod pairs;
+pub mod ports;
 pub mod prompt;
 pub mod questions;
 pub mod reigns;

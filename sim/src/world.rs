@@ -88,6 +88,8 @@ struct Inner {
     crash_points: Mutex<Vec<CrashPoint>>,
     /// Since when nothing passes from one machine to another. Units: microseconds.
     clogs: Mutex<BTreeMap<(usize, usize), u64>>,
+    /// The same, and when that last ended.
+    rejoined_us: Mutex<BTreeMap<(usize, usize), u64>>,
     healed: AtomicBool,
 }
 
@@ -155,6 +157,7 @@ impl World {
             violation: Mutex::default(),
             crash_points: Mutex::new(plan.crash_points.clone()),
             clogs: Mutex::default(),
+            rejoined_us: Mutex::default(),
             healed: AtomicBool::new(false),
         }));
         world.calm_links(plan);
@@ -220,8 +223,22 @@ impl World {
         let mut clogs = self.0.clogs.lock();
         match on {
             true => drop(clogs.entry((from, to)).or_insert(trace::now_us())),
-            false => drop(clogs.remove(&(from, to))),
+            false if clogs.remove(&(from, to)).is_some() => {
+                self.0.rejoined_us.lock().insert((from, to), trace::now_us());
+            }
+            false => {}
         }
+    }
+
+    /// Since when nothing lies between two machines; `None` while something does.
+    /// Units: microseconds of virtual time.
+    pub fn together_us(&self, a: usize, b: usize) -> Option<u64> {
+        let ways = [(a, b), (b, a)];
+        let clogs = self.0.clogs.lock();
+        let is_free = ways.iter().all(|way| !clogs.contains_key(way));
+        let rejoined = self.0.rejoined_us.lock();
+        let since = ways.iter().filter_map(|way| rejoined.get(way)).max().copied();
+        is_free.then(|| since.unwrap_or(0))
     }
 
     /// Since when one machine cannot speak with the process of another.

@@ -452,7 +452,10 @@ impl Broker {
         let opened = opening.open(is_synced, report.unclean, &levels_ms, &back).await;
         let Opened { core, files, replication } = match opened {
             Ok(opened) => opened,
-            Err(error) => return Err(give_up(&deps.clock, &mut back, &store, error).await),
+            Err(error) => {
+                give_up(&deps.clock, &mut back, &store, report.unclean).await;
+                return Err(error);
+            }
         };
         let front = TaskGroup::new();
         let (deletions, deleted) = mpsc::channel(task::losses::ROUNDS_MAX);
@@ -494,7 +497,10 @@ impl Broker {
         let listening = listen(&deps, &ports, &shared, &back, server).await;
         let server = match listening {
             Ok(server) => server,
-            Err(error) => return Err(give_up(&deps.clock, &mut back, &store, error).await),
+            Err(error) => {
+                give_up(&deps.clock, &mut back, &store, report.unclean).await;
+                return Err(error);
+            }
         };
         shared.port.store(server.local_addrs()[0].port(), Ordering::Relaxed);
         let registrar = task::register::start(&shared, &front, &ended_connections).await;
@@ -627,12 +633,14 @@ async fn listen(
     started.map_err(|source| Error::Listen { addr: ports.main, source })
 }
 
-/// A start that failed leaves nothing behind.
-async fn give_up(clock: &Clock, group: &mut TaskGroup, store: &Store, error: Error) -> Error {
+/// A start that failed leaves what it found. One after an unclean stop may not have asked its
+/// slaves for what it lost: the next one does.
+async fn give_up(clock: &Clock, group: &mut TaskGroup, store: &Store, is_unclean: bool) {
     // The store's tasks are of this group too, and are not to be aborted while a disk is slow.
-    close_store(store).await;
+    let (_lock, closed) =
+        if is_unclean { store.close_unclean().await } else { store.close().await };
+    log_closed(closed);
     stop_group(clock, group).await;
-    error
 }
 
 async fn stop_group(clock: &Clock, group: &mut TaskGroup) {
@@ -642,8 +650,15 @@ async fn stop_group(clock: &Clock, group: &mut TaskGroup) {
 /// Returns the lock of its directory.
 async fn close_store(store: &Store) -> Option<Box<dyn LockGuard>> {
     let (lock, closed) = store.close().await;
+    log_closed(closed);
+    lock
+}
+
+fn log_closed(closed: Result<(), crate::store::Error>) {
     if let Err(error) = closed {
         tracing::error!("failed to close the store in order: {error}");
     }
-    lock
 }
+
+#[cfg(test)]
+mod tests;

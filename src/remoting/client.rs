@@ -68,7 +68,7 @@ struct Slot {
 enum Line {
     Dialing(Vec<Waiting>),
     Open(Peer),
-    Failed { until: Mono, last: String },
+    Failed { until: Mono, last: String, kind: io::ErrorKind },
 }
 
 type Waiting = oneshot::Sender<Result<Peer, Error>>;
@@ -189,10 +189,10 @@ impl Pool {
                 slot.used = used;
                 match &mut slot.line {
                     Line::Open(peer) if peer.is_open() => return Ok(Found::Open(peer.clone())),
-                    Line::Failed { until, last } if *until > now => {
+                    Line::Failed { until, last, kind } if *until > now => {
                         let wait_ms = until.since(now).as_millis();
-                        let (addr, last) = (addr.to_owned(), last.clone());
-                        return Err(Error::BackingOff { addr, wait_ms, last });
+                        let (addr, last, kind) = (addr.to_owned(), last.clone(), *kind);
+                        return Err(Error::BackingOff { addr, wait_ms, last, kind });
                     }
                     Line::Dialing(all) => {
                         all.push(waiting);
@@ -241,7 +241,7 @@ impl Pool {
                 let pause = self.backoff(slot.failures);
                 let until = self.clock.mono() + pause;
                 slot.failures = slot.failures.saturating_add(1);
-                slot.line = Line::Failed { until, last: e.to_string() };
+                slot.line = Line::Failed { until, last: e.to_string(), kind: e.kind() };
                 drop(table);
                 for waiting in waiting {
                     let source = io::Error::new(e.kind(), e.to_string());

@@ -5,9 +5,9 @@ use std::io;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is being left alone after failed dials.
+    /// The address is being left alone after failed dials, the last of which failed so.
     #[error("connect to {addr}: it failed a moment ago, the next try is in {wait_ms} ms ({last})")]
-    BackingOff { addr: String, wait_ms: u128, last: String },
+    BackingOff { addr: String, wait_ms: u128, last: String, kind: io::ErrorKind },
     /// The connection ended before the answer came; whether the request was carried out is not
     /// known.
     #[error("get an answer from {addr}: the connection ended ({reason})")]

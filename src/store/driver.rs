@@ -434,7 +434,12 @@ impl Store {
     /// what is returned is dropped.
     pub async fn close(&self) -> (Option<Box<dyn LockGuard>>, Result<(), Error>) {
         self.own.stop();
-        shutdown::run(&self.shared, TASK_COUNT).await
+        shutdown::run(&self.shared, TASK_COUNT, false).await
+    }
+    /// The same, but `abort` stays: what an unclean stop asks of the next start is not done yet.
+    pub async fn close_unclean(&self) -> (Option<Box<dyn LockGuard>>, Result<(), Error>) {
+        self.own.stop();
+        shutdown::run(&self.shared, TASK_COUNT, true).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! A master and its slave over loopback: the log, the tables beside it, and what producers are told.
 
+mod unadmitted;
+
 use super::broker::{Caller, World};
 use hotfire::broker::replication::{Role, Status};
 use hotfire::broker::{Broker, Deps, Parts};
@@ -672,5 +674,55 @@ fn a_record_that_waits_for_a_slave_is_in_its_queue_after_a_crash() {
         let third = caller.send("T", 0, "", "third").await;
         assert_eq!(third.get("queueOffset"), Some("2"));
         again.shutdown().await;
+    });
+}
+
+/// The start that failed has not asked the slave for all that the stop before took.
+#[test]
+fn a_start_that_failed_after_an_unclean_stop_leaves_the_next_one_to_wait_for_its_slave() {
+    block_on(async {
+        let town = Town::new().await;
+        let (master, slave) = pair(&town, Role::SyncMaster).await;
+        killed(&town, "master", "failed");
+        let caller = town.world.caller(&master);
+        for n in 0..5 {
+            assert_eq!(caller.send("T", 0, "", &format!("acked {n}")).await.code, code::SUCCESS);
+        }
+        let end = master.store().stats().written;
+        town.until_same(&master, &slave).await;
+        master.shutdown().await;
+        let (disk, net) = (town.world.disk.clone(), town.world.net.clone());
+        let deps = Deps { disk, net, clock: town.world.clock.clone(), rng: Rng::from_seed(9) };
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut parts = town.parts("failed", Role::SyncMaster);
+        parts.broker.listen_port = taken.local_addr().unwrap().port();
+        // Nobody can be asked this time.
+        parts.broker.name_servers.clear();
+        parts.broker.replication.catch_up_wait = Duration::from_millis(50);
+        let failed = Broker::start(deps, parts).await.err().unwrap().to_string();
+        assert!(failed.contains("listen"), "{failed}");
+        assert!(town.dir("failed").join("abort").exists());
+        let again = town.start("failed", Role::SyncMaster).await;
+        assert!(again.recovery_report().unclean);
+        assert_eq!(again.store().stats().written, end);
+        again.shutdown().await;
+        slave.shutdown().await;
+    });
+}
+
+/// The two masters need not know of each other.
+#[test]
+fn a_slave_that_heard_of_the_next_master_tells_the_one_that_it_replaced() {
+    block_on(async {
+        let town = Town::new().await;
+        let (master, slave) = pair(&town, Role::AsyncMaster).await;
+        let end = master.store().stats().written;
+        let next = format!("{},1000001:{end}:beef", master.store().epochs().to_text().trim());
+        slave.ha().hear_of(hotfire::format::epochs::Epochs::parse(&next).expect("a list"));
+        let limit = town.world.clock.mono() + TIMEOUT;
+        let why = town.world.clock.before(limit, master.fenced()).await.expect("it was told");
+        assert!(why.contains("knows of epoch 1000001 of another master"), "{why}");
+        slave.shutdown().await;
+        master.shutdown().await;
     });
 }

@@ -242,7 +242,8 @@ fn a_client_connects_again_and_leaves_dead_addresses_alone_for_a_while() {
         for _ in 0..20 {
             let e = client.invoke(&world.addr, request(ECHO, b"3"), SECOND).await.unwrap_err();
             seen.push(e.to_string());
-            if matches!(e, Error::BackingOff { .. }) {
+            if let Error::BackingOff { kind, .. } = &e {
+                assert_eq!(*kind, std::io::ErrorKind::ConnectionRefused);
                 assert!(e.is_unsent());
                 return;
             }

@@ -1,5 +1,6 @@
 //! Where a run is judged: the clients' history, the machines' files, and the promises between.
 
+use super::comeback::Returns;
 use super::replica::LogFiles;
 use super::retention::Terms;
 use super::{delay, files, index, judge, retry, timer, transaction};
@@ -33,6 +34,7 @@ struct Shared {
     index_shapes: Mutex<BTreeMap<usize, (u32, u32)>>,
     /// The logs of the masters that are lost, as they were then.
     lost: Mutex<BTreeMap<usize, Arc<LogFiles>>>,
+    returns: Mutex<Returns>,
     world: OnceLock<World>,
     /// Rung when the history moved.
     moved: Notify,
@@ -54,6 +56,7 @@ impl Court {
             checks_max: Mutex::default(),
             index_shapes: Mutex::default(),
             lost: Mutex::default(),
+            returns: Mutex::default(),
             world: OnceLock::new(),
             moved: Notify::new(),
         }))
@@ -82,6 +85,10 @@ impl Court {
 
     pub(super) fn lost_copy(&self, machine: usize) -> Option<Arc<LogFiles>> {
         self.0.lost.lock().get(&machine).cloned()
+    }
+
+    pub(super) fn returns(&self) -> &Mutex<Returns> {
+        &self.0.returns
     }
 
     pub(super) fn wants(&self, oracle: Oracle) -> bool {
@@ -176,7 +183,9 @@ impl Court {
         }
         self.check("durable_open", judge::durable_open(disk, &format!("{ROOT}/commitlog")));
         self.judge_log(machine, &log, false);
-        self.judge_pairs(machine);
+        self.on_store_open(machine);
+        self.forget_replicated(machine);
+        self.judge_pairs(machine, false);
         let mut opened = self.0.opened.lock();
         opened.entry(machine).or_default().push(generation);
         let end = |r: &files::Record| ((r.topic.clone(), r.queue), r.queue_offset + 1);
@@ -192,7 +201,8 @@ impl Court {
             self.check("acked_survives", verdict);
         }
         if self.wants(Oracle::VisibleStays) {
-            let verdict = judge::visible_stays(log, &mut history, now, &opened);
+            let left_from = self.left_from(machine);
+            let verdict = judge::visible_stays(log, &mut history, (now, left_from), &opened);
             self.check("visible_stays", verdict);
         }
         if self.wants(Oracle::NoPhantom) {
@@ -260,7 +270,7 @@ impl Court {
         let disk = &self.world().machines()[machine].disk;
         let log = files::log(disk, &format!("{ROOT}/commitlog"));
         self.judge_log(machine, &log, true);
-        self.judge_pairs(machine);
+        self.judge_pairs(machine, true);
         // A store that says it did not stop in order owes no whole queues: its next start does.
         let stopped_in_order = disk.peek(&format!("{ROOT}/abort")).is_none();
         if !stopped_in_order {

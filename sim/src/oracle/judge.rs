@@ -193,8 +193,14 @@ pub fn acked_survives(log: &Log, history: &mut History, now: Moment, opened: &[u
     Ok(())
 }
 
-/// What a reader was given is still at its place, as far as the mode promises.
-pub fn visible_stays(log: &Log, history: &mut History, now: Moment, opened: &[u64]) -> Verdict {
+/// What a reader was given is still at its place, as far as the mode promises. From `left_from` on
+/// a slave may give up what its master came back without.
+pub fn visible_stays(
+    log: &Log,
+    history: &mut History,
+    (now, left_from): (Moment, Option<u64>),
+    opened: &[u64],
+) -> Verdict {
     let mut there: BTreeMap<(&str, u32, u64), Option<Id>> = BTreeMap::new();
     for r in &log.records {
         let key = (r.topic.as_str(), r.queue, r.queue_offset);
@@ -203,17 +209,18 @@ pub fn visible_stays(log: &Log, history: &mut History, now: Moment, opened: &[u6
     let mut taken_back = Vec::new();
     for (slot, seen) in &history.seen {
         let Seen { id, grade, power_losses, generation, physical } = *seen;
-        if physical < log.start {
-            taken_back.push(slot.clone());
+        if slot.0 != now.machine {
             continue;
         }
-        if slot.0 != now.machine {
+        if physical < log.start {
+            taken_back.push(slot.clone());
             continue;
         }
         if there.get(&(slot.1.as_str(), slot.2, slot.3)) == Some(&Some(id)) {
             continue;
         }
-        if now.binds(grade, power_losses, generation, opened) {
+        let may_go = left_from.is_some_and(|from| physical >= from);
+        if !may_go && now.binds(grade, power_losses, generation, opened) {
             return Err(format!(
                 "a reader saw message {id} at {}/{} {}, a crash took it back (log end {})",
                 slot.1, slot.2, slot.3, log.end

@@ -6,7 +6,7 @@ use super::court::{Court, ROOT};
 use super::files;
 use super::judge::Verdict;
 use super::replica::{self, LogFiles, Raw};
-use crate::history::{self, Id, Place};
+use crate::history::{Id, Place};
 use crate::plan::Role;
 use crate::scenario::Oracle;
 use crate::trace;
@@ -114,9 +114,10 @@ impl Court {
     pub fn on_reign(&self, ledger: &mut Ledger, reign: Reign, started_us: u64, others: &[usize]) {
         // Who starts where nobody hears it cannot know of others. What it takes then is judged when
         // it is heard again.
-        let alone_us = ledger.alone_us.get(&reign.machine).copied().unwrap_or(0);
-        let is_alone = ledger.isolated.contains(&reign.machine) || alone_us >= started_us;
-        if !self.wants(Oracle::Reigns) || is_alone && started_us > 0 {
+        let alone_us = ledger.alone_us.get(&reign.machine);
+        let is_alone = ledger.isolated.contains(&reign.machine)
+            || alone_us.is_some_and(|alone_us| *alone_us >= started_us);
+        if !self.wants(Oracle::Reigns) || is_alone {
             return;
         }
         self.check("second_master", self.is_only_one(ledger, reign, started_us));
@@ -144,7 +145,10 @@ impl Court {
         let disk = &self.world().machines()[slave].disk;
         let peers = disk.peek(&format!("{ROOT}/hotfire/peers")).unwrap_or_default();
         let addr = format!("{}:", crate::workload::cluster::ip(machine));
-        others.len() == 1 || String::from_utf8_lossy(&peers).contains(&addr)
+        let machines = self.plan().machines.iter();
+        let is_only_one = machines.filter(|m| m.role == Role::Slave).count() == 1;
+        let is_known = is_only_one && others.len() == 1;
+        is_known || String::from_utf8_lossy(&peers).contains(&addr)
     }
 
     /// Nobody begins to write beside one who has begun later than it and can be asked.
@@ -167,10 +171,13 @@ impl Court {
         }
     }
 
-    /// What a slave that answers has more was taken, unless both went different ways before.
-    fn has_taken(&self, mine: &LogFiles, machine: usize, other: usize) -> Verdict {
+    /// What a slave that answers has more was taken, unless both went different ways before, or its
+    /// log begins behind the end of this one.
+    pub(super) fn has_taken(&self, mine: &LogFiles, machine: usize, other: usize) -> Verdict {
         let theirs = log_files(self, other);
-        if theirs.log.end <= mine.log.end || replica::is_prefix(mine, &theirs).is_err() {
+        let is_apart = theirs.log.start > mine.log.end;
+        let is_longer = theirs.log.end > mine.log.end && !is_apart;
+        if !is_longer || replica::is_prefix(mine, &theirs).is_err() {
             return Ok(());
         }
         // A slave that syncs first has what it has synced: the rest it has told nobody of.
@@ -308,15 +315,6 @@ impl Court {
         }
     }
 
-    fn is_in_cut(&self, machine: usize, id: Id) -> bool {
-        let disk = &self.world().machines()[machine].disk;
-        let below = format!("{ROOT}/hotfire/cut/");
-        let wanted = format!("SIM\u{1}{id:05}\u{2}");
-        let files = disk.files().into_iter().filter(|path| path.starts_with(&below));
-        let mut bytes = files.filter_map(|path| disk.peek(&path));
-        bytes.any(|bytes| bytes.windows(wanted.len()).any(|part| part == wanted.as_bytes()))
-    }
-
     /// Where the log of a machine ends now.
     pub fn log_end(&self, machine: usize) -> u64 {
         files::log(&self.world().machines()[machine].disk, &format!("{ROOT}/commitlog")).end
@@ -335,9 +333,4 @@ pub fn place_of(machine: usize, answer: &hotfire::protocol::Command) -> Result<P
         }
         _ => Err(format!("an ack with the message id {id:?}")),
     }
-}
-
-/// Properties of a message without padding.
-pub fn properties(id: Id) -> Vec<u8> {
-    history::properties(id, 0)
 }

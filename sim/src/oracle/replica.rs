@@ -4,7 +4,7 @@ use super::court::{Court, ROOT};
 use super::files::{self, Log, Record};
 use super::judge::Verdict;
 use crate::disk::SimDisk;
-use crate::history::{self, Fate, Id, Place};
+use crate::history::{self, Fate, History, Id, Place};
 use crate::plan::{PairPlan, Role};
 use crate::scenario::Oracle;
 use hotfire::rt::sim::mark;
@@ -139,36 +139,64 @@ impl Court {
         Raw::of(self.disk(slave), false).record(physical).is_some()
     }
 
-    fn disk(&self, machine: usize) -> &SimDisk {
+    pub(super) fn disk(&self, machine: usize) -> &SimDisk {
         &self.world().machines()[machine].disk
     }
 
-    /// Its log may have lost its end, which a slave may have.
-    fn may_go_back(&self, master: usize) -> bool {
-        self.world().power_losses(master) > 0
-    }
-
-    /// A store opened, or stopped for the last time: slaves against their masters.
-    pub fn judge_pairs(&self, machine: usize) {
+    /// A store opened, or stopped for the last time (`is_end`): slaves against their masters. What
+    /// a power loss has taken from a master is missing until its next start.
+    pub fn judge_pairs(&self, machine: usize, is_end: bool) {
         let Some(pair) = self.pair(machine) else { return };
         let (master, is_master) = (pair.master, pair.master == machine);
         let slaves = if is_master { self.slaves_of(master) } else { vec![machine] };
-        if self.wants(Oracle::Replicas) && !self.may_go_back(master) && !slaves.is_empty() {
-            let theirs =
-                self.lost_copy(master).unwrap_or_else(|| LogFiles::of(self.disk(master)).into());
+        let lost = self.lost_copy(master);
+        let is_known = lost.is_some() || self.is_settled(master);
+        if self.wants(Oracle::Replicas) && is_known && !slaves.is_empty() {
+            let may_differ = |slave| self.left_from(slave).is_some() && (!is_end || lost.is_some());
+            let theirs = lost.clone().unwrap_or_else(|| LogFiles::of(self.disk(master)).into());
             // What a crash left of a slave's log is no log before its store has opened.
             let is_whole = |slave: &usize| {
                 let is_open = self.is_open(*slave, self.world().generation(*slave));
                 *slave == machine || (self.world().is_up(*slave) && is_open)
             };
+            // One that was down when it was lost may have had less than its slaves.
+            let is_shorter =
+                |ours: &LogFiles| !self.is_settled(master) && is_prefix(&theirs, ours).is_ok();
             for slave in slaves.into_iter().filter(is_whole) {
-                let verdict = is_prefix(&LogFiles::of(self.disk(slave)), &theirs);
+                let ours = LogFiles::of(self.disk(slave));
+                let verdict = is_prefix(&ours, &theirs);
                 let name = &self.plan().machines[slave].name;
-                let told = verdict.map_err(|what| format!("the log of {name}: {what}"));
-                self.check("replica_prefix", told);
+                match verdict {
+                    Ok(()) if !is_master => self.on_same_again(slave),
+                    Ok(()) => {}
+                    Err(_) if may_differ(slave) || is_shorter(&ours) => {}
+                    Err(what) => {
+                        let told = format!("the log of {name}: {what}");
+                        self.check("replica_prefix", Err(told));
+                    }
+                }
             }
         }
         self.judge_replicated(master);
+    }
+
+    /// A master came back without these, as their answers allowed: what was said of slaves when
+    /// they were answered binds nobody any more.
+    pub(super) fn forget_replicated(&self, master: usize) {
+        self.history(|history| {
+            let History { replicated, sent, shown_alone, .. } = history;
+            replicated.retain(|told| {
+                let fate = sent.get(told.id as usize).map(|sent| sent.fate);
+                told.place.machine != master || fate != Some(Fate::LostLegally)
+            });
+            let raw = Raw::of(self.disk(master), false);
+            shown_alone.retain(|(machine, id, physical)| {
+                let is_there = raw
+                    .record(*physical)
+                    .is_some_and(|record| history::id_in(&record.properties) == Some(*id));
+                *machine != master || is_there
+            });
+        });
     }
 
     /// A master says that a slave has the message: one has it, whatever happens to it next.
@@ -232,7 +260,7 @@ impl Court {
     /// A master is lost with its disk. What no slave has is lost, unless one was said to have it.
     pub fn lose(&self, master: usize) {
         self.world().lose(master);
-        self.judge_pairs(master);
+        self.judge_pairs(master, false);
         let files = LogFiles::of(self.disk(master));
         self.disk(master).erase_tree("/data");
         self.keep_lost(master, files);

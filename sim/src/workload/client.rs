@@ -81,7 +81,7 @@ pub async fn run(house: ClusterHouse, mut boot: Boot) {
         group.spawn(stay_registered(node.clone()));
     }
     if house.machines(crate::plan::Role::Client).first() == Some(&boot.machine) {
-        pairs::start(&house, &boot, &group);
+        pairs::look::start(&house, &boot, &group);
     }
     if house.0.plan.load.calls {
         super::callers::start(&house, &boot, &group, &mut rng);

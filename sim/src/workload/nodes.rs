@@ -1,8 +1,9 @@
 //! What name-server and broker machines run.
 
 use super::cluster::{BROKER_PORT, ClusterHouse, NAME_SERVER_PORT, ip};
+use super::ports::{Ports, Watcher};
 use crate::oracle::court::ROOT;
-use crate::plan::MachinePlan;
+use crate::plan::{MachinePlan, Role};
 use crate::trace;
 use crate::world::Boot;
 use hotfire::broker::configuration::Configuration;
@@ -10,12 +11,11 @@ use hotfire::broker::{Broker, Deps, Options, Parts};
 use hotfire::config::live::LiveConfig;
 use hotfire::config::resolve::Machine;
 use hotfire::config::{Program, RawConfig};
-use hotfire::disk::{self, BoxFuture};
+use hotfire::disk;
 use hotfire::namesrv::{self, Namesrv};
-use hotfire::net::{Listener, Net, Stream};
+use hotfire::net::Net;
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
-use hotfire::rt::sync::Mutex;
 use hotfire::rt::task::TaskGroup;
 use hotfire::rt::time::Duration;
 use hotfire::{remoting, store};
@@ -99,13 +99,10 @@ fn suit_filters(house: &ClusterHouse, swarm: u64, options: &mut Options) {
 
 pub async fn broker(house: ClusterHouse, boot: Boot) {
     let Some(parts) = parts(&house, &boot).await else { return };
-    let net = Arc::new(JudgedNet {
-        inner: boot.net.clone(),
-        house: house.clone(),
-        machine: boot.machine,
-        generation: boot.generation,
-        judged: Mutex::new(false),
-    });
+    let is_master = house.0.plan.machines[boot.machine].role == Role::Broker;
+    let process = (boot.machine, boot.generation);
+    let judge = Box::new(Judge(house.clone()));
+    let net = Arc::new(Ports::new(boot.net.clone(), process, is_master, judge));
     if let Ok(broker) = start(&house, &boot, net, parts).await {
         live(house, boot, broker).await;
     }
@@ -236,30 +233,20 @@ fn check_often(house: &ClusterHouse, machine: usize, options: &mut Options) {
     house.0.progress.lock().check_terms.insert(machine, options.transactions.clone());
 }
 
-/// Judges the recovered files when the broker opens its first port: after recovery, before
-/// anybody can be told anything.
-struct JudgedNet {
-    inner: Arc<dyn Net>,
-    house: ClusterHouse,
-    machine: usize,
-    generation: u64,
-    judged: Mutex<bool>,
-}
+/// Judges what a start left: after recovery, and what a master took from its slaves.
+struct Judge(ClusterHouse);
 
-impl JudgedNet {
-    /// A slave dials its master before it listens.
-    fn judge(&self) {
-        if std::mem::replace(&mut *self.judged.lock(), true) {
-            return;
-        }
-        let court = self.house.court();
-        let ends = court.on_open(self.machine, self.generation);
-        let mut progress = self.house.0.progress.lock();
-        progress.recoveries.entry(self.machine).or_default().push(ends.clone());
-        let machine = self.machine;
+impl Watcher for Judge {
+    fn on_ready(&self, ports: &Ports) {
+        let (court, machine) = (self.0.court(), ports.machine);
+        let wait = super::pairs::catch_up_wait(&self.0, machine);
+        court.on_comeback(machine, ports.started_us, wait.as_micros() as u64);
+        let ends = court.on_open(machine, ports.generation);
+        let mut progress = self.0.0.progress.lock();
+        progress.recoveries.entry(machine).or_default().push(ends.clone());
         let end_of =
             |topic: &str, queue| ends.get(&(topic.to_owned(), queue)).copied().unwrap_or(0);
-        self.house.0.filters.lock().on_recovered(machine, end_of);
+        self.0.0.filters.lock().on_recovered(machine, end_of);
         for (reading, to) in &mut progress.read_to {
             if reading.1 == machine {
                 let end = ends.get(&(reading.2.clone(), reading.3)).copied().unwrap_or(0);
@@ -267,20 +254,8 @@ impl JudgedNet {
             }
         }
     }
-}
 
-impl Net for JudgedNet {
-    fn listen(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
-        self.judge();
-        self.inner.listen(addr)
-    }
-
-    fn dial(
-        &self,
-        addr: &str,
-        timeout: Duration,
-    ) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
-        self.judge();
-        self.inner.dial(addr, timeout)
+    fn on_listening(&self, ports: &Ports) {
+        self.0.court().on_listening(ports.machine, ports.generation);
     }
 }

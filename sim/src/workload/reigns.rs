@@ -5,6 +5,7 @@ mod operators;
 
 use super::cluster::{BROKER_PORT, ClusterHouse, HA_PORT, Phase, SETTLE_SENDS, ip, topic_name};
 use super::nodes::{self, Ended};
+use super::ports::{Ports, Watcher};
 use crate::history::{self, Fate, Grade};
 use crate::oracle::court::Court;
 use crate::oracle::reign::{self, Ack, AckFate, Ledger, Open, Reign};
@@ -14,8 +15,6 @@ use crate::world::{Boot, Program};
 use hotfire::broker::replication::Role as BrokerRole;
 use hotfire::broker::{Error, Parts};
 use hotfire::client::SendStatus;
-use hotfire::disk::BoxFuture;
-use hotfire::net::{Listener, Net, Stream};
 use hotfire::protocol::Command;
 use hotfire::protocol::code::request_code as request;
 use hotfire::remoting::{Client, ClientOptions};
@@ -25,8 +24,6 @@ use hotfire::rt::sync::Mutex;
 use hotfire::rt::task::TaskGroup;
 use hotfire::rt::time::{Clock, Duration};
 use hotfire::store::Replicate;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -110,15 +107,9 @@ impl ReignHouse {
         let machine = boot.machine;
         let is_master = self.0.desk.lock().cards[machine].is_master;
         self.suit(machine, is_master, &mut parts);
-        let net = Arc::new(ReignNet {
-            inner: boot.net.clone(),
-            house: self.clone(),
-            machine,
-            generation: boot.generation,
-            started_us: trace::now_us(),
-            is_master,
-            judged: Mutex::new(false),
-        });
+        let process = (machine, boot.generation);
+        let watcher = Box::new(self.clone());
+        let net = Arc::new(Ports::new(boot.net.clone(), process, is_master, watcher));
         let is_fenced = match nodes::start(&cluster, &boot, net, parts).await {
             Ok(broker) => nodes::live(cluster, boot, broker).await == Ended::Fenced,
             Err(error) => matches!(error, Error::Fenced { .. }),
@@ -159,30 +150,6 @@ impl ReignHouse {
     /// Its operators tell a slave where its master is.
     fn is_told(&self, pair: &PairPlan) -> bool {
         pair.knows_master && self.brokers().len() == 2
-    }
-
-    /// The first port of a process opens, or a slave dials.
-    fn on_ready(&self, net: &ReignNet) {
-        self.court().on_open(net.machine, net.generation);
-        if net.is_master {
-            let reign = Reign {
-                machine: net.machine,
-                generation: net.generation,
-                since_us: trace::now_us(),
-            };
-            let mut others = self.brokers();
-            let mut ledger = self.0.ledger.lock();
-            let is_slave = |n: &usize| ledger.open.get(n).is_some_and(|open| !open.is_master);
-            others.retain(|n| *n != net.machine && is_slave(n));
-            self.court().on_reign(&mut ledger, reign, net.started_us, &others);
-        }
-    }
-
-    fn on_listening(&self, net: &ReignNet) {
-        let (generation, is_master) = (net.generation, net.is_master);
-        let open = Open { generation, since_us: trace::now_us(), is_master };
-        self.0.ledger.lock().open.insert(net.machine, open);
-        self.court().moved();
     }
 
     async fn run_producers(self, mut boot: Boot) {
@@ -271,45 +238,28 @@ impl ReignHouse {
     }
 }
 
-/// Tells the court when a broker opens its ports.
-struct ReignNet {
-    inner: Arc<dyn Net>,
-    house: ReignHouse,
-    machine: usize,
-    generation: u64,
-    started_us: u64,
-    is_master: bool,
-    judged: Mutex<bool>,
-}
-
-impl ReignNet {
-    fn judge(&self) {
-        if !std::mem::replace(&mut *self.judged.lock(), true) {
-            self.house.on_ready(self);
+impl Watcher for ReignHouse {
+    fn on_ready(&self, ports: &Ports) {
+        self.court().on_open(ports.machine, ports.generation);
+        if ports.is_master {
+            let reign = Reign {
+                machine: ports.machine,
+                generation: ports.generation,
+                since_us: trace::now_us(),
+            };
+            let mut others = self.brokers();
+            let mut ledger = self.0.ledger.lock();
+            let is_slave = |n: &usize| ledger.open.get(n).is_some_and(|open| !open.is_master);
+            others.retain(|n| *n != ports.machine && is_slave(n));
+            self.court().on_reign(&mut ledger, reign, ports.started_us, &others);
         }
     }
-}
 
-impl Net for ReignNet {
-    /// A master has made its log whole before its first port opens.
-    fn listen(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
-        self.judge();
-        if addr.port() == BROKER_PORT {
-            self.house.on_listening(self);
-        }
-        self.inner.listen(addr)
-    }
-
-    /// A slave dials its master before it listens.
-    fn dial(
-        &self,
-        addr: &str,
-        timeout: Duration,
-    ) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
-        if !self.is_master {
-            self.judge();
-        }
-        self.inner.dial(addr, timeout)
+    fn on_listening(&self, ports: &Ports) {
+        let (generation, is_master) = (ports.generation, ports.is_master);
+        let open = Open { generation, since_us: trace::now_us(), is_master };
+        self.0.ledger.lock().open.insert(ports.machine, open);
+        self.court().moved();
     }
 }
 
@@ -360,7 +310,7 @@ impl Producer {
         let (topic, queue) = (topic_name(0), dice.below(load.queues) as u32);
         let size = dice.between(load.body_bytes.0, load.body_bytes.1) as usize;
         let id = house.court().history(|h| h.on_send(&topic, Some(queue), size));
-        let properties = reign::properties(id);
+        let properties = history::properties(id, 0);
         let losses = house.0.ledger.lock().losses(house.court());
         let request = Command::request(request::SEND_MESSAGE_V2)
             .with_ext("a", format!("producers-{}", self.n))

@@ -55,10 +55,9 @@ pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error>
     // Nothing is written meanwhile. Without others it is not read at all.
     let mut question = None;
     let mut heard: BTreeMap<String, Answer> = BTreeMap::new();
-    let (mut silent, mut told): (BTreeMap<String, Silence>, BTreeSet<String>);
-    told = BTreeSet::new();
-    loop {
-        silent = BTreeMap::new();
+    let mut told = BTreeSet::new();
+    let silent = loop {
+        let mut silent: BTreeMap<String, Silence> = BTreeMap::new();
         let (addrs, may_be_more) = addresses(start).await;
         for addr in addrs {
             if heard.contains_key(&addr) {
@@ -87,15 +86,15 @@ pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error>
         let is_early = start.clock.mono() < began + WHOLE_WAIT;
         let is_all = silent.values().all(may_be_left) && !(may_be_more && is_early);
         if is_all || is_over {
-            break;
+            break silent;
         }
-        for (addr, Silence { why, .. }) in
-            silent.iter().filter(|(addr, _)| told.insert((*addr).clone()))
-        {
-            tracing::info!("waits for {addr}, which has this broker's name: {why}");
+        for (addr, Silence { why, .. }) in silent {
+            if told.insert(addr.clone()) {
+                tracing::info!("waits for {addr}, which has this broker's name: {why}");
+            }
         }
         start.clock.sleep_until(start.clock.mono() + PAUSE).await;
-    }
+    };
     if let Some(Question { position, .. }) = &question {
         judge_and_take(start, position, &heard).await?;
     }

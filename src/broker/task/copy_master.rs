@@ -150,7 +150,7 @@ fn is_whole(shared: &Shared, file: &TopicFile) -> bool {
 /// Whether that is the master whose log comes here. One that died may have come back as a slave
 /// that has nothing, before the connection to it is known to be lost.
 async fn is_followed(shared: &Shared, master: &str) -> bool {
-    let Ok(position) = Position::of(&shared.store).await else { return false };
+    let position = Position::without_record(&shared.store);
     let followed = position.epochs.rows().last().copied();
     let question = Question {
         broker_name: shared.options.topics.broker_name.clone(),

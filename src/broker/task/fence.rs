@@ -63,7 +63,7 @@ async fn successor(shared: &Shared, asks_servers: bool) -> Option<String> {
         broker_name: shared.options.topics.broker_name.clone(),
         addr: own,
         follows: false,
-        position: Position::of(&shared.store).await.ok()?,
+        position: Position::without_record(&shared.store),
     };
     for addr in addrs {
         let asked = others::ask_position(&shared.client, &addr, &question, TIMEOUT).await;

@@ -30,9 +30,13 @@ impl From<Error> for Silence {
     fn from(error: Error) -> Self {
         use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
         let unreachable = [HostUnreachable, NetworkUnreachable, TimedOut];
+        let failed = match &error {
+            Error::Dial { source, .. } => Some(source.kind()),
+            Error::BackingOff { kind, .. } => Some(*kind),
+            _ => None,
+        };
         // A name that nobody knows will not answer either.
-        let is_down = matches!(&error, Error::Dial { source, .. }
-            if !unreachable.contains(&source.kind()));
+        let is_down = failed.is_some_and(|kind| !unreachable.contains(&kind));
         Silence { why: error.to_string(), is_down }
     }
 }
@@ -67,5 +71,25 @@ pub async fn ask_position(
             let why = answer.remark.unwrap_or_default();
             Err(Silence::refused(format!("code {other}: {why}")))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_refuses_is_down_also_while_it_is_left_alone_and_a_silent_one_is_not() {
+        let is_down = |kind: io::ErrorKind| {
+            let addr = "a:1".to_owned();
+            let again = Error::BackingOff { addr, wait_ms: 5, last: "x".to_owned(), kind };
+            let first = Error::Dial { addr: "a:1".to_owned(), source: kind.into() };
+            (Silence::from(first).is_down, Silence::from(again).is_down)
+        };
+        assert_eq!(is_down(io::ErrorKind::ConnectionRefused), (true, true));
+        assert_eq!(is_down(io::ErrorKind::TimedOut), (false, false));
+        assert_eq!(is_down(io::ErrorKind::HostUnreachable), (false, false));
+        let late = Error::TimedOut { addr: "a:1".to_owned(), after: TIMEOUT };
+        assert!(!Silence::from(late).is_down);
     }
 }

@@ -148,6 +148,9 @@ async fn greet(shared: &Shared, addr: &str) -> Result<Option<u64>, String> {
     };
     let heard_of = shared.heard_of.get();
     if welcome.epochs.is_replaced_in(&heard_of) {
+        // Nobody else may know both: it ends when it hears of it.
+        let told = Position { epochs: heard_of.clone(), ..mine };
+        let _ = greeter.greet(addr, told).await;
         return Err(replaced_by(&heard_of));
     }
     match greeting::course(&mine, &welcome) {

@@ -11,10 +11,11 @@ use crate::store::shared::Shared;
 use std::io;
 
 /// The tasks were told to stop; waits for all `task_count` of them, then finishes. The directory is
-/// ours until the lock that is returned is dropped.
+/// ours until the lock that is returned is dropped. `is_unclean`: `abort` stays.
 pub async fn run(
     shared: &Shared,
     task_count: usize,
+    is_unclean: bool,
 ) -> (Option<Box<dyn LockGuard>>, Result<(), Error>) {
     shared.ended.subscribe().until(|ended| *ended >= task_count).await;
     let poison = shared.state.lock().poison.clone();
@@ -24,12 +25,12 @@ pub async fn run(
     if shared.lock.lock().is_none() {
         return (None, Ok(())); // it was stopped before
     }
-    let finished = finish(shared).await;
+    let finished = finish(shared, is_unclean).await;
     let finished = finished.map_err(Error::io("stop in order, the next start will recover"));
     (shared.lock.lock().take(), finished)
 }
 
-async fn finish(shared: &Shared) -> io::Result<()> {
+async fn finish(shared: &Shared, is_unclean: bool) -> io::Result<()> {
     let (disk, options) = (&shared.disk, &shared.options);
     // All entries go to the files even when they can no longer be synced.
     queue_writer::write_due(shared, Some(shared.clock.mono())).await;
@@ -41,6 +42,9 @@ async fn finish(shared: &Shared) -> io::Result<()> {
     disk.sync_dir(&options.own_dir()).await?;
     if shared.state.lock().queues_suspect {
         return Err(io::Error::other("queue files could not be synced"));
+    }
+    if is_unclean {
+        return Ok(());
     }
     fault::point("store: before abort is removed").await;
     for path in [options.running_path(), format!("{}/abort", options.root)] {
