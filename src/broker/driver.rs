@@ -446,16 +446,14 @@ impl Broker {
             Store::open(deps.disk.clone(), deps.clock.clone(), &back, store_options, ear.clone())
                 .await
                 .map_err(Error::Store)?;
+        let left = (&deps.clock, &store, report.unclean);
         let ended_connections = Arc::new(task::register::Lost::default());
         let client = client_of(&deps, &back, client, &ended_connections);
         let opening = Opening { deps: &deps, options: &options, store: &store, client: &client };
         let opened = opening.open(is_synced, report.unclean, &levels_ms, &back).await;
         let Opened { core, files, replication } = match opened {
             Ok(opened) => opened,
-            Err(error) => {
-                give_up(&deps.clock, &mut back, &store, report.unclean).await;
-                return Err(error);
-            }
+            Err(error) => return Err(give_up(left, &mut back, error).await),
         };
         let front = TaskGroup::new();
         let (deletions, deleted) = mpsc::channel(task::losses::ROUNDS_MAX);
@@ -497,10 +495,7 @@ impl Broker {
         let listening = listen(&deps, &ports, &shared, &back, server).await;
         let server = match listening {
             Ok(server) => server,
-            Err(error) => {
-                give_up(&deps.clock, &mut back, &store, report.unclean).await;
-                return Err(error);
-            }
+            Err(error) => return Err(give_up(left, &mut back, error).await),
         };
         shared.port.store(server.local_addrs()[0].port(), Ordering::Relaxed);
         let registrar = task::register::start(&shared, &front, &ended_connections).await;
@@ -635,12 +630,17 @@ async fn listen(
 
 /// A start that failed leaves what it found. One after an unclean stop may not have asked its
 /// slaves for what it lost: the next one does.
-async fn give_up(clock: &Clock, group: &mut TaskGroup, store: &Store, is_unclean: bool) {
+async fn give_up(
+    (clock, store, is_unclean): (&Clock, &Store, bool),
+    group: &mut TaskGroup,
+    error: Error,
+) -> Error {
     // The store's tasks are of this group too, and are not to be aborted while a disk is slow.
     let (_lock, closed) =
         if is_unclean { store.close_unclean().await } else { store.close().await };
     log_closed(closed);
     stop_group(clock, group).await;
+    error
 }
 
 async fn stop_group(clock: &Clock, group: &mut TaskGroup) {

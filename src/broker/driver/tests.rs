@@ -45,7 +45,8 @@ fn a_start_that_fails_beside_a_slow_disk_has_an_end() {
             clock.sleep_until(clock.mono() + Duration::from_millis(1_500)).await;
             disk.release();
         });
-        let gave_up = give_up(&clock, &mut group, &store, false);
+        let error = Error::Port { port: 1, reason: "it is taken".to_owned() };
+        let gave_up = give_up((&clock, &store, false), &mut group, error);
         let limit = clock.mono() + Duration::from_secs(10);
         assert!(clock.before(limit, gave_up).await.is_some(), "it waits for ever");
     });
