@@ -1,4 +1,5 @@
-//! Readers: each follows one queue from its begin to what is newest, and gives back what it fails at.
+//! Readers: each follows one queue from its begin to what is newest, and gives back what it
+//! fails at.
 
 use super::super::cluster::Phase;
 use super::super::filters::{self, Selector};
