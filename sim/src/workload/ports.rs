@@ -17,9 +17,7 @@ pub trait Watcher: Send + Sync {
     fn on_ready(&self, ports: &Ports);
 
     /// Clients can reach it from now on.
-    fn on_listening(&self, ports: &Ports) {
-        let _ = ports;
-    }
+    fn on_listening(&self, ports: &Ports);
 }
 
 /// One process of a broker.
