@@ -2,7 +2,7 @@
 # run.sh: ours, the real Java broker and the limit servers under the same loads, in turns, and the tables of
 # docs/PERFORMANCE.md from it.
 #   run.sh [ROUNDS] [SECONDS]      default 5 rounds of 2 s, about ten minutes
-# Uses memory before each round of sends (`touch_memory`): a file of about a gigabyte in BENCH_DIR, removed at once.
+# Uses all free memory once before the first round (warm_memory.py), for about 30 s.
 # Environment: HOTFIRE (the release binary), COMPAT_KIT (Java, made by compat/java-peer/kit.sh; fetched when
 # it is not set), BENCH_DIR (data, removed at the end), BENCH_ONLY (a list of loads, see `loads`),
 # BENCH_DRY=1 prints the tables and leaves the page alone, BENCH_JUDGE=1 adds a line per bound and fails when one fails,
@@ -24,7 +24,6 @@ end() {
   for home in "$dir"/*/; do
     [ -e "$home/pid" ] && bash "$servers" stop "$home" >/dev/null 2>&1 || true
   done
-  rm -f "$dir/holes"
   [ -n "${BENCH_DIR:-}" ] || rm -rf "$dir"
 }
 trap end EXIT
@@ -75,14 +74,13 @@ load() { # LOAD KIND PORT SECONDS WARMUP PID
   "$HOTFIRE" bench "${what[@]}" -b "127.0.0.1:$3" -s 1024 --seconds "$4" --warmup "$5" --pid "$6" --json || true
 }
 
-# On a machine that has run for a day, whoever writes gets pages of memory that were used before. Pages that a virtual
-# machine never used, or that were free for two seconds and went back to the host, cost 8 us each at the first touch. It is
-# charged to the server that happens to write there, and is more than a whole message. So before every round as much
-# memory is used as a round can write, by reading a file of holes, and freed just before the round.
-touch_memory() {
-  local file="$dir/holes"
-  fallocate -l "$(awk -v s="$seconds" 'BEGIN { printf "%d", (s + 0.5) * 800 }')M" "$file" && cat "$file" > /dev/null
-  rm -f "$file"
+# Free memory of a virtual machine may be cold, and whoever writes there first pays for it: see warm_memory.py.
+warm_memory() {
+  local pid
+  python3 "$here/warm_memory.py" > "$dir/memory.log" 2>&1 & pid=$!; limits+=("$pid")
+  until grep -q warm "$dir/memory.log" || ! kill -0 "$pid" 2>/dev/null; do sleep 0.2; done
+  cat "$dir/memory.log" >&2
+  kill -0 "$pid" 2>/dev/null || echo "memory may be cold: rounds will differ by more than servers do" >&2
 }
 
 measure() { # FLUSH LOAD KIND:PORT:PID[,PID]...
@@ -97,7 +95,6 @@ measure() { # FLUSH LOAD KIND:PORT:PID[,PID]...
   for round in $(seq "$rounds"); do
     for server in "$@"; do
       IFS=: read -r kind port pid <<< "$server"
-      case $load in pull-*) ;; *) touch_memory ;; esac # pulls read what was just written
       line=$(load "$load" "$kind" "$port" "$long" 0.5 "$pid")
       jq -c --arg f "$flush" --arg l "$load" --arg k "$kind" '. + {flush: $f, load: $l, server: $k}' <<< "$line" >> "$json"
       jq -r --arg k "$flush	$load	$kind" \
@@ -242,6 +239,7 @@ start_pair() { # KIND PORT: a SYNC_MASTER and its slave, which waits until it is
 pids() { echo "$(cat "$dir/$1-SYNC_MASTER/pid"),$(cat "$dir/$1-SLAVE/pid")"; }
 unpair() { stop_broker hotfire "$1"; stop_broker java "$1"; }
 
+warm_memory
 bash "$servers" namesrv hotfire "$ns" "$dir/namesrv" >&2
 started=$(starts)
 syncs_4k=$(sync_limit 4k) syncs_80k=$(sync_limit 80k)
