@@ -90,7 +90,7 @@ measure() { # FLUSH LOAD KIND:PORT:PID[,PID]...
   case $load in */s) long=$((seconds * 5)) ;; *) long=$seconds ;; esac
   for server in "$@"; do # Java compiles what is hot; nobody is measured cold
     IFS=: read -r kind port pid <<< "$server"
-    load "$load" "$kind" "$port" 0.2 "$([ "$kind" = java ] && echo 4 || echo 0.5)" "$pid" >/dev/null
+    load "$load" "$kind" "$port" 0.2 "$([ "$kind" = java ] && echo 8 || echo 0.5)" "$pid" >/dev/null
   done
   for round in $(seq "$rounds"); do
     for server in "$@"; do
