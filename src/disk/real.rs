@@ -23,8 +23,9 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How much of a new file is zero-filled per write. Units: bytes.
-const ZERO_CHUNK_SIZE: usize = 1024 * 1024;
+/// How much of a new file is zero-filled per write, and is on its way to the disk before the next.
+/// Units: bytes.
+const ZERO_CHUNK_SIZE: usize = 256 * 1024;
 
 pub struct RealDisk {
     /// Makes staging names unique within this process.
@@ -409,6 +410,7 @@ fn fill_whole(file: &fs::File, size: u64, fill: Fill) -> io::Result<()> {
         while at < size {
             let n = (size - at).min(zeros.len() as u64);
             file.write_all_at(&zeros[..n as usize], at)?;
+            write_back(file, at, n)?;
             at += n;
         }
     }
@@ -472,6 +474,29 @@ fn first_byte_is_locked(file: &fs::File) -> io::Result<bool> {
         return Err(io::Error::last_os_error());
     }
     Ok(range.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+/// Gives a range to the disk and waits until it has it, so that a sync of another file finds no
+/// long queue there. Not durable on return. Errors: the disk's, which a later sync may not repeat.
+#[expect(unsafe_code, reason = "no safe crate in the tree offers sync_file_range")]
+fn write_back(file: &fs::File, offset: u64, len: u64) -> io::Result<()> {
+    let what = libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let end = |n: u64| i64::try_from(n).map_err(io::Error::other);
+    let (offset, len) = (end(offset)?, end(len)?);
+    // SAFETY: the descriptor is open for the whole call; no memory is passed.
+    match unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, what) } {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            e if matches!(
+                e.raw_os_error(),
+                Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::ESPIPE)
+            ) =>
+            {
+                Ok(())
+            }
+            e => Err(e),
+        },
+    }
 }
 
 /// Only a hint, so its outcome is not looked at.
