@@ -10,7 +10,7 @@ use crate::history::{Id, Place};
 use crate::plan::Role;
 use crate::scenario::Oracle;
 use crate::trace;
-use crate::workload::cluster::BROKER_PORT;
+use crate::workload::cluster::{BROKER_PORT, HA_PORT};
 use hotfire::client::SendStatus;
 use hotfire::rt::sim::mark;
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,8 +82,8 @@ pub struct Ledger {
     pub isolated: BTreeSet<usize>,
     /// When a machine was last alone. Units: microseconds.
     pub alone_us: BTreeMap<usize, u64>,
-    /// How often a machine lost its disk.
-    pub disk_losses: BTreeMap<usize, u64>,
+    /// When a machine lost its disk. Units: microseconds.
+    pub disk_losses_us: BTreeMap<usize, Vec<u64>>,
     /// Per machine: the last process that ended in order.
     pub in_order: BTreeMap<usize, u64>,
 }
@@ -91,8 +91,8 @@ pub struct Ledger {
 impl Ledger {
     pub fn losses(&self, court: &Court) -> Vec<(u64, u64)> {
         let all = 0..court.world().machines().len();
-        let of = |n| (court.world().power_losses(n), self.disk_losses.get(&n).copied());
-        all.map(of).map(|(power, disk)| (power, disk.unwrap_or(0))).collect()
+        let disks = |n| self.disk_losses_us.get(&n).map_or(0, |all| all.len() as u64);
+        all.map(|n| (court.world().power_losses(n), disks(n))).collect()
     }
 
     /// Of a process that is given so long to ask those of whom it hears nothing.
@@ -162,7 +162,8 @@ impl Court {
             ledger.answers(self, *n, started_us) && !self.asked_in_vain(reign, start, *n)
         };
         let answering: Vec<usize> = others.iter().copied().filter(answers).collect();
-        for other in answering.iter().filter(|n| self.lets_read(**n, reign.machine, others)) {
+        for other in answering.iter().filter(|n| self.lets_read(ledger, **n, reign.machine, others))
+        {
             self.check("catch_up", self.has_taken(&mine, reign.machine, *other));
         }
         self.check("next_master_has_it", self.judge_acks(ledger, reign, &mine, &answering));
@@ -178,15 +179,18 @@ impl Court {
     }
 
     /// Whether a slave lets the other read its log. Of two slaves one may never have heard of the
-    /// other, which no name server knows while it starts.
-    fn lets_read(&self, slave: usize, machine: usize, others: &[usize]) -> bool {
-        let disk = &self.world().machines()[slave].disk;
-        let peers = disk.peek(&format!("{ROOT}/hotfire/peers")).unwrap_or_default();
-        let addr = format!("{}:", crate::workload::cluster::ip(machine));
+    /// other, which no name server knows while it starts: they know each other when one of them
+    /// has followed the other with the disk that the slave has now.
+    fn lets_read(&self, ledger: &Ledger, slave: usize, machine: usize, others: &[usize]) -> bool {
+        let lost_us = ledger.disk_losses_us.get(&slave).and_then(|all| all.last().copied());
+        let has_followed = |from: usize, to: usize| {
+            let taken_us = self.world().net().line(from, to, HA_PORT).taken_us;
+            taken_us.is_some_and(|us| us >= lost_us.unwrap_or(0))
+        };
         let machines = self.plan().machines.iter();
         let is_only_one = machines.filter(|m| m.role == Role::Slave).count() == 1;
         let is_known = is_only_one && others.len() == 1;
-        is_known || String::from_utf8_lossy(&peers).contains(&addr)
+        is_known || has_followed(slave, machine) || has_followed(machine, slave)
     }
 
     /// Whether a master asked another as long as it is to, and the network lost it all: not even a
