@@ -18,7 +18,7 @@ mod socket;
 pub mod suite;
 mod wire;
 
-pub use wire::{Link, Stats};
+pub use wire::{Line, Link, Stats};
 
 use hotfire::net::Net;
 use hotfire::rt::rng::Rng;
@@ -108,6 +108,10 @@ impl SimNet {
 
     pub fn stats(&self) -> Stats {
         self.shared.wire.lock().stats()
+    }
+
+    pub fn line(&self, from: usize, to: usize, port: u16) -> Line {
+        self.shared.wire.lock().line(from, to, port)
     }
 
     /// Forgets everything under way: the end of a run.

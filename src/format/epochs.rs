@@ -87,6 +87,31 @@ impl Epochs {
         self.0.drain(..excess);
     }
 
+    /// In which epoch the last record of a log that ends at `end` was written; 0 when that is not
+    /// known.
+    pub fn number_below(&self, end: u64) -> u64 {
+        let count = self.0.partition_point(|epoch| epoch.start < end);
+        self.0[..count].last().map_or(0, |epoch| epoch.number)
+    }
+
+    /// The list of a log that takes the records of another up to `end`. `None` when this list
+    /// says of them what the other one does. Otherwise they are of epochs that another began: the
+    /// list is the other's then, and an epoch of this log's own follows, above all of both, so
+    /// that nobody who was replaced comes before this one. `id`: drawn for it.
+    pub fn taking(&self, other: &Epochs, end: u64, id: u64) -> Option<Epochs> {
+        let is_known = other.0.is_empty() || self.common(end, other, end).end >= end;
+        if is_known {
+            return None;
+        }
+        let mut next = Epochs(other.up_to(end).to_vec());
+        next.0.retain(|epoch| epoch.start < end);
+        let number = self.number().max(other.number()) + 1;
+        next.0.push(Epoch { number, start: end, id });
+        let excess = next.0.len().saturating_sub(COUNT_MAX);
+        next.0.drain(..excess);
+        Some(next)
+    }
+
     /// The list as far as a log that ends at `end` can have it.
     fn up_to(&self, end: u64) -> &[Epoch] {
         &self.0[..self.0.partition_point(|epoch| epoch.start <= end)]
@@ -255,6 +280,28 @@ mod tests {
         // What is lost says nothing, until it is known whose it was.
         assert!(!list("1:500:c").is_replaced_in(&new));
         assert!(list("4:0:d").is_replaced_in(&list("1000001:0:e")));
+    }
+
+    #[test]
+    fn records_of_another_epoch_are_taken_with_the_list_that_names_them() {
+        let list = |text: &str| Epochs::parse(text).expect("a list");
+        let (heir, old) = (list("1000001:0:b,1000002:283:c"), list("1:0:a"));
+        let taken = heir.taking(&old, 900, 7).expect("they are of epoch 1");
+        assert_eq!(taken, list("1:0:a,1000003:900:7"));
+        // Who has what the list said before is cut back, and nobody comes before this one.
+        assert_eq!(heir.common(283, &taken, 900), common(0, false));
+        assert!(heir.is_replaced_in(&taken) && !taken.is_replaced_in(&heir));
+        assert!(old.is_replaced_in(&taken));
+        // The newest row began behind what is taken, or the list is the same: nothing changes.
+        let (more, less) = (list("1:0:a,2:900:b"), list("1:0:a"));
+        assert_eq!(more.taking(&less, 900, 7), None);
+        assert_eq!(more.taking(&more, 950, 7), None);
+        assert_eq!(more.taking(&list(""), 950, 7), None);
+        assert_eq!(more.taking(&less, 950, 7), Some(list("1:0:a,3:950:7")));
+        assert_eq!(
+            (heir.number_below(283), heir.number_below(284), heir.number_below(0)),
+            (1_000_001, 1_000_002, 0)
+        );
     }
 
     #[test]

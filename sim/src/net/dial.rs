@@ -1,6 +1,7 @@
 //! Listening and connecting: three hops that can each be lost.
 
 use super::wire::{Connection, Dial, End, EndState, Event, Listener, Wire};
+use crate::trace;
 use hotfire::rt::time::{Duration, Mono};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -119,6 +120,8 @@ impl Wire {
         } else if !self.is_lost(from, to) {
             let at = now + self.latency(from, to);
             self.schedule(at, Event::Syn { dial: id });
+        } else {
+            self.note_lost(id);
         }
     }
 
@@ -126,10 +129,10 @@ impl Wire {
         let Some(dial) = self.dials.get(&id) else { return };
         let (from, to, port) = (dial.from, dial.to, dial.target.port());
         if !self.reaches(from, to) {
-            return;
+            return self.note_lost(id);
         }
         let is_refused = match self.listeners.get(&(to, port)) {
-            Some(listener) if listener.arrived.len() >= BACKLOG_COUNT => return,
+            Some(listener) if listener.arrived.len() >= BACKLOG_COUNT => return self.note_lost(id),
             listener => listener.is_none(),
         };
         if from == to {
@@ -137,19 +140,28 @@ impl Wire {
         } else if !self.is_lost(to, from) {
             let at = now + self.latency(to, from);
             self.schedule(at, Event::SynAnswer { dial: id, is_refused });
+        } else {
+            self.note_lost(id);
         }
     }
 
     pub(super) fn on_syn_answer(&mut self, id: u64, is_refused: bool) {
         let Some(dial) = self.dials.get(&id) else { return };
-        if dial.outcome.is_some() || !self.reaches(dial.to, dial.from) {
+        if dial.outcome.is_some() {
             return;
         }
         let (from, to, local, target) = (dial.from, dial.to, dial.local, dial.target);
+        if !self.reaches(to, from) {
+            return self.note_lost(id);
+        }
+        let now_us = trace::now_us();
+        let line = self.lines.entry((from, to, target.port())).or_default();
+        line.answered_us = Some(now_us);
         if is_refused || !self.listeners.contains_key(&(to, target.port())) {
             self.stats.refused += 1;
             return self.end_dial(id, Err(ErrorKind::ConnectionRefused));
         }
+        self.lines.entry((from, to, target.port())).or_default().taken_us = Some(now_us);
         let connection = self.id();
         let end = |machine, addr| End { machine, addr, state: EndState::Open, error: None };
         let ends = [end(from, local), end(to, target)];
@@ -160,6 +172,12 @@ impl Wire {
             self.woken.extend(listener.waker.take());
         }
         self.end_dial(id, Ok(connection));
+    }
+
+    fn note_lost(&mut self, id: u64) {
+        let Some(dial) = self.dials.get(&id) else { return };
+        let line = self.lines.entry((dial.from, dial.to, dial.target.port())).or_default();
+        line.lost_us = Some(trace::now_us());
     }
 
     pub(super) fn end_dial(&mut self, id: u64, outcome: Result<u64, ErrorKind>) {

@@ -54,6 +54,13 @@ impl Pair {
         Ok((near, far))
     }
 
+    /// What has come of the dials to the port: one was lost, answered, taken.
+    fn is_line(&self, lost: bool, answered: bool, taken: bool) -> bool {
+        let line = self.net.line(self.a, self.b, 10_911);
+        let has = (line.lost_us.is_some(), line.answered_us.is_some(), line.taken_us.is_some());
+        has == (lost, answered, taken)
+    }
+
     async fn rest(&self, time: Duration) {
         self.clock.sleep_until(self.clock.mono() + time).await;
     }
@@ -80,6 +87,7 @@ async fn a_lost_syn_is_sent_again(seed: u64) -> Outcome {
     pair.net.clog(pair.a, pair.b, true);
     let early = pair.near.dial("b:10911", SECOND / 2).await;
     fails(early, ErrorKind::TimedOut, "dial over a clogged link")?;
+    holds(pair.is_line(true, false, false), "the line is known to have lost a dial")?;
     let dial = pair.near.dial("b:10911", SECOND * 5);
     let heal = async {
         pair.rest(SECOND / 2).await;
@@ -91,6 +99,7 @@ async fn a_lost_syn_is_sent_again(seed: u64) -> Outcome {
         dialed = dial => ok(dialed, "dial again").map(|_| ())?,
         _ = heal => {}
     }
+    holds(pair.is_line(true, true, true), "the line is known to have answered")?;
     holds(pair.clock.mono().since(begun) >= SECOND, "the second try comes after a second")
 }
 
@@ -99,8 +108,12 @@ async fn a_clogged_way_back_stops_a_dial_too(seed: u64) -> Outcome {
     let _listener = pair.listen().await?;
     pair.net.clog(pair.b, pair.a, true);
     fails(pair.near.dial("b:10911", SECOND * 3).await, ErrorKind::TimedOut, "dial one way")?;
+    holds(pair.is_line(true, false, false), "a lost answer is a lost dial")?;
     pair.net.heal();
     fails(pair.near.dial("b:9", SECOND).await, ErrorKind::ConnectionRefused, "dial no port")?;
+    let line = pair.net.line(pair.a, pair.b, 9);
+    let is_refused = line.answered_us.is_some() && line.taken_us.is_none();
+    holds(is_refused, "a refusal is an answer")?;
     fails(pair.near.dial("c:9", SECOND).await, ErrorKind::NotFound, "dial no machine")
 }
 

@@ -37,6 +37,17 @@ pub struct Stats {
     pub dial_timeouts: u64,
 }
 
+/// What became of the dials from one machine to a port of another. Units: microseconds of virtual
+/// time, of the last one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Line {
+    /// One of the three hops was lost.
+    pub lost_us: Option<u64>,
+    /// It was taken, or refused.
+    pub answered_us: Option<u64>,
+    pub taken_us: Option<u64>,
+}
+
 pub(super) struct Machine {
     pub name: String,
     pub ip: IpAddr,
@@ -141,6 +152,8 @@ pub struct Wire {
     pub(super) default_link: Link,
     pub(super) listeners: BTreeMap<(usize, u16), Listener>,
     pub(super) dials: BTreeMap<u64, Dial>,
+    /// From, to, port.
+    pub(super) lines: BTreeMap<(usize, usize, u16), Line>,
     pub(super) connections: BTreeMap<u64, Connection>,
     pub(super) woken: Vec<Waker>,
     pub(super) stats: Stats,
@@ -158,6 +171,7 @@ impl Wire {
             default_link: Link::default(),
             listeners: BTreeMap::new(),
             dials: BTreeMap::new(),
+            lines: BTreeMap::new(),
             connections: BTreeMap::new(),
             woken: Vec::new(),
             stats: Stats::default(),
@@ -186,6 +200,10 @@ impl Wire {
     pub fn change_all_links(&mut self, change: impl Fn(&mut Link)) {
         change(&mut self.default_link);
         self.links.values_mut().for_each(change);
+    }
+
+    pub fn line(&self, from: usize, to: usize, port: u16) -> Line {
+        self.lines.get(&(from, to, port)).copied().unwrap_or_default()
     }
 
     pub fn take_woken(&mut self) -> Vec<Waker> {

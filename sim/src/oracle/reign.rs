@@ -10,12 +10,19 @@ use crate::history::{Id, Place};
 use crate::plan::Role;
 use crate::scenario::Oracle;
 use crate::trace;
+use crate::workload::cluster::{BROKER_PORT, HA_PORT};
 use hotfire::client::SendStatus;
 use hotfire::rt::sim::mark;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A slave whose port is open so long has said so to everybody who asks. Units: microseconds.
 const SETTLED_US: u64 = 300_000;
+
+/// The last pause of a start that asks is not waited for. Units: microseconds.
+const SLACK_US: u64 = 400_000;
+
+/// After an orderly stop nobody is waited for longer. Units: microseconds.
+const WHOLE_WAIT_US: u64 = 6_000_000;
 
 /// A producer was told that its message is stored.
 #[derive(Clone, Debug)]
@@ -45,6 +52,15 @@ pub struct Reign {
     pub since_us: u64,
 }
 
+/// What is promised of a process that becomes a master.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// Units: microseconds.
+    pub started_us: u64,
+    /// How long it asks those of whom it hears nothing. Units: microseconds.
+    pub wait_us: u64,
+}
+
 /// A process that others can ask.
 #[derive(Clone, Copy, Debug)]
 pub struct Open {
@@ -66,15 +82,29 @@ pub struct Ledger {
     pub isolated: BTreeSet<usize>,
     /// When a machine was last alone. Units: microseconds.
     pub alone_us: BTreeMap<usize, u64>,
-    /// How often a machine lost its disk.
-    pub disk_losses: BTreeMap<usize, u64>,
+    /// When a machine lost its disk. Units: microseconds.
+    pub disk_losses_us: BTreeMap<usize, Vec<u64>>,
+    /// Per machine: the last process that ended in order.
+    pub in_order: BTreeMap<usize, u64>,
 }
 
 impl Ledger {
     pub fn losses(&self, court: &Court) -> Vec<(u64, u64)> {
         let all = 0..court.world().machines().len();
-        let of = |n| (court.world().power_losses(n), self.disk_losses.get(&n).copied());
-        all.map(of).map(|(power, disk)| (power, disk.unwrap_or(0))).collect()
+        let disks = |n| self.disk_losses_us.get(&n).map_or(0, |all| all.len() as u64);
+        all.map(|n| (court.world().power_losses(n), disks(n))).collect()
+    }
+
+    /// Of a process that is given so long to ask those of whom it hears nothing.
+    pub fn start(
+        &self,
+        (machine, generation): (usize, u64),
+        started_us: u64,
+        wait_us: u64,
+    ) -> Start {
+        let is_whole = self.in_order.get(&machine).is_some_and(|last| last + 1 == generation);
+        let wait_us = if is_whole { wait_us.min(WHOLE_WAIT_US) } else { wait_us };
+        Start { started_us, wait_us }
     }
 
     /// Whether whoever asks this machine is answered, and has been since `since_us`.
@@ -109,9 +139,9 @@ fn log_files(court: &Court, machine: usize) -> LogFiles {
 }
 
 impl Court {
-    /// A broker that may write opens its first port. `started_us`: its process; `others`: the
-    /// slaves of its name.
-    pub fn on_reign(&self, ledger: &mut Ledger, reign: Reign, started_us: u64, others: &[usize]) {
+    /// A broker that may write opens its first port. `others`: the slaves of its name.
+    pub fn on_reign(&self, ledger: &mut Ledger, reign: Reign, start: Start, others: &[usize]) {
+        let started_us = start.started_us;
         // Who starts where nobody hears it cannot know of others. What it takes then is judged when
         // it is heard again.
         let alone_us = ledger.alone_us.get(&reign.machine);
@@ -120,11 +150,20 @@ impl Court {
         if !self.wants(Oracle::Reigns) || is_alone {
             return;
         }
-        self.check("second_master", self.is_only_one(ledger, reign, started_us));
+        let only = self.is_only_one(ledger, reign, started_us);
+        let beside = ledger.reigning(self).filter(|_| only.is_err());
+        if beside.is_some_and(|other| self.asked_in_vain(reign, start, other.machine)) {
+            // So is what is taken by one that hears nothing as long as it is to ask.
+            return;
+        }
+        self.check("second_master", only);
         let mine = log_files(self, reign.machine);
-        let answering: Vec<usize> =
-            others.iter().copied().filter(|n| ledger.answers(self, *n, started_us)).collect();
-        for other in answering.iter().filter(|n| self.lets_read(**n, reign.machine, others)) {
+        let answers = |n: &usize| {
+            ledger.answers(self, *n, started_us) && !self.asked_in_vain(reign, start, *n)
+        };
+        let answering: Vec<usize> = others.iter().copied().filter(answers).collect();
+        for other in answering.iter().filter(|n| self.lets_read(ledger, **n, reign.machine, others))
+        {
             self.check("catch_up", self.has_taken(&mine, reign.machine, *other));
         }
         self.check("next_master_has_it", self.judge_acks(ledger, reign, &mine, &answering));
@@ -140,15 +179,31 @@ impl Court {
     }
 
     /// Whether a slave lets the other read its log. Of two slaves one may never have heard of the
-    /// other, which no name server knows while it starts.
-    fn lets_read(&self, slave: usize, machine: usize, others: &[usize]) -> bool {
-        let disk = &self.world().machines()[slave].disk;
-        let peers = disk.peek(&format!("{ROOT}/hotfire/peers")).unwrap_or_default();
-        let addr = format!("{}:", crate::workload::cluster::ip(machine));
+    /// other, which no name server knows while it starts: they know each other when one of them
+    /// has followed the other with the disk that the slave has now.
+    fn lets_read(&self, ledger: &Ledger, slave: usize, machine: usize, others: &[usize]) -> bool {
+        let lost_us = ledger.disk_losses_us.get(&slave).and_then(|all| all.last().copied());
+        let has_followed = |from: usize, to: usize| {
+            let taken_us = self.world().net().line(from, to, HA_PORT).taken_us;
+            taken_us.is_some_and(|us| us >= lost_us.unwrap_or(0))
+        };
         let machines = self.plan().machines.iter();
         let is_only_one = machines.filter(|m| m.role == Role::Slave).count() == 1;
         let is_known = is_only_one && others.len() == 1;
-        is_known || String::from_utf8_lossy(&peers).contains(&addr)
+        is_known || has_followed(slave, machine) || has_followed(machine, slave)
+    }
+
+    /// Whether a master asked another as long as it is to, and the network lost it all: not even a
+    /// connection came about. It is told of more only later.
+    fn asked_in_vain(&self, reign: Reign, start: Start, other: usize) -> bool {
+        let line = self.world().net().line(reign.machine, other, BROKER_PORT);
+        let is_since = |us: Option<u64>| us.is_some_and(|us| us >= start.started_us);
+        let is_in_vain = is_since(line.lost_us) && !is_since(line.answered_us);
+        let has_waited = reign.since_us + SLACK_US >= start.started_us + start.wait_us;
+        if is_in_vain && has_waited {
+            mark("promotion: a master began without a word of one that answers others");
+        }
+        is_in_vain && has_waited
     }
 
     /// Nobody begins to write beside one who has begun later than it and can be asked.

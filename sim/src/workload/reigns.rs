@@ -5,6 +5,7 @@ mod operators;
 
 use super::cluster::{BROKER_PORT, ClusterHouse, HA_PORT, Phase, SETTLE_SENDS, ip, topic_name};
 use super::nodes::{self, Ended};
+use super::pairs;
 use super::ports::{Ports, Watcher};
 use crate::history::{self, Fate, Grade};
 use crate::oracle::court::Court;
@@ -111,7 +112,13 @@ impl ReignHouse {
         let watcher = Box::new(self.clone());
         let net = Arc::new(Ports::new(boot.net.clone(), process, is_master, watcher));
         let is_fenced = match nodes::start(&cluster, &boot, net, parts).await {
-            Ok(broker) => nodes::live(cluster, boot, broker).await == Ended::Fenced,
+            Ok(broker) => {
+                let ended = nodes::live(cluster, boot, broker).await;
+                if ended != Ended::Poisoned {
+                    self.0.ledger.lock().in_order.insert(machine, process.1);
+                }
+                ended == Ended::Fenced
+            }
             Err(error) => matches!(error, Error::Fenced { .. }),
         };
         if is_fenced {
@@ -248,10 +255,13 @@ impl Watcher for ReignHouse {
                 since_us: trace::now_us(),
             };
             let mut others = self.brokers();
+            let wait = pairs::catch_up_wait(&self.0.cluster, ports.machine);
             let mut ledger = self.0.ledger.lock();
+            let process = (ports.machine, ports.generation);
+            let start = ledger.start(process, ports.started_us, wait.as_micros() as u64);
             let is_slave = |n: &usize| ledger.open.get(n).is_some_and(|open| !open.is_master);
             others.retain(|n| *n != ports.machine && is_slave(n));
-            self.court().on_reign(&mut ledger, reign, ports.started_us, &others);
+            self.court().on_reign(&mut ledger, reign, start, &others);
         }
     }
 

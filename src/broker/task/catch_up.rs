@@ -96,7 +96,7 @@ pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error>
         start.clock.sleep_until(start.clock.mono() + PAUSE).await;
     };
     if let Some(Question { position, .. }) = &question {
-        judge_and_take(start, position, &heard).await?;
+        judge_and_take(start, position, &heard, epoch_id).await?;
     }
     if start.is_unclean {
         for (addr, Silence { why, .. }) in silent {
@@ -107,7 +107,9 @@ pub async fn run(start: &Start<'_>, epoch_id: u64) -> Result<Vec<String>, Error>
         }
     }
     start.store.begin_epoch(epoch_id, start.is_heir).await.map_err(Error::Store)?;
-    tell_slaves(start, &heard).await?;
+    if tell_slaves(start, &heard, epoch_id).await? {
+        start.store.begin_epoch(epoch_id, false).await.map_err(Error::Store)?;
+    }
     // What groups committed at a master that was replaced is about records of its own.
     Ok(heard.into_iter().filter(|(_, answer)| answer.is_slave).map(|(addr, _)| addr).collect())
 }
@@ -127,21 +129,27 @@ async fn judge_and_take(
     start: &Start<'_>,
     mine: &Position,
     heard: &BTreeMap<String, Answer>,
+    epoch_id: u64,
 ) -> Result<(), Error> {
     // What a running master says explains more than what its slaves do.
     let (slaves, masters): (Vec<_>, Vec<_>) = heard.iter().partition(|(_, answer)| answer.is_slave);
     for (addr, answer) in masters.into_iter().chain(slaves) {
         judge(mine, addr, answer)?;
     }
-    take_longest(start, mine, heard).await
+    take_longest(start, mine, heard, epoch_id).await.map(|_| ())
 }
 
 /// The slaves hear of the new epoch. From then on they take nothing from a master that this one
 /// replaced and that does not know it, so what they have now is all that it can have acked.
-async fn tell_slaves(start: &Start<'_>, heard: &BTreeMap<String, Answer>) -> Result<(), Error> {
+/// Returns whether records came that were written before this epoch.
+async fn tell_slaves(
+    start: &Start<'_>,
+    heard: &BTreeMap<String, Answer>,
+    epoch_id: u64,
+) -> Result<bool, Error> {
     let slaves: Vec<_> = heard.iter().filter(|(_, answer)| answer.is_slave).collect();
     if slaves.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let question = question_of(start).await?;
     let mut answers = BTreeMap::new();
@@ -157,23 +165,34 @@ async fn tell_slaves(start: &Start<'_>, heard: &BTreeMap<String, Answer>) -> Res
             }
         }
     }
-    take_longest(start, &question.position, &answers).await
+    take_longest(start, &question.position, &answers, epoch_id).await
 }
 
+/// Returns whether the list of epochs is another since.
 async fn take_longest(
     start: &Start<'_>,
     mine: &Position,
     heard: &BTreeMap<String, Answer>,
-) -> Result<(), Error> {
-    // The longest may be another log; a shorter one may still go on where this one ends.
-    let mut all: Vec<_> = heard.iter().filter(|(_, answer)| answer.is_slave).collect();
-    all.sort_by_key(|(_, answer)| Reverse(answer.position.end));
-    for (addr, answer) in all {
-        if take_over(start, mine, addr, answer).await? {
+    epoch_id: u64,
+) -> Result<bool, Error> {
+    let before = start.store.epochs();
+    for (addr, answer) in in_order(heard) {
+        if take_over(start, mine, addr, answer, epoch_id).await? {
             break;
         }
     }
-    Ok(())
+    Ok(start.store.epochs() != before)
+}
+
+/// A record of a later epoch comes before any number of an earlier one, which its master left
+/// out; then the longest goes first. It may be another log: one that comes later may still go on
+/// where this one ends.
+fn in_order(heard: &BTreeMap<String, Answer>) -> Vec<(&String, &Answer)> {
+    let mut all: Vec<_> = heard.iter().filter(|(_, answer)| answer.is_slave).collect();
+    all.sort_by_key(|(_, Answer { position, .. })| {
+        Reverse((position.epochs.number_below(position.end), position.end))
+    });
+    all
 }
 
 /// What clients committed at a slave while this master was away is not taken back
@@ -269,12 +288,14 @@ fn has_all(mine: &Position, answer: &Answer) -> bool {
     is_same && answer.position.min <= mine.end && mine.end <= answer.position.end
 }
 
-/// Takes what another has behind this log's end, and its list of epochs. False: it is another log.
+/// Takes what another has behind this log's end, and its list of epochs when that says more of it.
+/// False: it is another log, or has no more.
 async fn take_over(
     start: &Start<'_>,
     mine: &Position,
     addr: &str,
     answer: &Answer,
+    epoch_id: u64,
 ) -> Result<bool, Error> {
     if !has_all(mine, answer) {
         if answer.position.end > mine.end {
@@ -287,18 +308,28 @@ async fn take_over(
         }
         return Ok(false);
     }
-    if answer.position.end > mine.end && !fetch(start, addr, answer).await? {
+    let (theirs, end) = (&answer.position.epochs, answer.position.end);
+    let is_longer = end > mine.end;
+    let is_later = theirs.number() > mine.epochs.number();
+    if is_longer
+        && !is_later
+        && let Some(list) = start.store.epochs().taking(theirs, end, epoch_id)
+    {
+        // Before the first record: a list that says more than the log has does not lie.
+        crate::rt::probe!("ha: a master took records of another epoch than it knew");
+        start.store.adopt_epochs(list).await.map_err(Error::Store)?;
+    }
+    if is_longer && !fetch(start, addr, answer).await? {
         let newest = answer.position.epochs.rows().last();
         if newest.is_some_and(|newest| !mine.epochs.rows().contains(newest)) {
             let why = "it follows another master, and what it has could not be taken".to_owned();
             return Err(Error::Fenced { addr: addr.to_owned(), why });
         }
     }
-    if answer.position.epochs.number() > mine.epochs.number() {
-        let adopted = start.store.adopt_epochs(answer.position.epochs.clone()).await;
-        adopted.map_err(Error::Store)?;
+    if is_later {
+        start.store.adopt_epochs(theirs.clone()).await.map_err(Error::Store)?;
     }
-    Ok(true)
+    Ok(is_longer)
 }
 
 /// Returns whether all of it is here now.
@@ -387,6 +418,22 @@ mod tests {
         assert_eq!(verdict(&position("1:0:a", 0), true, theirs.clone(), 7), Ok(()));
         let why = verdict(&position("", 0), true, theirs, 7).unwrap_err();
         assert!(why.contains("there is none here"), "{why}");
+    }
+
+    #[test]
+    fn who_has_records_of_the_newest_epoch_is_asked_before_who_has_more() {
+        let of = |epochs: &str, end| {
+            let position = position(epochs, end);
+            Answer { is_slave: true, position, ..Answer::default() }
+        };
+        let heard = BTreeMap::from([
+            ("old".to_owned(), of("1:0:a", 11_766)),
+            ("new".to_owned(), of("1000001:0:b", 283)),
+            // It has the list and no record of the newest epoch.
+            ("late".to_owned(), of("1:0:a,1000001:500:b", 500)),
+        ]);
+        let order: Vec<_> = in_order(&heard).into_iter().map(|(addr, _)| addr.as_str()).collect();
+        assert_eq!(order, ["new", "old", "late"]);
     }
 
     #[test]

@@ -66,7 +66,8 @@ impl ReignHouse {
             Loss::Disk => {
                 world.crash(old, false);
                 world.machines()[old].disk.erase_tree("/data");
-                *self.0.ledger.lock().disk_losses.entry(old).or_default() += 1;
+                let mut ledger = self.0.ledger.lock();
+                ledger.disk_losses_us.entry(old).or_default().push(trace::now_us());
                 mark("promotion: a master was lost with its disk");
             }
         }
