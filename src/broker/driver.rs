@@ -425,7 +425,7 @@ pub struct Broker {
     report: RecoveryReport,
     /// Ends first: registration, expiry, connections.
     front: TaskGroup,
-    /// Ends last: state files, the store.
+    /// Ends last: state files, the store, the look for stuck queues.
     back: TaskGroup,
     registrar: task::register::Registrar,
 }
@@ -491,6 +491,8 @@ impl Broker {
             task::transactions::load(&shared).await;
         }
         back.spawn(task::persist::run(shared.clone(), files, back.stop_signal()));
+        // Whoever asks which queues are stuck is answered until the connections close.
+        back.spawn(task::stuck::run(shared.clone(), back.stop_signal()));
         spawn_front(&shared, &front, deleted);
         let listening = listen(&deps, &ports, &shared, &back, server).await;
         let server = match listening {
@@ -601,7 +603,6 @@ impl Broker {
 fn spawn_front(shared: &Arc<Shared>, front: &TaskGroup, deleted: mpsc::Receiver<Deleted>) {
     front.spawn(task::losses::run(shared.clone(), deleted, front.stop_signal()));
     front.spawn(task::sample::run(shared.clone(), front.stop_signal()));
-    front.spawn(task::stuck::run(shared.clone(), front.stop_signal()));
     front.spawn(task::expire::run(shared.clone(), front.stop_signal()));
     front.spawn(task::greet::learn_peers(shared.clone(), front.stop_signal()));
     if shared.replication.role.is_slave() {

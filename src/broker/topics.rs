@@ -462,7 +462,12 @@ impl Topics {
     }
 
     /// Name servers said which topics are ordered. Source: #updateOrderTopicConfig (4.9.3).
+    /// Differs: a slave has it from its master. What it changed by itself would count as news of
+    /// the master's.
     pub fn set_ordered(&mut self, now: WallMillis, ordered: &BTreeSet<String>) {
+        if self.own.is_some() {
+            return;
+        }
         let mut changed = false;
         for topic in self.table.values_mut() {
             let order = ordered.contains(&topic.config.topic_name);

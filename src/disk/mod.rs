@@ -12,9 +12,10 @@ pub mod overlay;
 #[cfg(not(madsim))]
 pub mod real;
 
+use crate::rt::time::{Clock, Duration};
 use bytes::Bytes;
 use std::future::Future;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -181,6 +182,36 @@ pub fn read_small(disk: &dyn Disk, path: &str, size_max: u64) -> io::Result<Byte
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
     file.read_at(0, size as usize)
+}
+
+/// An error of the device is asked about so often in all, this long apart.
+const READ_TRIES: u32 = 3;
+const READ_PAUSE: Duration = Duration::from_millis(100);
+
+/// As `read_small`, for what must not be given up because a device failed for a moment: an error
+/// is tried again, twice within 200 ms. That the file is not there, or too large, is said at once.
+pub async fn read_small_again(
+    disk: &dyn Disk,
+    clock: &Clock,
+    path: &str,
+    size_max: u64,
+) -> io::Result<Bytes> {
+    let mut tries = 1;
+    loop {
+        let error = match read_small(disk, path, size_max) {
+            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {
+                error
+            }
+            done => return done,
+        };
+        if tries == READ_TRIES {
+            return Err(error);
+        }
+        tries += 1;
+        crate::rt::probe!("disk: a small file is read again after an error");
+        tracing::warn!("failed to read {path}: {error}; it is tried again");
+        clock.sleep_until(clock.mono() + READ_PAUSE).await;
+    }
 }
 
 /// Replaces a small file atomically: write `path` + `.tmp`, sync, rename, sync the directory.

@@ -5,7 +5,7 @@ use super::handler::Shared;
 use super::kv_config::KvConfig;
 use super::options::Options;
 use super::route_table::Effect;
-use crate::disk::{Disk, read_small};
+use crate::disk::{Disk, read_small_again};
 use crate::net::Net;
 use crate::remoting::Server;
 use crate::rt::task::{Stop, TaskGroup};
@@ -29,7 +29,7 @@ impl Namesrv {
         group: &TaskGroup,
         options: Options,
     ) -> Result<Namesrv, Error> {
-        let kv = load(&*disk, &options)?;
+        let kv = load(&*disk, clock, &options).await?;
         let addr = options.listen;
         let server_options = options.server.clone();
         let shared = Shared::new(disk, clock, options, kv);
@@ -68,18 +68,19 @@ async fn expire(shared: Arc<Shared>, mut alarm: Alarm, clock: Clock, mut stop: S
     }
 }
 
-/// The file, else its `.bak` (Java has a moment in which only that exists), else nothing.
-fn load(disk: &dyn Disk, options: &Options) -> Result<KvConfig, Error> {
+/// The file, else its `.bak` (Java has a moment in which only that exists), else nothing. An error
+/// of the disk is tried again before it counts.
+async fn load(disk: &dyn Disk, clock: &Clock, options: &Options) -> Result<KvConfig, Error> {
     let path = &options.kv_config_path;
-    let read = |path: &str| -> Result<Option<KvConfig>, String> {
-        match read_small(disk, path, options.kv_size_max as u64) {
+    let read = async |path: &str| -> Result<Option<KvConfig>, String> {
+        match read_small_again(disk, clock, path, options.kv_size_max as u64).await {
             Ok(bytes) => KvConfig::decode(&bytes).map(Some).map_err(|e| e.to_string()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.to_string()),
         }
     };
     let backup = format!("{path}.bak");
-    match (read(path), read(&backup)) {
+    match (read(path).await, read(&backup).await) {
         (Ok(Some(kv)), _) => Ok(kv),
         (Ok(None), Ok(None)) => Ok(KvConfig::default()),
         (found, Ok(Some(kv))) => {

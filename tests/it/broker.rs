@@ -1,7 +1,7 @@
 //! A real broker on a real disk and loopback, spoken to as a client speaks.
 
 use bytes::Bytes;
-use hotfire::broker::{Broker, Deps, Options, Parts};
+use hotfire::broker::{Broker, Deps, Error, Options, Parts};
 use hotfire::disk::Disk;
 use hotfire::disk::real::RealDisk;
 use hotfire::namesrv::{self, Namesrv};
@@ -77,9 +77,13 @@ impl World {
     }
 
     pub async fn start(&self, parts: Parts) -> Broker {
+        self.try_start(parts).await.unwrap()
+    }
+
+    pub async fn try_start(&self, parts: Parts) -> Result<Broker, Error> {
         let (disk, net) = (self.disk.clone(), self.net.clone());
         let deps = Deps { disk, net, clock: self.clock.clone(), rng: Rng::from_seed(7) };
-        Broker::start(deps, parts).await.unwrap()
+        Broker::start(deps, parts).await
     }
 
     pub fn caller(&self, broker: &Broker) -> Caller {

@@ -2,8 +2,8 @@
 
 use super::broker::{Caller, TIMEOUT, World};
 use hotfire::disk::faulty::{Call, Fault, FaultyDisk};
-use hotfire::disk::read_small;
 use hotfire::disk::real::RealDisk;
+use hotfire::disk::{read_small, replace_small};
 use hotfire::protocol::Command;
 use hotfire::protocol::code::{request_code as request, response_code as code};
 use hotfire::rt::block_on;
@@ -401,6 +401,50 @@ fn a_topic_or_group_is_answered_when_its_file_is_durable_and_refused_when_it_can
         disk.heal();
         assert_eq!(caller.call(make("second")).await.code, code::SUCCESS);
         assert!(holds("topics.json", "second"));
+        broker.shutdown().await;
+    });
+}
+
+#[test]
+fn a_state_file_that_cannot_be_read_is_tried_again_and_never_taken_for_empty() {
+    block_on(async {
+        let (disk, world) = faulty();
+        let root = world.parts().broker.root;
+        for topic in ["older", "newest"] {
+            let broker = world.start(world.parts()).await;
+            assert_eq!(world.caller(&broker).send(topic, 0, "", "x").await.code, code::SUCCESS);
+            broker.shutdown().await;
+        }
+        let states = ["topics", "subscriptionGroup", "consumerOffset", "consumerFilter"];
+        for name in states.into_iter().chain(["delayOffset"]) {
+            let part = format!("config/{name}.json");
+            let path = format!("{root}/{part}");
+            if read_small(&*disk, &path, 1 << 20).is_err() {
+                replace_small(&*disk, &path, b"{}").await.unwrap();
+            }
+            let before = read_small(&*disk, &path, 1 << 20).unwrap();
+            // For good, and the generation before it too.
+            disk.fail_always(Call::Read, &part, Fault::Broken);
+            let error = world.try_start(world.parts()).await.err().expect("no start").to_string();
+            assert!(error.contains(&path) && error.contains("scripted I/O"), "{error}");
+            disk.heal();
+            assert_eq!(read_small(&*disk, &path, 1 << 20).unwrap(), before, "{name}");
+            // For a moment.
+            for nth in 1..=2 {
+                disk.fail_nth(Call::Open, &part, nth, Fault::Broken);
+            }
+            let broker = world.start(world.parts()).await;
+            disk.heal();
+            let answer = world.caller(&broker).pull("newest", 0, 0, 0).await;
+            assert_eq!(answer.code, code::SUCCESS, "{name}: {answer:?}");
+            broker.shutdown().await;
+        }
+        // For good, but not the generation before it.
+        for nth in 1..=3 {
+            disk.fail_nth(Call::Open, "config/topics.json", nth, Fault::Broken);
+        }
+        let broker = world.start(world.parts()).await;
+        assert_eq!(world.caller(&broker).pull("older", 0, 0, 0).await.code, code::SUCCESS);
         broker.shutdown().await;
     });
 }

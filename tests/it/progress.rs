@@ -6,9 +6,12 @@ use hotfire::config::live::LiveConfig;
 use hotfire::config::resolve::Machine;
 use hotfire::config::{Program, RawConfig};
 use hotfire::disk;
+use hotfire::disk::faulty::{Call, FaultyDisk};
+use hotfire::disk::real::RealDisk;
 use hotfire::protocol::Command;
 use hotfire::protocol::code::{request_code as request, response_code as code};
 use hotfire::rt::block_on;
+use hotfire::rt::task::TaskGroup;
 use hotfire::rt::time::Duration;
 use serde_json::Value;
 use std::sync::Arc;
@@ -470,5 +473,42 @@ fn a_queue_that_stands_still_is_counted_and_named_until_it_moves() {
         }
         assert_eq!(row("stuckQueuesFirst").await, None);
         broker.shutdown().await;
+    });
+}
+
+/// On a slow disk a stop takes long, and commits are taken until the connections close.
+#[test]
+fn a_queue_that_moves_while_the_broker_stops_is_not_called_stuck() {
+    block_on(async {
+        let disk = Arc::new(FaultyDisk::new(Arc::new(RealDisk::new())));
+        let world = World::on(disk.clone());
+        let mut parts = world.parts();
+        parts.store.flush_interval = Duration::from_secs(60);
+        parts.broker.stuck_queue_after = Duration::from_millis(300);
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        caller.send("T", 0, "", "body").await;
+        caller.heartbeat("g", "T", 1).await;
+        commit(&caller, "g", "T", 0, 0).await;
+        let until = world.clock.mono() + Duration::from_secs(10);
+        let count_is = async |wanted: &str| loop {
+            let said = caller.call(Command::request(request::GET_BROKER_RUNTIME_INFO)).await;
+            if value(&said)["table"]["stuckQueues"] == wanted {
+                break;
+            }
+            assert!(world.clock.mono() < until, "{said:?}");
+            world.clock.sleep_until(world.clock.mono() + Duration::from_millis(20)).await;
+        };
+        count_is("1").await;
+        disk.hold(Call::Sync);
+        let group = TaskGroup::new();
+        group.spawn(broker.shutdown());
+        while caller.send("T", 0, "", "late").await.code == code::SUCCESS {}
+        // The loops that end first have ended.
+        world.clock.sleep_until(world.clock.mono() + Duration::from_millis(300)).await;
+        commit(&caller, "g", "T", 0, 1).await;
+        count_is("0").await;
+        disk.release();
+        assert_eq!(group.shutdown(&world.clock, until).await, 0);
     });
 }

@@ -28,7 +28,7 @@ use crate::model::{QueueKey, TopicName};
 use crate::remoting;
 use crate::rt::sync::{Notify, watch};
 use crate::rt::task::TaskGroup;
-use crate::rt::time::WallMillis;
+use crate::rt::time::Clock;
 use crate::store::Store;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -107,7 +107,7 @@ impl Opening<'_> {
         group: &TaskGroup,
     ) -> Result<Opened, Error> {
         let Opening { deps, options, store, client } = *self;
-        let known_peers = Arc::new(KnownPeers::load(&deps.disk, &options.root));
+        let known_peers = Arc::new(KnownPeers::load(&deps.disk, &deps.clock, &options.root).await);
         let (mut slaves, end) = (Vec::new(), store.stats().end);
         if !options.replication.role.is_slave() {
             let start = catch_up::Start {
@@ -123,7 +123,7 @@ impl Opening<'_> {
             slaves = catch_up::run(&start, deps.rng.clone().next_u64()).await?;
         }
         let files = Files::new(&deps.disk, &options.root);
-        let (mut core, mut files) = open_core(deps, options, levels_ms, files, store)?;
+        let (mut core, mut files) = open_core(deps, options, levels_ms, files, store).await?;
         let offsets = &mut core.offsets;
         for slave in &slaves {
             catch_up::offsets(client, slave, store, offsets).await;
@@ -222,7 +222,7 @@ impl Files {
     }
 }
 
-fn open_core(
+async fn open_core(
     deps: &Deps,
     options: &Options,
     levels_ms: &[i64],
@@ -231,20 +231,20 @@ fn open_core(
 ) -> Result<(Core, Files), Error> {
     let now = deps.clock.wall();
     let limits = &options.limits;
-    let topics = open_topics(options, &mut files, store, now)?;
+    let topics = open_topics(&deps.clock, options, &mut files, store).await?;
     let groups = SubscriptionGroups::new(&options.groups, now);
     let is_slave = options.replication.role.is_slave();
     let mut groups = if is_slave { groups.of_slave() } else { groups };
-    if let Some(file) = persist::load(&mut files.groups)? {
+    if let Some(file) = persist::load(&deps.clock, &mut files.groups).await? {
         groups.restore(file);
     }
-    let offsets = open_offsets(options, &mut files, store)?;
+    let offsets = open_offsets(&deps.clock, options, &mut files, store).await?;
     let mut compiled = Compiled::new(options.filters.sql.clone(), options.filters.compiled_max);
     let mut filters = ConsumerFilters::new(options.filters.rows_max, options.filters.keep_dead);
-    if let Some(file) = persist::load(&mut files.filters)? {
+    if let Some(file) = persist::load(&deps.clock, &mut files.filters).await? {
         filters.restore(now, file, &mut compiled);
     }
-    let schedule = open_schedule(options, levels_ms, &mut files, store)?;
+    let schedule = open_schedule(&deps.clock, options, levels_ms, &mut files, store).await?;
     let core = Core {
         live: Live::of(options),
         topics,
@@ -281,16 +281,16 @@ fn open_core(
     Ok((core, files))
 }
 
-fn open_topics(
+async fn open_topics(
+    clock: &Clock,
     options: &Options,
     files: &mut Files,
     store: &Store,
-    now: WallMillis,
 ) -> Result<Topics, Error> {
-    let topics = Topics::new(&options.topics, now);
+    let topics = Topics::new(&options.topics, clock.wall());
     let is_slave = options.replication.role.is_slave();
     let mut topics = if is_slave { topics.of_slave() } else { topics };
-    if let Some(file) = persist::load(&mut files.topics)? {
+    if let Some(file) = persist::load(clock, &mut files.topics).await? {
         topics.restore(file);
     } else if !store.queues().is_empty() && !is_slave {
         tracing::error!(
@@ -302,11 +302,16 @@ fn open_topics(
     Ok(topics)
 }
 
-fn open_offsets(options: &Options, files: &mut Files, store: &Store) -> Result<Offsets, Error> {
+async fn open_offsets(
+    clock: &Clock,
+    options: &Options,
+    files: &mut Files,
+    store: &Store,
+) -> Result<Offsets, Error> {
     let offsets = Offsets::new(options.limits.offset_rows_max);
     let is_slave = options.replication.role.is_slave();
     let mut offsets = if is_slave { offsets.of_slave() } else { offsets };
-    if let Some(file) = persist::load(&mut files.offsets)? {
+    if let Some(file) = persist::load(clock, &mut files.offsets).await? {
         offsets.restore(file);
     }
     let count = offsets.cut(|topic, queue| {
@@ -320,14 +325,15 @@ fn open_offsets(options: &Options, files: &mut Files, store: &Store) -> Result<O
     Ok(offsets)
 }
 
-fn open_schedule(
+async fn open_schedule(
+    clock: &Clock,
     options: &Options,
     levels_ms: &[i64],
     files: &mut Files,
     store: &Store,
 ) -> Result<Schedule, Error> {
     let mut schedule = Schedule::new(&options.schedule, levels_ms);
-    let file = persist::load(&mut files.delays)?.unwrap_or_default();
+    let file = persist::load(clock, &mut files.delays).await?.unwrap_or_default();
     let queues = store.queues().into_iter().filter(|(key, ..)| &*key.topic == SCHEDULE_TOPIC);
     let corrected = schedule.restore(file, queues.map(|(key, min, end)| (key.queue, min, end)));
     if corrected > 0 {

@@ -1,9 +1,11 @@
 //! Who else has this broker's name: whose connections are taken as a slave's, and whom a master
 //! asks before it writes.
 
-use crate::disk::{Disk, read_small, replace_small};
+use crate::disk::{Disk, read_small_again, replace_small};
 use crate::rt::sync::{Mutex, Notify};
+use crate::rt::time::Clock;
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -60,9 +62,16 @@ pub struct KnownPeers {
 }
 
 impl KnownPeers {
-    pub fn load(disk: &Arc<dyn Disk>, root: &str) -> Self {
+    /// Without the file nobody is known. When it cannot be read that is so too, and is said.
+    pub async fn load(disk: &Arc<dyn Disk>, clock: &Clock, root: &str) -> Self {
         let path = format!("{root}/hotfire/peers");
-        let bytes = read_small(&**disk, &path, FILE_SIZE_MAX).unwrap_or_default();
+        let read = read_small_again(&**disk, clock, &path, FILE_SIZE_MAX).await;
+        if let Err(error) = &read
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::error!("failed to read {path}: {error}; the slaves named there are not asked");
+        }
+        let bytes = read.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let addrs = text.lines().filter(|line| !line.is_empty()).take(KNOWN_MAX);
         let addrs = Mutex::new(addrs.map(str::to_owned).collect());
@@ -106,7 +115,9 @@ mod tests {
 
     fn known(dir: &tempfile::TempDir) -> Arc<KnownPeers> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new());
-        Arc::new(KnownPeers::load(&disk, &dir.path().to_string_lossy()))
+        let (root, clock) = (dir.path().to_string_lossy(), Clock::new());
+        let load = KnownPeers::load(&disk, &clock, &root);
+        Arc::new(block_on(load))
     }
 
     #[test]

@@ -23,8 +23,9 @@ pub async fn mark(disk: &dyn Disk, root: &str) -> io::Result<()> {
     replace_small(disk, &path(root), b"").await
 }
 
+/// A mark that cannot be opened is one.
 pub fn is_marked(disk: &dyn Disk, root: &str) -> bool {
-    disk.open(&path(root)).is_ok()
+    !matches!(disk.open(&path(root)), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 /// All that it knew is in its tables.

@@ -9,7 +9,7 @@ use super::super::transaction::{GROUP, HALF_TOPIC, OP_TOPIC, Progress, rewrite};
 use super::state_file::{Origin, StateFile};
 use crate::protocol::body;
 use crate::rt::task::Stop;
-use crate::rt::time::{Alarm, Duration};
+use crate::rt::time::{Alarm, Clock, Duration};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
@@ -17,11 +17,14 @@ use std::sync::Arc;
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a state file holds, leniently read as fastjson reads it; `None` for a new broker.
-pub fn load<T: DeserializeOwned>(file: &mut StateFile) -> Result<Option<T>, Error> {
+pub async fn load<T: DeserializeOwned>(
+    clock: &Clock,
+    file: &mut StateFile,
+) -> Result<Option<T>, Error> {
     let parse = |bytes: &[u8]| -> Result<T, String> {
         body::decode(bytes).map_err(|error| error.to_string())
     };
-    let (value, origin) = file.load(parse)?;
+    let (value, origin) = file.load(clock, parse).await?;
     if let Origin::Backup(fault) = origin {
         let path = file.path();
         tracing::error!(

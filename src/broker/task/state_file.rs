@@ -7,6 +7,7 @@
 
 use super::super::error::Error;
 use crate::disk::{self, Disk};
+use crate::rt::time::Clock;
 use std::io;
 use std::sync::Arc;
 
@@ -40,21 +41,23 @@ impl StateFile {
         &self.path
     }
 
-    /// Reads the newest generation that `parse` accepts.
+    /// Reads the newest generation that `parse` accepts. An error of the disk is tried again before
+    /// it counts.
     /// Errors: both generations are unreadable, with the reasons.
     /// Source: ConfigManager#load (4.9.3). Differs: an empty backup is a broken one.
-    pub fn load<T>(
+    pub async fn load<T>(
         &mut self,
+        clock: &Clock,
         parse: impl Fn(&[u8]) -> Result<T, String>,
     ) -> Result<(Option<T>, Origin), Error> {
-        let newest = match self.read(&self.path, &parse) {
+        let newest = match self.read(clock, &self.path, &parse).await {
             Ok(Some((bytes, value))) => {
                 self.current = Some(bytes);
                 return Ok((Some(value), Origin::Current));
             }
             other => other.err(),
         };
-        let backup = self.read(&format!("{}.bak", self.path), &parse);
+        let backup = self.read(clock, &format!("{}.bak", self.path), &parse).await;
         let fault = newest.clone().unwrap_or_else(|| "the file is missing".to_owned());
         match (backup, newest) {
             (Ok(Some((bytes, value))), _) => {
@@ -74,12 +77,14 @@ impl StateFile {
         Error::StateFile { reason: format!("{fault}; {path}.bak {backup}; {advice}"), path }
     }
 
-    fn read<T>(
+    async fn read<T>(
         &self,
+        clock: &Clock,
         path: &str,
         parse: impl Fn(&[u8]) -> Result<T, String>,
     ) -> Result<Option<(Vec<u8>, T)>, String> {
-        let bytes = match disk::read_small(&*self.disk, path, SIZE_MAX) {
+        let read = disk::read_small_again(&*self.disk, clock, path, SIZE_MAX).await;
+        let bytes = match read {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.to_string()),
@@ -123,12 +128,13 @@ mod tests {
     struct Place {
         dir: tempfile::TempDir,
         disk: Arc<dyn Disk>,
+        clock: Clock,
     }
 
     impl Place {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            Place { dir, disk: Arc::new(RealDisk::new()) }
+            Place { dir, disk: Arc::new(RealDisk::new()), clock: Clock::new() }
         }
         fn file(&self) -> StateFile {
             StateFile::new(self.disk.clone(), self.dir.path().to_str().unwrap(), "x.json")
@@ -146,13 +152,13 @@ mod tests {
         crate::rt::block_on(async {
             let place = Place::new();
             let mut file = place.file();
-            assert_eq!(file.load(parse).unwrap(), (None, Origin::New));
+            assert_eq!(file.load(&place.clock, parse).await.unwrap(), (None, Origin::New));
             file.save("{1}".to_owned()).await.unwrap();
             file.save("{2}".to_owned()).await.unwrap();
-            let (value, origin) = place.file().load(parse).unwrap();
+            let (value, origin) = place.file().load(&place.clock, parse).await.unwrap();
             assert_eq!((value.as_deref(), origin), (Some("{2}"), Origin::Current));
             place.break_file("x.json", "garbage");
-            let (value, origin) = place.file().load(parse).unwrap();
+            let (value, origin) = place.file().load(&place.clock, parse).await.unwrap();
             assert_eq!(value.as_deref(), Some("{1}"));
             assert!(matches!(origin, Origin::Backup(reason) if reason.contains("garbage")));
         });
@@ -164,10 +170,10 @@ mod tests {
             let place = Place::new();
             place.file().save("{1}".to_owned()).await.unwrap();
             place.break_file("x.json", "\0\0\0");
-            let error = place.file().load(parse).unwrap_err().to_string();
+            let error = place.file().load(&place.clock, parse).await.unwrap_err().to_string();
             assert!(error.contains("x.json") && error.contains("without content"), "{error}");
             place.break_file("x.json.bak", "");
-            assert!(place.file().load(parse).is_err());
+            assert!(place.file().load(&place.clock, parse).await.is_err());
         });
     }
 
@@ -178,7 +184,7 @@ mod tests {
             place.file().save("{1}".to_owned()).await.unwrap();
             place.break_file("x.json.bak", "{0}");
             place.disk.remove(place.file().path()).unwrap();
-            let (value, origin) = place.file().load(parse).unwrap();
+            let (value, origin) = place.file().load(&place.clock, parse).await.unwrap();
             assert_eq!(value.as_deref(), Some("{0}"));
             assert_eq!(origin, Origin::Backup("the file is missing".to_owned()));
         });

@@ -196,3 +196,22 @@ fn names_are_judged_in_javas_words() {
     assert!(name_fault("a b").unwrap().contains("illegal characters"));
     assert!(name_fault(&"a".repeat(128)).unwrap().contains("longer"));
 }
+
+#[test]
+fn a_slave_has_from_its_master_which_topics_are_ordered() {
+    let mut master = topics();
+    let mut slave = Topics::new(&TopicOptions::default(), WallMillis(2)).of_slave();
+    let file = |master: &Topics| serde_json::from_str(&master.to_json()).unwrap();
+    master.create_on_send(NOW, send("T")).unwrap();
+    slave.replace(file(&master));
+    let (changes, version) = (slave.changes(), slave.version());
+    let ordered = BTreeSet::from(["T".to_owned()]);
+    slave.set_ordered(WallMillis(6), &ordered);
+    assert_eq!((slave.changes(), slave.version()), (changes, version), "it told nobody's news");
+    master.set_ordered(NOW, &ordered);
+    slave.replace(file(&master));
+    assert!(slave.get("T").unwrap().config.order);
+    assert_eq!(slave.version(), master.version());
+    slave.set_ordered(WallMillis(7), &BTreeSet::new());
+    assert!(slave.get("T").unwrap().config.order);
+}
