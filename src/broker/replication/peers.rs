@@ -1,11 +1,9 @@
 //! Who else has this broker's name: whose connections are taken as a slave's, and whom a master
 //! asks before it writes.
 
-use crate::disk::{Disk, read_small_again, replace_small};
+use crate::disk::{Disk, replace_small};
 use crate::rt::sync::{Mutex, Notify};
-use crate::rt::time::Clock;
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,7 +11,7 @@ use std::sync::Arc;
 pub const KNOWN_MAX: usize = 16;
 
 /// Units: bytes of the file of known peers.
-const FILE_SIZE_MAX: u64 = 4096;
+pub const FILE_SIZE_MAX: u64 = 4096;
 
 /// Which addresses may open an HA connection: `haAllowedPeers`, or else those that name servers
 /// know for this broker name, and those of known peers. This machine's own always may.
@@ -62,20 +60,17 @@ pub struct KnownPeers {
 }
 
 impl KnownPeers {
-    /// Without the file nobody is known. When it cannot be read that is so too, and is said.
-    pub async fn load(disk: &Arc<dyn Disk>, clock: &Clock, root: &str) -> Self {
-        let path = format!("{root}/hotfire/peers");
-        let read = read_small_again(&**disk, clock, &path, FILE_SIZE_MAX).await;
-        if let Err(error) = &read
-            && error.kind() != ErrorKind::NotFound
-        {
-            tracing::error!("failed to read {path}: {error}; the slaves named there are not asked");
-        }
-        let bytes = read.unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
+    /// Where they are kept.
+    pub fn path(root: &str) -> String {
+        format!("{root}/hotfire/peers")
+    }
+
+    /// `text`: what the file holds.
+    pub fn new(disk: &Arc<dyn Disk>, root: &str, text: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(text);
         let addrs = text.lines().filter(|line| !line.is_empty()).take(KNOWN_MAX);
         let addrs = Mutex::new(addrs.map(str::to_owned).collect());
-        KnownPeers { disk: disk.clone(), path, addrs }
+        KnownPeers { disk: disk.clone(), path: Self::path(root), addrs }
     }
 
     pub fn all(&self) -> Vec<String> {
@@ -115,9 +110,9 @@ mod tests {
 
     fn known(dir: &tempfile::TempDir) -> Arc<KnownPeers> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new());
-        let (root, clock) = (dir.path().to_string_lossy(), Clock::new());
-        let load = KnownPeers::load(&disk, &clock, &root);
-        Arc::new(block_on(load))
+        let root = dir.path().to_string_lossy();
+        let text = std::fs::read(KnownPeers::path(&root)).unwrap_or_default();
+        Arc::new(KnownPeers::new(&disk, &root, &text))
     }
 
     #[test]
