@@ -9,7 +9,7 @@ use super::super::hold::Hold;
 use super::super::offsets::Offsets;
 use super::super::options::Options;
 use super::super::queue_locks::QueueLocks;
-use super::super::replication::peers::{Admission, KnownPeers};
+use super::super::replication::peers::{self, Admission, KnownPeers};
 use super::super::replication::{Replication, heir::make_topics};
 use super::super::schedule::Schedule;
 use super::super::stats::Stats;
@@ -22,7 +22,7 @@ use super::super::tickets::Tickets;
 use super::super::topics::{SCHEDULE_TOPIC, Topics};
 use super::super::transaction::{Transactions, rewrite::Names};
 use super::{Core, Deps};
-use crate::disk::Disk;
+use crate::disk::{Disk, read_small_again};
 use crate::ha::{self, Ha, HaDeps};
 use crate::model::{QueueKey, TopicName};
 use crate::remoting;
@@ -107,7 +107,7 @@ impl Opening<'_> {
         group: &TaskGroup,
     ) -> Result<Opened, Error> {
         let Opening { deps, options, store, client } = *self;
-        let known_peers = Arc::new(KnownPeers::load(&deps.disk, &deps.clock, &options.root).await);
+        let known_peers = known_peers(deps, &options.root).await;
         let (mut slaves, end) = (Vec::new(), store.stats().end);
         if !options.replication.role.is_slave() {
             let start = catch_up::Start {
@@ -198,6 +198,12 @@ impl Opening<'_> {
         let (master_changed, fenced) = (Notify::new(), watch::channel(None).0);
         Ok(Replication { role, ha, admission, known_peers, master, master_changed, fenced })
     }
+}
+
+async fn known_peers(deps: &Deps, root: &str) -> Arc<KnownPeers> {
+    let path = KnownPeers::path(root);
+    let read = read_small_again(&*deps.disk, &deps.clock, &path, peers::FILE_SIZE_MAX).await;
+    Arc::new(KnownPeers::new(&deps.disk, root, read))
 }
 
 /// The state files.

@@ -1,11 +1,11 @@
 //! Who else has this broker's name: whose connections are taken as a slave's, and whom a master
 //! asks before it writes.
 
-use crate::disk::{Disk, read_small_again, replace_small};
+use crate::disk::{Disk, replace_small};
 use crate::rt::sync::{Mutex, Notify};
-use crate::rt::time::Clock;
+use bytes::Bytes;
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub const KNOWN_MAX: usize = 16;
 
 /// Units: bytes of the file of known peers.
-const FILE_SIZE_MAX: u64 = 4096;
+pub const FILE_SIZE_MAX: u64 = 4096;
 
 /// Which addresses may open an HA connection: `haAllowedPeers`, or else those that name servers
 /// know for this broker name, and those of known peers. This machine's own always may.
@@ -62,12 +62,16 @@ pub struct KnownPeers {
 }
 
 impl KnownPeers {
-    /// Without the file nobody is known. When it cannot be read that is so too, and is said.
-    pub async fn load(disk: &Arc<dyn Disk>, clock: &Clock, root: &str) -> Self {
-        let path = format!("{root}/hotfire/peers");
-        let read = read_small_again(&**disk, clock, &path, FILE_SIZE_MAX).await;
+    pub fn path(root: &str) -> String {
+        format!("{root}/hotfire/peers")
+    }
+
+    /// Takes what reading `path` gave. Without the file nobody is known; when it cannot be read
+    /// that is so too, and is said.
+    pub fn new(disk: &Arc<dyn Disk>, root: &str, read: io::Result<Bytes>) -> Self {
+        let path = KnownPeers::path(root);
         if let Err(error) = &read
-            && error.kind() != ErrorKind::NotFound
+            && error.kind() != io::ErrorKind::NotFound
         {
             tracing::error!("failed to read {path}: {error}; the slaves named there are not asked");
         }
@@ -106,6 +110,7 @@ impl KnownPeers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::read_small;
     use crate::disk::real::RealDisk;
     use crate::rt::block_on;
 
@@ -115,9 +120,9 @@ mod tests {
 
     fn known(dir: &tempfile::TempDir) -> Arc<KnownPeers> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new());
-        let (root, clock) = (dir.path().to_string_lossy(), Clock::new());
-        let load = KnownPeers::load(&disk, &clock, &root);
-        Arc::new(block_on(load))
+        let root = dir.path().to_string_lossy();
+        let read = read_small(&*disk, &KnownPeers::path(&root), FILE_SIZE_MAX);
+        Arc::new(KnownPeers::new(&disk, &root, read))
     }
 
     #[test]
