@@ -37,7 +37,7 @@ use crate::rt::sync::{Mutex, Notify, Semaphore, mpsc, watch};
 use crate::rt::task::TaskGroup;
 use crate::rt::time::{Clock, Duration, Mono};
 use crate::store::{
-    Arrival, Deleted, FlushMode, Outcome, RecoveryReport, Store, StoreEvents, Ticket,
+    Abort, Arrival, Deleted, FlushMode, Outcome, RecoveryReport, Store, StoreEvents, Ticket,
 };
 use opening::{Opened, Opening, Ports, client_of};
 use std::collections::{BTreeMap, BTreeSet};
@@ -446,14 +446,14 @@ impl Broker {
             Store::open(deps.disk.clone(), deps.clock.clone(), &back, store_options, ear.clone())
                 .await
                 .map_err(Error::Store)?;
-        let left = (&deps.clock, &store, report.unclean);
+        let abort = if report.unclean { Abort::Stays } else { Abort::Goes };
         let ended_connections = Arc::new(task::register::Lost::default());
         let client = client_of(&deps, &back, client, &ended_connections);
         let opening = Opening { deps: &deps, options: &options, store: &store, client: &client };
         let opened = opening.open(is_synced, report.unclean, &levels_ms, &back).await;
         let Opened { core, files, replication } = match opened {
             Ok(opened) => opened,
-            Err(error) => return Err(give_up(left, &mut back, error).await),
+            Err(error) => return Err(give_up(&deps.clock, &store, abort, &mut back, error).await),
         };
         let front = TaskGroup::new();
         let (deletions, deleted) = mpsc::channel(task::losses::ROUNDS_MAX);
@@ -490,14 +490,12 @@ impl Broker {
             // Before a producer can end a transaction, and before anything is appended.
             task::transactions::load(&shared).await;
         }
-        back.spawn(task::persist::run(shared.clone(), files, back.stop_signal()));
-        // Whoever asks which queues are stuck is answered until the connections close.
-        back.spawn(task::stuck::run(shared.clone(), back.stop_signal()));
+        spawn_back(&shared, &back, files);
         spawn_front(&shared, &front, deleted);
         let listening = listen(&deps, &ports, &shared, &back, server).await;
         let server = match listening {
             Ok(server) => server,
-            Err(error) => return Err(give_up(left, &mut back, error).await),
+            Err(error) => return Err(give_up(&deps.clock, &store, abort, &mut back, error).await),
         };
         shared.port.store(server.local_addrs()[0].port(), Ordering::Relaxed);
         let registrar = task::register::start(&shared, &front, &ended_connections).await;
@@ -579,7 +577,7 @@ impl Broker {
         self.registrar.unregister(&self.shared, UNREGISTER_TIMEOUT).await;
         self.refuse_more();
         stop_group(&clock, &mut self.front).await;
-        let lock = close_store(&self.shared.store).await;
+        let lock = close_store(&self.shared.store, Abort::Goes).await;
         self.server.shutdown().await;
         let deadline = clock.mono() + self.shared.options.stop_timeout;
         let late = self.back.shutdown(&clock, deadline).await;
@@ -597,6 +595,13 @@ impl Broker {
         core.hold.on_deadline(Mono(u64::MAX), &mut core.hold_effects);
         pull::run_hold_effects(&self.shared, core);
     }
+}
+
+/// The loops that end after the connections do: until then commits are taken, and whoever asks
+/// which queues are stuck is answered.
+fn spawn_back(shared: &Arc<Shared>, back: &TaskGroup, files: opening::Files) {
+    back.spawn(task::persist::run(shared.clone(), files, back.stop_signal()));
+    back.spawn(task::stuck::run(shared.clone(), back.stop_signal()));
 }
 
 /// The loops that end before the connections do.
@@ -630,16 +635,16 @@ async fn listen(
 }
 
 /// A start that failed leaves what it found. One after an unclean stop may not have asked its
-/// slaves for what it lost: the next one does.
+/// slaves for what it lost: with `Abort::Stays` the next one does.
 async fn give_up(
-    (clock, store, is_unclean): (&Clock, &Store, bool),
+    clock: &Clock,
+    store: &Store,
+    abort: Abort,
     group: &mut TaskGroup,
     error: Error,
 ) -> Error {
     // The store's tasks are of this group too, and are not to be aborted while a disk is slow.
-    let (_lock, closed) =
-        if is_unclean { store.close_unclean().await } else { store.close().await };
-    log_closed(closed);
+    let _lock = close_store(store, abort).await;
     stop_group(clock, group).await;
     error
 }
@@ -649,16 +654,12 @@ async fn stop_group(clock: &Clock, group: &mut TaskGroup) {
 }
 
 /// Returns the lock of its directory.
-async fn close_store(store: &Store) -> Option<Box<dyn LockGuard>> {
-    let (lock, closed) = store.close().await;
-    log_closed(closed);
-    lock
-}
-
-fn log_closed(closed: Result<(), crate::store::Error>) {
+async fn close_store(store: &Store, abort: Abort) -> Option<Box<dyn LockGuard>> {
+    let (lock, closed) = store.close(abort).await;
     if let Err(error) = closed {
         tracing::error!("failed to close the store in order: {error}");
     }
+    lock
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::task::log_writer::LogWriter;
 use super::task::queue_writer::QueueWriter;
 use super::task::raw::RawLog;
 use super::task::retention::Retainer;
+use super::task::shutdown::Abort;
 use super::task::{
     StoreStop, cold_read, delete, epochs, floor_writer, query, raw, recover, scrub, search,
     shutdown, zero_fill,
@@ -428,18 +429,13 @@ impl Store {
     /// Stops in order: what was accepted is written and synced, queues and checkpoint too, then
     /// `abort` is removed. Durable on return: everything.
     pub async fn shutdown(&self) -> Result<(), Error> {
-        self.close().await.1
+        self.close(Abort::Goes).await.1
     }
     /// The same for an owner with files of its own below the root: the directory is locked until
     /// what is returned is dropped.
-    pub async fn close(&self) -> (Option<Box<dyn LockGuard>>, Result<(), Error>) {
+    pub async fn close(&self, abort: Abort) -> (Option<Box<dyn LockGuard>>, Result<(), Error>) {
         self.own.stop();
-        shutdown::run(&self.shared, TASK_COUNT, false).await
-    }
-    /// The same, but `abort` stays: what an unclean stop asks of the next start is not done yet.
-    pub async fn close_unclean(&self) -> (Option<Box<dyn LockGuard>>, Result<(), Error>) {
-        self.own.stop();
-        shutdown::run(&self.shared, TASK_COUNT, true).await
+        shutdown::run(&self.shared, TASK_COUNT, abort).await
     }
 }
 

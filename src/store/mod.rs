@@ -69,3 +69,4 @@ pub use replicas::SlaveReport;
 pub use segment::{base as segment_base, name as segment_name};
 pub use stall::{Resource, Stall};
 pub use task::raw::RawLog;
+pub use task::shutdown::Abort;

@@ -9,7 +9,7 @@ use super::super::hold::Hold;
 use super::super::offsets::Offsets;
 use super::super::options::Options;
 use super::super::queue_locks::QueueLocks;
-use super::super::replication::peers::{Admission, FILE_SIZE_MAX, KnownPeers};
+use super::super::replication::peers::{self, Admission, KnownPeers};
 use super::super::replication::{Replication, heir::make_topics};
 use super::super::schedule::Schedule;
 use super::super::stats::Stats;
@@ -30,9 +30,7 @@ use crate::rt::sync::{Notify, watch};
 use crate::rt::task::TaskGroup;
 use crate::rt::time::Clock;
 use crate::store::Store;
-use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -109,7 +107,7 @@ impl Opening<'_> {
         group: &TaskGroup,
     ) -> Result<Opened, Error> {
         let Opening { deps, options, store, client } = *self;
-        let known_peers = open_peers(deps, &options.root).await;
+        let known_peers = known_peers(deps, &options.root).await;
         let (mut slaves, end) = (Vec::new(), store.stats().end);
         if !options.replication.role.is_slave() {
             let start = catch_up::Start {
@@ -202,6 +200,12 @@ impl Opening<'_> {
     }
 }
 
+async fn known_peers(deps: &Deps, root: &str) -> Arc<KnownPeers> {
+    let path = KnownPeers::path(root);
+    let read = read_small_again(&*deps.disk, &deps.clock, &path, peers::FILE_SIZE_MAX).await;
+    Arc::new(KnownPeers::new(&deps.disk, root, read))
+}
+
 /// The state files.
 pub(in super::super) struct Files {
     pub topics: StateFile,
@@ -222,19 +226,6 @@ impl Files {
             delays: file("delayOffset.json"),
         }
     }
-}
-
-/// Without the file nobody is known. When it cannot be read that is so too, and is said.
-async fn open_peers(deps: &Deps, root: &str) -> Arc<KnownPeers> {
-    let path = KnownPeers::path(root);
-    let read = read_small_again(&*deps.disk, &deps.clock, &path, FILE_SIZE_MAX).await;
-    let text = read.unwrap_or_else(|error| {
-        if error.kind() != ErrorKind::NotFound {
-            tracing::error!("failed to read {path}: {error}; the peers in it are not asked");
-        }
-        Bytes::new()
-    });
-    Arc::new(KnownPeers::new(&deps.disk, root, &text))
 }
 
 async fn open_core(

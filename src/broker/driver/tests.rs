@@ -46,7 +46,7 @@ fn a_start_that_fails_beside_a_slow_disk_has_an_end() {
             disk.release();
         });
         let error = Error::Port { port: 1, reason: "it is taken".to_owned() };
-        let gave_up = give_up((&clock, &store, false), &mut group, error);
+        let gave_up = give_up(&clock, &store, Abort::Goes, &mut group, error);
         let limit = clock.mono() + Duration::from_secs(10);
         assert!(clock.before(limit, gave_up).await.is_some(), "it waits for ever");
     });

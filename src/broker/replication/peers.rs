@@ -3,7 +3,9 @@
 
 use crate::disk::{Disk, replace_small};
 use crate::rt::sync::{Mutex, Notify};
+use bytes::Bytes;
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -60,17 +62,24 @@ pub struct KnownPeers {
 }
 
 impl KnownPeers {
-    /// Where they are kept.
     pub fn path(root: &str) -> String {
         format!("{root}/hotfire/peers")
     }
 
-    /// `text`: what the file holds.
-    pub fn new(disk: &Arc<dyn Disk>, root: &str, text: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(text);
+    /// Takes what reading `path` gave. Without the file nobody is known; when it cannot be read
+    /// that is so too, and is said.
+    pub fn new(disk: &Arc<dyn Disk>, root: &str, read: io::Result<Bytes>) -> Self {
+        let path = KnownPeers::path(root);
+        if let Err(error) = &read
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::error!("failed to read {path}: {error}; the slaves named there are not asked");
+        }
+        let bytes = read.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
         let addrs = text.lines().filter(|line| !line.is_empty()).take(KNOWN_MAX);
         let addrs = Mutex::new(addrs.map(str::to_owned).collect());
-        KnownPeers { disk: disk.clone(), path: Self::path(root), addrs }
+        KnownPeers { disk: disk.clone(), path, addrs }
     }
 
     pub fn all(&self) -> Vec<String> {
@@ -101,6 +110,7 @@ impl KnownPeers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::read_small;
     use crate::disk::real::RealDisk;
     use crate::rt::block_on;
 
@@ -111,8 +121,8 @@ mod tests {
     fn known(dir: &tempfile::TempDir) -> Arc<KnownPeers> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new());
         let root = dir.path().to_string_lossy();
-        let text = std::fs::read(KnownPeers::path(&root)).unwrap_or_default();
-        Arc::new(KnownPeers::new(&disk, &root, &text))
+        let read = read_small(&*disk, &KnownPeers::path(&root), FILE_SIZE_MAX);
+        Arc::new(KnownPeers::new(&disk, &root, read))
     }
 
     #[test]

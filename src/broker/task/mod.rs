@@ -11,6 +11,7 @@ pub(super) mod greet;
 pub(super) mod heir;
 pub(super) mod losses;
 pub(super) mod others;
+mod patient;
 pub(super) mod persist;
 pub(super) mod register;
 pub(super) mod sample;

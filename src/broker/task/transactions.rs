@@ -4,51 +4,14 @@
 use super::super::driver::{Core, Shared, TRANSACTION};
 use super::super::handler::transaction::append_op;
 use super::super::transaction::{Aim, Bounds, GROUP, HALF_TOPIC, Next, OP_TOPIC, rewrite};
+use super::patient::Patient;
 use crate::format::message_unit::{self, Unit, View};
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, TopicName};
-use crate::rt::time::Duration;
-use crate::store::{QueueSlice, Store, Ticket};
-use bytes::Bytes;
-use std::io;
+use crate::store::Ticket;
 use std::sync::Arc;
 
 /// Entries of the queue that are read at a time.
 const STEP: usize = 256;
-/// A disk that does not read is asked so often in a row, with this pause. Then an op message is
-/// given up, and each one behind it after one try, until one can be read.
-const TRIES: u32 = 40;
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// A store whose disk may fail for a while.
-struct Patient<'a> {
-    shared: &'a Arc<Shared>,
-    tries_left: u32,
-}
-
-impl Patient<'_> {
-    async fn ask<T, F: Future<Output = io::Result<T>>>(
-        &mut self,
-        read: impl Fn(&Store) -> F,
-    ) -> Option<T> {
-        loop {
-            match read(&self.shared.store).await {
-                Ok(value) => {
-                    self.tries_left = TRIES;
-                    return Some(value);
-                }
-                Err(error) => {
-                    crate::rt::probe!("transaction: a start reads its op messages again");
-                    tracing::warn!("the op messages of transactions cannot be read: {error}");
-                }
-            }
-            if self.tries_left == 0 {
-                return None;
-            }
-            self.tries_left -= 1;
-            self.shared.clock.sleep_until(self.shared.clock.mono() + PAUSE).await;
-        }
-    }
-}
 
 pub fn half_key() -> QueueKey {
     QueueKey { topic: TopicName::new(HALF_TOPIC), queue: rewrite::QUEUE }
@@ -72,7 +35,7 @@ pub async fn load(shared: &Arc<Shared>) {
         (core.transactions.restore(&half, &op), op.end)
     };
     let from = at;
-    let mut store = Patient { shared, tries_left: TRIES };
+    let mut store = Patient::new(shared, "what a start reads of transactions");
     while at < end {
         at = load_step(&mut store, &op, at, end).await;
         if at.0 / 100_000 != (at.0 - 1) / 100_000 {
@@ -94,8 +57,8 @@ async fn load_step(
 ) -> QueueOffset {
     let count = STEP.min((end.0 - at.0) as usize);
     let shared = store.shared;
-    let slice = store.ask(|store| entries(store, key, at, count)).await;
-    let units = slice.map(|slice: QueueSlice| slice.units).unwrap_or_default();
+    let slice = store.slice(key, at, count).await;
+    let units = slice.map(|slice| slice.units).unwrap_or_default();
     if units.is_empty() {
         tracing::error!("op message {at} of transactions has no queue entry: it is left out");
         shared.core.lock().transactions.on_op(None);
@@ -126,7 +89,7 @@ async fn load_step(
 }
 
 async fn read_op(store: &mut Patient<'_>, at: PhysicalOffset) -> Option<QueueOffset> {
-    let record = store.ask(|store| record(store, at)).await??;
+    let record = store.record(at).await??;
     op_half(&record, at)
 }
 
@@ -138,33 +101,15 @@ fn op_half(record: &[u8], at: PhysicalOffset) -> Option<QueueOffset> {
     }
 }
 
-fn record(
-    store: &Store,
-    at: PhysicalOffset,
-) -> impl Future<Output = io::Result<Option<Bytes>>> + Send + use<> {
-    let store = store.clone();
-    async move { store.record_at(at).await }
-}
-
-fn entries(
-    store: &Store,
-    key: &QueueKey,
-    from: QueueOffset,
-    count: usize,
-) -> impl Future<Output = io::Result<QueueSlice>> + Send + use<> {
-    let (store, key) = (store.clone(), key.clone());
-    async move { store.slice(&key, from, count).await }
-}
-
 /// Writes the op message of the last record, when that is a final message or a copy without one.
 async fn repair(store: &mut Patient<'_>) {
     let shared = store.shared;
     let Some(at) = shared.store.last_record() else { return };
-    let Some(Some(last)) = store.ask(|store| record(store, at)).await else { return };
+    let Some(Some(last)) = store.record(at).await else { return };
     let Ok(Unit::Record(view)) = message_unit::decode(&last, at, true) else { return };
     let (first, below, own) = match rewrite::origin(&view) {
         Some(rewrite::Origin::At(half)) => {
-            let Some(Some(from)) = store.ask(|store| record(store, half)).await else { return };
+            let Some(Some(from)) = store.record(half).await else { return };
             let Ok(Unit::Record(half)) = message_unit::decode(&from, half, true) else { return };
             if half.topic() != HALF_TOPIC {
                 return;
@@ -203,10 +148,10 @@ async fn newest_copy(store: &mut Patient<'_>, first: u64, below: u64) -> Option<
             Next::Later(at) => from = at,
             Next::Open(half) => {
                 from = half.0 + 1;
-                let slice = store.ask(|store| entries(store, &key, half, 1)).await?;
+                let slice = store.slice(&key, half, 1).await?;
                 let Some(unit) = slice.units.first() else { continue };
                 let at = unit.physical_offset;
-                let Some(found_at) = store.ask(|store| record(store, at)).await? else { continue };
+                let Some(found_at) = store.record(at).await? else { continue };
                 let is_it =
                     |view: &View| view.queue_offset() == half && rewrite::first_of(view) == first;
                 if let Ok(Unit::Record(view)) = message_unit::decode(&found_at, at, true)

@@ -10,12 +10,20 @@ use crate::store::error::Error;
 use crate::store::shared::Shared;
 use std::io;
 
+/// What becomes of the mark that the next start has an unclean stop before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abort {
+    Goes,
+    /// What an unclean stop asks of the next start is not done yet.
+    Stays,
+}
+
 /// The tasks were told to stop; waits for all `task_count` of them, then finishes. The directory is
-/// ours until the lock that is returned is dropped. `is_unclean`: `abort` stays.
+/// ours until the lock that is returned is dropped.
 pub async fn run(
     shared: &Shared,
     task_count: usize,
-    is_unclean: bool,
+    abort: Abort,
 ) -> (Option<Box<dyn LockGuard>>, Result<(), Error>) {
     shared.ended.subscribe().until(|ended| *ended >= task_count).await;
     let poison = shared.state.lock().poison.clone();
@@ -25,12 +33,12 @@ pub async fn run(
     if shared.lock.lock().is_none() {
         return (None, Ok(())); // it was stopped before
     }
-    let finished = finish(shared, is_unclean).await;
+    let finished = finish(shared, abort).await;
     let finished = finished.map_err(Error::io("stop in order, the next start will recover"));
     (shared.lock.lock().take(), finished)
 }
 
-async fn finish(shared: &Shared, is_unclean: bool) -> io::Result<()> {
+async fn finish(shared: &Shared, abort: Abort) -> io::Result<()> {
     let (disk, options) = (&shared.disk, &shared.options);
     // All entries go to the files even when they can no longer be synced.
     queue_writer::write_due(shared, Some(shared.clock.mono())).await;
@@ -43,7 +51,7 @@ async fn finish(shared: &Shared, is_unclean: bool) -> io::Result<()> {
     if shared.state.lock().queues_suspect {
         return Err(io::Error::other("queue files could not be synced"));
     }
-    if is_unclean {
+    if abort == Abort::Stays {
         return Ok(());
     }
     fault::point("store: before abort is removed").await;

@@ -2,6 +2,7 @@
 
 use super::*;
 use hotfire::format::consume_queue_unit::QueueUnit;
+use hotfire::store::Abort;
 
 #[test]
 fn records_of_entries_come_in_their_order_with_those_left_out_that_are_not_there() {
@@ -43,6 +44,6 @@ fn records_of_entries_come_in_their_order_with_those_left_out_that_are_not_there
         disk.fail_always(Call::Read, "commitlog", Fault::Broken);
         assert!(house.store.records_of(&units).await.is_err());
         disk.heal();
-        house.store.close().await.1.unwrap();
+        house.store.close(Abort::Goes).await.1.unwrap();
     });
 }

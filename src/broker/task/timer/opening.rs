@@ -2,33 +2,28 @@
 
 use super::super::super::driver::Shared;
 use super::super::super::timer::{TIMER_TOPIC, rewrite};
+use super::super::patient::Patient;
 use super::key;
 use crate::format::message_unit::{self, Unit};
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, TopicName};
 use crate::rt::task::{Stop, yield_now};
-use crate::rt::time::Duration;
-use crate::store::{QueueSlice, Store};
-use bytes::Bytes;
-use std::io;
+use crate::store::QueueSlice;
 use std::sync::Arc;
 
 /// Done messages that are read at a time.
 const STEP: usize = 256;
-/// A disk that does not read is asked so often in a row, with this pause, before a place is given
-/// up; then each place behind it after one try, until one can be read.
-const TRIES: u32 = 40;
-const PAUSE: Duration = Duration::from_millis(100);
 /// So many done messages are looked at from the end on for one that can be read.
 const LAST_TRIES: u64 = 16;
+
 /// `None`: the broker stops.
 pub(super) async fn load(shared: &Arc<Shared>, topic: &TopicName, stop: &mut Stop) -> Option<()> {
-    Opening { shared, stop, tries_left: TRIES }.load(topic).await
+    Opening { shared, store: Patient::new(shared, TIMER_TOPIC), stop }.load(topic).await
 }
 
 struct Opening<'a> {
     shared: &'a Arc<Shared>,
+    store: Patient<'a>,
     stop: &'a mut Stop,
-    tries_left: u32,
 }
 
 impl Opening<'_> {
@@ -43,7 +38,7 @@ impl Opening<'_> {
         };
         let base = QueueOffset(base);
         self.shared.core.lock().timers.restore(base);
-        let oldest = self.ask(|| slice(&store, &waits, base, 1)).await?;
+        let oldest = self.slice(&waits, base, 1).await?;
         let oldest = oldest.and_then(|slice| slice.units.first().map(|unit| unit.physical_offset));
         let mut at = match oldest {
             Some(physical) => self.first_behind(&dones, physical).await?,
@@ -67,29 +62,26 @@ impl Opening<'_> {
         Some(())
     }
 
-    /// Asks the disk until it answers. `None` inside: it does not.
-    async fn ask<T, F: Future<Output = io::Result<T>>>(
+    /// `None`: the broker stops. `None` inside: the disk does not read.
+    async fn slice(
         &mut self,
-        read: impl Fn() -> F,
-    ) -> Option<Option<T>> {
-        loop {
-            match read().await {
-                Ok(value) => {
-                    self.tries_left = TRIES;
-                    return Some(Some(value));
-                }
-                Err(error) => tracing::warn!("{TIMER_TOPIC} cannot be read: {error}"),
-            }
-            if self.tries_left == 0 {
-                return Some(None);
-            }
-            self.tries_left -= 1;
-            let until = self.shared.clock.mono() + PAUSE;
-            crate::rt::select! {
-                _ = self.stop.wait() => return None,
-                _ = self.shared.clock.sleep_until(until) => {}
-            }
+        key: &QueueKey,
+        from: QueueOffset,
+        count: usize,
+    ) -> Option<Option<QueueSlice>> {
+        crate::rt::select! {
+            _ = self.stop.wait() => None,
+            slice = self.store.slice(key, from, count) => Some(slice),
         }
+    }
+
+    /// `None`: the broker stops. `None` inside: it cannot be read, or is none.
+    async fn done_at(&mut self, at: PhysicalOffset) -> Option<Option<rewrite::Done>> {
+        let record = crate::rt::select! {
+            _ = self.stop.wait() => return None,
+            record = self.store.record(at) => record.flatten(),
+        };
+        Some(record.and_then(|record| done_of(&record, at)))
     }
 
     /// The newest done message that can be read.
@@ -97,10 +89,9 @@ impl Opening<'_> {
         let store = self.shared.store.clone();
         let (min, end) = (store.min_offset(dones).0, store.max_offset(dones).0);
         for at in (min..end).rev().take(LAST_TRIES as usize) {
-            let found = self.ask(|| slice(&store, dones, QueueOffset(at), 1)).await?;
+            let found = self.slice(dones, QueueOffset(at), 1).await?;
             let Some(unit) = found.and_then(|slice| slice.units.first().copied()) else { continue };
-            let record = self.ask(|| record(&store, unit.physical_offset)).await?.flatten();
-            let done = record.and_then(|record| done_of(&record, unit.physical_offset));
+            let done = self.done_at(unit.physical_offset).await?;
             if done.is_some() {
                 return Some(done);
             }
@@ -123,7 +114,7 @@ impl Opening<'_> {
         let (mut low, mut high) = (min, end);
         while low < high {
             let middle = low + (high - low) / 2;
-            let found = self.ask(|| slice(&store, dones, QueueOffset(middle), 1)).await?;
+            let found = self.slice(dones, QueueOffset(middle), 1).await?;
             let unit = found.and_then(|slice| slice.units.first().copied());
             match unit.filter(|unit| !unit.is_blank() && !unit.is_empty()) {
                 Some(unit) if unit.physical_offset < physical => low = middle + 1,
@@ -137,7 +128,7 @@ impl Opening<'_> {
     /// Reads some done messages. Returns where to go on.
     async fn load_step(&mut self, dones: &QueueKey, at: QueueOffset) -> Option<QueueOffset> {
         let store = self.shared.store.clone();
-        let found = self.ask(|| slice(&store, dones, at, STEP)).await?;
+        let found = self.slice(dones, at, STEP).await?;
         let units = found.map(|slice| slice.units).unwrap_or_default();
         if units.is_empty() {
             tracing::error!(
@@ -152,11 +143,11 @@ impl Opening<'_> {
         let mut next = at.0;
         for (unit, found) in units.iter().zip(together) {
             let place = unit.physical_offset;
-            let found = match found {
-                Some(found) => Some(found),
-                None => self.ask(|| record(&store, place)).await?.flatten(),
+            let done = match found {
+                Some(record) => done_of(&record, place),
+                None => self.done_at(place).await?,
             };
-            match found.and_then(|record| done_of(&record, place)) {
+            match done {
                 Some(done) => self.shared.core.lock().timers.on_done(done.offset),
                 None => tracing::error!("done message {next} of {TIMER_TOPIC} at {place} is lost"),
             }
@@ -165,24 +156,6 @@ impl Opening<'_> {
         yield_now().await;
         Some(QueueOffset(next))
     }
-}
-
-fn slice(
-    store: &Store,
-    key: &QueueKey,
-    from: QueueOffset,
-    count: usize,
-) -> impl Future<Output = io::Result<QueueSlice>> + Send + use<> {
-    let (store, key) = (store.clone(), key.clone());
-    async move { store.slice(&key, from, count).await }
-}
-
-fn record(
-    store: &Store,
-    at: PhysicalOffset,
-) -> impl Future<Output = io::Result<Option<Bytes>>> + Send + use<> {
-    let store = store.clone();
-    async move { store.record_at(at).await }
 }
 
 fn done_of(record: &[u8], at: PhysicalOffset) -> Option<rewrite::Done> {
