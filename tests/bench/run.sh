@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh: ours, the real Java broker and the limit servers under the same loads, in turns, and the tables of
 # docs/PERFORMANCE.md from it.
-#   run.sh [ROUNDS] [SECONDS]      default 5 rounds of 2 s, about ten minutes
+#   run.sh [ROUNDS] [SECONDS]      default 5 rounds of 2 s, about twenty minutes; batch-32 alone writes 20 GB
 # Uses all free memory once before the first round (warm_memory.py), for about 30 s.
 # Environment: HOTFIRE (the release binary), COMPAT_KIT (Java, made by compat/java-peer/kit.sh; fetched when
 # it is not set), BENCH_DIR (data, removed at the end), BENCH_ONLY (a list of loads, see `loads`),
