@@ -1,5 +1,6 @@
 //! What must hold, judged from the clients' history and the files alone.
 
+pub mod acquaintance;
 pub mod calls;
 pub mod comeback;
 pub mod court;

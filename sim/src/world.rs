@@ -49,7 +49,7 @@ struct Process {
     is_bare: bool,
     /// Since when no process runs. Units: microseconds of virtual time.
     down_us: u64,
-    /// The machine is lost for good.
+    /// The machine is lost, mostly for good.
     is_gone: bool,
     /// When its process died without being asked to. Units: microseconds of virtual time.
     crashes_us: Vec<u64>,
@@ -210,11 +210,16 @@ impl World {
         self.0.machines[machine].process.lock().crashes_us.clone()
     }
 
-    /// The process is dead and will not be started again.
+    /// The process is dead and will not be started again, unless the machine is brought back.
     pub fn lose(&self, machine: usize) {
         self.crash(machine, false);
         self.0.net.power_loss(machine);
         self.0.machines[machine].process.lock().is_gone = true;
+    }
+
+    /// A lost machine is there again; its process is not started by that.
+    pub fn bring_back(&self, machine: usize) {
+        self.0.machines[machine].process.lock().is_gone = false;
     }
 
     /// Nothing passes from one machine to another, or everything again.

@@ -141,7 +141,7 @@ impl SimDisk {
     pub fn erase_tree(&self, path: &str) {
         let mut platter = self.0.platter.lock();
         let below = format!("{path}/");
-        for file in platter.files() {
+        for file in platter.all_files() {
             if file == path || file.starts_with(&below) {
                 platter.erase(&file);
             }

@@ -17,6 +17,7 @@ pub async fn run(seed: u64) -> Outcome {
     a_failed_sync_leaves_cache_and_platter_apart(seed).await?;
     a_crash_kills_handles_and_frees_locks(seed).await?;
     allocated_files_find_space(seed).await?;
+    an_erased_file_stays_away(seed).await?;
     a_flipped_bit_stays(seed)
 }
 
@@ -162,6 +163,22 @@ async fn allocated_files_find_space(seed: u64) -> Outcome {
     let late = process.create_whole("/d/c", "/d", 40_000, Fill::Allocated).await;
     holds(late.is_err(), "an allocation found space on a full disk")?;
     holds(ok(process.list("/d"))?.len() == 2, "a failed allocation left a file behind")
+}
+
+/// Whatever changes of its names a power loss would have undone.
+async fn an_erased_file_stays_away(seed: u64) -> Outcome {
+    let disk = disk(seed, lazy());
+    let process = disk.process();
+    for path in ["/d/removed", "/d/renamed", "/d/synced"] {
+        durable_file(&disk, path).await?;
+    }
+    ok(process.open_or_create("/d/new").map(drop))?;
+    ok(process.remove("/d/removed"))?;
+    ok(process.rename("/d/renamed", "/d/again"))?;
+    disk.erase_tree("/d");
+    holds(disk.files().is_empty(), "an erased file is there")?;
+    disk.power_loss();
+    holds(disk.files().is_empty(), "an erased file came back with a power loss")
 }
 
 fn a_flipped_bit_stays(seed: u64) -> Outcome {

@@ -156,12 +156,12 @@ impl Wire {
         }
         let now_us = trace::now_us();
         let line = self.lines.entry((from, to, target.port())).or_default();
-        line.answered_us = Some(now_us);
+        line.answered_us.push(now_us);
         if is_refused || !self.listeners.contains_key(&(to, target.port())) {
             self.stats.refused += 1;
             return self.end_dial(id, Err(ErrorKind::ConnectionRefused));
         }
-        self.lines.entry((from, to, target.port())).or_default().taken_us = Some(now_us);
+        line.taken_us = Some(now_us);
         let connection = self.id();
         let end = |machine, addr| End { machine, addr, state: EndState::Open, error: None };
         let ends = [end(from, local), end(to, target)];

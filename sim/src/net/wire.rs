@@ -38,13 +38,14 @@ pub struct Stats {
 }
 
 /// What became of the dials from one machine to a port of another. Units: microseconds of virtual
-/// time, of the last one.
-#[derive(Clone, Copy, Debug, Default)]
+/// time.
+#[derive(Clone, Debug, Default)]
 pub struct Line {
-    /// One of the three hops was lost.
+    /// One of the three hops of the last one was lost.
     pub lost_us: Option<u64>,
-    /// It was taken, or refused.
-    pub answered_us: Option<u64>,
+    /// When each was taken, or refused.
+    pub answered_us: Vec<u64>,
+    /// The last that was taken.
     pub taken_us: Option<u64>,
 }
 
@@ -203,7 +204,7 @@ impl Wire {
     }
 
     pub fn line(&self, from: usize, to: usize, port: u16) -> Line {
-        self.lines.get(&(from, to, port)).copied().unwrap_or_default()
+        self.lines.get(&(from, to, port)).cloned().unwrap_or_default()
     }
 
     pub fn take_woken(&mut self) -> Vec<Waker> {

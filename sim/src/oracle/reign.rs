@@ -10,7 +10,7 @@ use crate::history::{Id, Place};
 use crate::plan::Role;
 use crate::scenario::Oracle;
 use crate::trace;
-use crate::workload::cluster::{BROKER_PORT, HA_PORT};
+use crate::workload::cluster::HA_PORT;
 use hotfire::client::SendStatus;
 use hotfire::rt::sim::mark;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const SETTLED_US: u64 = 300_000;
 
 /// The last pause of a start that asks is not waited for. Units: microseconds.
-const SLACK_US: u64 = 400_000;
+pub(super) const SLACK_US: u64 = 400_000;
 
 /// After an orderly stop nobody is waited for longer. Units: microseconds.
 const WHOLE_WAIT_US: u64 = 6_000_000;
@@ -34,6 +34,8 @@ pub struct Ack {
     pub is_sync_master: bool,
     /// How often each machine had lost power, and its disk, before the message was sent.
     pub losses: Vec<(u64, u64)>,
+    /// When the process that acked it opened its port. Units: microseconds.
+    pub open_us: u64,
     pub fate: AckFate,
 }
 
@@ -65,7 +67,8 @@ pub struct Start {
 #[derive(Clone, Copy, Debug)]
 pub struct Open {
     pub generation: u64,
-    /// Units: microseconds.
+    /// When the process began, and when its port opened. Units: microseconds.
+    pub started_us: u64,
     pub since_us: u64,
     pub is_master: bool,
 }
@@ -76,8 +79,12 @@ pub struct Ledger {
     pub acks: Vec<Ack>,
     /// In order.
     pub reigns: Vec<Reign>,
+    /// Those that began where nobody heard them: what they left out nobody has judged.
+    pub unjudged: Vec<Reign>,
     /// Per machine: the process whose port is open.
     pub open: BTreeMap<usize, Open>,
+    /// Per machine: when it opened its port as a slave. Units: microseconds.
+    pub slave_us: BTreeMap<usize, Vec<u64>>,
     /// Machines that none of the others hears.
     pub isolated: BTreeSet<usize>,
     /// When a machine was last alone. Units: microseconds.
@@ -93,6 +100,11 @@ impl Ledger {
         let all = 0..court.world().machines().len();
         let disks = |n| self.disk_losses_us.get(&n).map_or(0, |all| all.len() as u64);
         all.map(|n| (court.world().power_losses(n), disks(n))).collect()
+    }
+
+    /// When a machine lost its disk last; 0 when it has the first one.
+    pub fn disk_lost_us(&self, machine: usize) -> u64 {
+        self.disk_losses_us.get(&machine).and_then(|all| all.last().copied()).unwrap_or(0)
     }
 
     /// Of a process that is given so long to ask those of whom it hears nothing.
@@ -146,64 +158,36 @@ impl Court {
         // it is heard again.
         let alone_us = ledger.alone_us.get(&reign.machine);
         let is_alone = ledger.isolated.contains(&reign.machine)
-            || alone_us.is_some_and(|alone_us| *alone_us >= started_us);
-        if !self.wants(Oracle::Reigns) || is_alone {
+            || alone_us.is_some_and(|alone_us| *alone_us >= started_us)
+            || self.is_blind(ledger, reign.machine, started_us);
+        if !self.wants(Oracle::Reigns) {
+            return;
+        }
+        if is_alone {
+            ledger.unjudged.push(reign);
             return;
         }
         let only = self.is_only_one(ledger, reign, started_us);
         let beside = ledger.reigning(self).filter(|_| only.is_err());
         if beside.is_some_and(|other| self.asked_in_vain(reign, start, other.machine)) {
             // So is what is taken by one that hears nothing as long as it is to ask.
+            ledger.unjudged.push(reign);
             return;
         }
         self.check("second_master", only);
         let mine = log_files(self, reign.machine);
         let answers = |n: &usize| {
-            ledger.answers(self, *n, started_us) && !self.asked_in_vain(reign, start, *n)
+            ledger.answers(self, *n, started_us)
+                && self.can_find(ledger, reign.machine, started_us, *n)
+                && !self.asked_in_vain(reign, start, *n)
         };
         let answering: Vec<usize> = others.iter().copied().filter(answers).collect();
         for other in answering.iter().filter(|n| self.lets_read(ledger, **n, reign.machine, others))
         {
             self.check("catch_up", self.has_taken(&mine, reign.machine, *other));
         }
-        self.check("next_master_has_it", self.judge_acks(ledger, reign, &mine, &answering));
+        self.check("next_master_has_it", self.judge_acks(ledger, reign, &mine, Some(&answering)));
         ledger.reigns.push(reign);
-    }
-
-    /// Whether a master knows where the other is, whatever name servers say: it followed this one,
-    /// and this one has its disk.
-    fn knows(&self, ledger: &Ledger, machine: usize, other: usize) -> bool {
-        let (raw, now) = (raw(self, other), ledger.losses(self));
-        let mut own = ledger.acks.iter().filter(|ack| ack.place.machine == machine);
-        own.any(|ack| ack.losses[machine].1 == now[machine].1 && raw.has(ack.id, &ack.place))
-    }
-
-    /// Whether a slave lets the other read its log. Of two slaves one may never have heard of the
-    /// other, which no name server knows while it starts: they know each other when one of them
-    /// has followed the other with the disk that the slave has now.
-    fn lets_read(&self, ledger: &Ledger, slave: usize, machine: usize, others: &[usize]) -> bool {
-        let lost_us = ledger.disk_losses_us.get(&slave).and_then(|all| all.last().copied());
-        let has_followed = |from: usize, to: usize| {
-            let taken_us = self.world().net().line(from, to, HA_PORT).taken_us;
-            taken_us.is_some_and(|us| us >= lost_us.unwrap_or(0))
-        };
-        let machines = self.plan().machines.iter();
-        let is_only_one = machines.filter(|m| m.role == Role::Slave).count() == 1;
-        let is_known = is_only_one && others.len() == 1;
-        is_known || has_followed(slave, machine) || has_followed(machine, slave)
-    }
-
-    /// Whether a master asked another as long as it is to, and the network lost it all: not even a
-    /// connection came about. It is told of more only later.
-    fn asked_in_vain(&self, reign: Reign, start: Start, other: usize) -> bool {
-        let line = self.world().net().line(reign.machine, other, BROKER_PORT);
-        let is_since = |us: Option<u64>| us.is_some_and(|us| us >= start.started_us);
-        let is_in_vain = is_since(line.lost_us) && !is_since(line.answered_us);
-        let has_waited = reign.since_us + SLACK_US >= start.started_us + start.wait_us;
-        if is_in_vain && has_waited {
-            mark("promotion: a master began without a word of one that answers others");
-        }
-        is_in_vain && has_waited
     }
 
     /// Nobody begins to write beside one who has begun later than it and can be asked.
@@ -248,23 +232,54 @@ impl Court {
         ))
     }
 
-    /// What was acked is there, as far as the answers bind.
+    /// What was acked is there, as far as the answers bind. `answering`: the slaves that could be
+    /// asked; `None` at the end, when nothing is excused by those who could not.
     fn judge_acks(
         &self,
         ledger: &mut Ledger,
         reign: Reign,
         mine: &LogFiles,
-        answering: &[usize],
+        answering: Option<&[usize]>,
     ) -> Verdict {
         let now = ledger.losses(self);
-        let held: Vec<(usize, Raw)> = answering.iter().map(|n| (*n, raw(self, *n))).collect();
+        let machines = &self.plan().machines;
+        let all = (0..machines.len()).filter(|n| machines[*n].pair.is_some());
+        let all = all.filter(|n| answering.is_some() && *n != reign.machine);
+        let (held, away): (Vec<_>, Vec<_>) =
+            all.partition(|n| answering.is_some_and(|all| all.contains(n)));
+        // What a slave that syncs first has not synced it has told nobody of.
+        let told = |n: usize| Raw::of(&self.world().machines()[n].disk, machines[n].sync_flush);
+        let held: Vec<_> = held.into_iter().map(|n| (n, told(n))).collect();
+        let mut away: Vec<_> = away.into_iter().map(|n| (n, raw(self, n))).collect();
+        // Nobody takes from a master, which is judged for itself.
+        let is_master = |n: &usize| ledger.open.get(n).is_some_and(|open| open.is_master);
+        away.retain(|(n, _)| !(is_master(n) && ledger.answers(self, *n, reign.since_us)));
+        let slaves = &ledger.slave_us;
         for ack in ledger.acks.iter_mut().filter(|ack| ack.fate == AckFate::Kept) {
             let is_there = mine.raw.has(ack.id, &ack.place);
             if is_there || ack.place.physical < mine.log.start {
                 continue;
             }
             let (id, at, by) = (ack.id, ack.place.physical, ack.place.machine);
+            let has = |(n, raw): &&(usize, Raw)| *n != by && raw.has(id, &ack.place);
+            if by != reign.machine && away.iter().any(|one| has(&one)) {
+                mark("promotion: an acked message was left to a slave that could not be asked");
+                ack.fate = AckFate::Lost;
+                continue;
+            }
             if let Some(why) = self.binds(ack, reign.machine, &now) {
+                let has_come_back =
+                    || self.has_come_back(ack, reign.machine, &ledger.reigns, slaves);
+                if self.gave_up(ack, &ledger.unjudged) {
+                    mark("promotion: an acked message was given up to a master that nobody judged");
+                    ack.fate = AckFate::Lost;
+                    continue;
+                }
+                if has_come_back() {
+                    mark("promotion: a replaced master came back and took messages with a slave");
+                    ack.fate = AckFate::Lost;
+                    continue;
+                }
                 return Err(format!(
                     "message {id} at {at} was acked by machine {by}, {why}, and machine {} begins \
                      to write at {} without it",
@@ -282,6 +297,42 @@ impl Court {
             ack.fate = AckFate::Lost;
         }
         Ok(())
+    }
+
+    /// Whether a machine cut off and kept what it had acked, as it should when it followed a later
+    /// master that has it not. Nobody asked that one for it when it began. What a slave was said to
+    /// have is not given up.
+    fn gave_up(&self, ack: &Ack, unjudged: &[Reign]) -> bool {
+        let by = ack.place.machine;
+        let has_followed = |next: &Reign| {
+            let taken_us = self.world().net().line(by, next.machine, HA_PORT).taken_us;
+            next.machine != by
+                && next.since_us > ack.open_us
+                && taken_us.is_some_and(|us| us > next.since_us)
+        };
+        let is_at_slave = ack.is_sync_master && ack.status == SendStatus::Ok;
+        !is_at_slave && unjudged.iter().any(has_followed) && self.is_in_cut(by, ack.id)
+    }
+
+    /// Whether a master came back, and not as a slave, although the next one had replaced it: of two
+    /// slaves one may not have heard of that, and follow it until it has.
+    fn has_come_back(
+        &self,
+        ack: &Ack,
+        next: usize,
+        reigns: &[Reign],
+        slave_us: &BTreeMap<usize, Vec<u64>>,
+    ) -> bool {
+        let by = ack.place.machine;
+        let as_slave = slave_us.get(&by).map_or(&[][..], Vec::as_slice);
+        let has_replaced = |reign: &Reign| {
+            let between = reign.since_us..ack.open_us;
+            reign.machine == next
+                && !between.is_empty()
+                && !as_slave.iter().any(|us| between.contains(us))
+        };
+        let slaves = self.plan().machines.iter().filter(|m| m.role == Role::Slave).count();
+        next != by && slaves > 1 && reigns.iter().any(has_replaced)
     }
 
     /// Why the next master must have it, if it must.
@@ -302,11 +353,14 @@ impl Court {
         binds.then(|| "which said that a slave has it".to_owned())
     }
 
-    /// A broker said that a message is stored. One that was replaced may have been able to know
-    /// it for `patience_us` and no longer.
+    /// A broker said that a message is stored, some time ago. One that was replaced may have been
+    /// able to know it for `patience_us` and no longer.
     pub fn on_reign_ack(&self, ledger: &mut Ledger, mut ack: Ack, patience_us: u64) {
         let machine = ack.place.machine;
-        let is_replaced = ledger.reigns.last().is_some_and(|last| last.machine != machine);
+        let is_other = |reign: &Reign| reign.machine != machine;
+        let is_since = |reign: &Reign| is_other(reign) && reign.since_us > ack.open_us;
+        let is_replaced =
+            ledger.reigns.last().is_some_and(is_other) || ledger.reigns.iter().any(is_since);
         // What it takes beside its successor binds nobody, unless the only slave has it. Of two
         // slaves one may not have heard of the successor, and follow the old one for a while.
         let others = self.plan().machines.iter().filter(|m| m.role == Role::Slave).count();
@@ -342,7 +396,7 @@ impl Court {
         }
         let mine = log_files(self, master);
         let last = Reign { machine: master, generation: 0, since_us: trace::now_us() };
-        self.check("next_master_has_it", self.judge_acks(ledger, last, &mine, &[]));
+        self.check("next_master_has_it", self.judge_acks(ledger, last, &mine, None));
         for other in others {
             let theirs = log_files(self, *other);
             let is_same = replica::is_prefix(&theirs, &mine);

@@ -267,8 +267,14 @@ impl Watcher for ReignHouse {
 
     fn on_listening(&self, ports: &Ports) {
         let (generation, is_master) = (ports.generation, ports.is_master);
-        let open = Open { generation, since_us: trace::now_us(), is_master };
-        self.0.ledger.lock().open.insert(ports.machine, open);
+        let (started_us, since_us) = (ports.started_us, trace::now_us());
+        let open = Open { generation, started_us, since_us, is_master };
+        let mut ledger = self.0.ledger.lock();
+        ledger.open.insert(ports.machine, open);
+        if !is_master {
+            ledger.slave_us.entry(ports.machine).or_default().push(since_us);
+        }
+        drop(ledger);
         self.court().moved();
     }
 }
@@ -321,7 +327,11 @@ impl Producer {
         let size = dice.between(load.body_bytes.0, load.body_bytes.1) as usize;
         let id = house.court().history(|h| h.on_send(&topic, Some(queue), size));
         let properties = history::properties(id, 0);
-        let losses = house.0.ledger.lock().losses(house.court());
+        let (losses, open_us) = {
+            let ledger = house.0.ledger.lock();
+            let open = ledger.open.get(&machine);
+            (ledger.losses(house.court()), open.map_or(0, |open| open.since_us))
+        };
         let request = Command::request(request::SEND_MESSAGE_V2)
             .with_ext("a", format!("producers-{}", self.n))
             .with_ext("b", &topic)
@@ -351,7 +361,8 @@ impl Producer {
             let _ = h.on_fate(id, Fate::Acked { grade, place, power_losses, generation });
         });
         mark("promotion: a message was acked");
-        let ack = Ack { id, place, status, is_sync_master, losses, fate: AckFate::Kept };
+        let fate = AckFate::Kept;
+        let ack = Ack { id, place, status, is_sync_master, losses, open_us, fate };
         house.court().on_reign_ack(&mut house.0.ledger.lock(), ack, HEARD_US);
         if phase == Phase::Settle {
             house.0.desk.lock().settled += 1;

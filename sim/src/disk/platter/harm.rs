@@ -2,6 +2,7 @@
 
 use super::{Change, Name, Platter};
 use hotfire::disk::parent;
+use std::collections::BTreeSet;
 
 impl Platter {
     /// Bytes change behind the system's back: in the page cache and on the device.
@@ -28,15 +29,28 @@ impl Platter {
         }
     }
 
-    /// A file is gone for good, whatever was pending.
+    /// A file is gone for good, whatever was pending: also one whose removal could be undone yet.
     pub fn erase(&mut self, path: &str) {
-        let Some(Name::File(node)) = self.names.remove(path) else { return };
-        self.unname(node);
-        self.durable.remove(path);
         self.pending.retain(|(_, change)| match change {
             Change::Link { path: to, .. } | Change::Rename { to, .. } => to != path,
             Change::Unlink { .. } | Change::MakeDir { .. } => true,
         });
-        self.forget(node);
+        if let Some(Name::File(node)) = self.durable.get(path).copied() {
+            self.durable.remove(path);
+            self.forget(node);
+        }
+        if let Some(Name::File(node)) = self.names.get(path).copied() {
+            self.names.remove(path);
+            self.unname(node);
+            self.forget(node);
+        }
+    }
+
+    /// Files that are there, or would be after a power loss.
+    pub fn all_files(&self) -> Vec<String> {
+        let files = self.names.iter().chain(&self.durable);
+        let files = files.filter(|(_, name)| matches!(name, Name::File(_)));
+        let files: BTreeSet<&String> = files.map(|(path, _)| path).collect();
+        files.into_iter().cloned().collect()
     }
 }

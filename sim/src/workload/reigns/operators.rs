@@ -34,26 +34,48 @@ impl ReignHouse {
         let old = self.0.desk.lock().master;
         let name = &self.plan().machines[old].name;
         // Nobody takes over from a master that it has not followed, as the manual says.
-        let heirs = self.followers(old);
-        let loss = if heirs.is_empty() && turn.loss == Loss::Disk { Loss::Kill } else { turn.loss };
-        trace::tell("operator", format_args!("{name}: {loss:?}, {} may take over", heirs.len()));
+        let epochs = self.epochs(old);
+        let is_alone = self.followers(old, &epochs).is_empty();
+        let loss = if is_alone && turn.loss == Loss::Disk { Loss::Kill } else { turn.loss };
+        trace::tell("operator", format_args!("{name}: {loss:?}"));
         self.lose(&world, old, loss).await;
         madsim::time::sleep(Duration::from_millis(turn.down_ms)).await;
+        // A slave that came while it stopped may have what nobody else has.
+        let heirs = self.followers(old, &epochs);
+        trace::tell("operator", format_args!("{} may take over", heirs.len()));
         if turn.promotes && !heirs.is_empty() {
             self.promote(&world, &heirs, old, turn.returns_as_master).await;
             madsim::time::sleep(Duration::from_millis(turn.away_ms)).await;
         }
         self.isolate(&world, old, false);
+        if loss == Loss::Disk {
+            // Nobody starts a master without a log while those that may have one are down.
+            self.start_others(&world, old).await;
+            world.bring_back(old);
+        }
         world.start(old);
         self.until_open(&world, old).await;
     }
 
+    /// Every broker but one runs. Returns them.
+    async fn start_others(&self, world: &World, but: usize) -> Vec<usize> {
+        let others: Vec<usize> = self.brokers().into_iter().filter(|n| *n != but).collect();
+        for other in &others {
+            world.start(*other);
+            self.until_open(world, *other).await;
+        }
+        others
+    }
+
+    /// What `haStatus` says of a machine's epochs.
+    fn epochs(&self, machine: usize) -> Option<Vec<u8>> {
+        let disk = &self.court().world().machines()[machine].disk;
+        disk.peek(&format!("{ROOT}/hotfire/epochs"))
+    }
+
     /// Slaves that know of the master's newest epoch.
-    fn followers(&self, master: usize) -> Vec<usize> {
-        let machines = self.court().world().machines();
-        let epochs = |n: usize| machines[n].disk.peek(&format!("{ROOT}/hotfire/epochs"));
-        let wanted = epochs(master);
-        let follows = |n: &usize| *n != master && wanted.is_some() && epochs(*n) == wanted;
+    fn followers(&self, master: usize, wanted: &Option<Vec<u8>>) -> Vec<usize> {
+        let follows = |n: &usize| *n != master && wanted.is_some() && self.epochs(*n) == *wanted;
         self.brokers().into_iter().filter(follows).collect()
     }
 
@@ -64,7 +86,7 @@ impl ReignHouse {
             Loss::Stop => drop(world.stop(old, STOP).await),
             Loss::Isolated => self.isolate(world, old, true),
             Loss::Disk => {
-                world.crash(old, false);
+                world.lose(old);
                 world.machines()[old].disk.erase_tree("/data");
                 let mut ledger = self.0.ledger.lock();
                 ledger.disk_losses_us.entry(old).or_default().push(trace::now_us());
@@ -93,11 +115,7 @@ impl ReignHouse {
 
     /// Of those who may, the one with the longest log takes over, as the manual says.
     async fn promote(&self, world: &World, heirs: &[usize], old: usize, returns_as_master: bool) {
-        let others: Vec<usize> = self.brokers().into_iter().filter(|n| *n != old).collect();
-        for other in &others {
-            world.start(*other);
-            self.until_open(world, *other).await;
-        }
+        let others = self.start_others(world, old).await;
         let longest = heirs.iter().copied().max_by_key(|n| self.court().log_end(*n));
         let Some(next) = longest else { return };
         trace::tell("operator", format_args!("machine {next} is to be master"));
