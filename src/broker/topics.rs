@@ -415,6 +415,13 @@ impl Topics {
         removed.is_some()
     }
 
+    /// Topics that are here, that the master has not, and that were not made here alone.
+    pub fn lacking(&self, file: &TopicFile) -> Vec<TopicName> {
+        let is_there = |name: &TopicName| file.topic_config_table.contains_key(&**name);
+        let is_lacking = |name: &&TopicName| !is_there(name) && !self.is_own(name);
+        self.table.keys().filter(is_lacking).cloned().collect()
+    }
+
     /// The table of a master in place of this one, but for topics that were made here and that it
     /// has never had: without them they went with each copy and came back with the next heartbeat,
     /// and each time the file was written. Returns the topics that are gone.

@@ -89,6 +89,11 @@ impl Queue {
         (self.base + below as u64, last.map_or(self.before, |unit| unit.physical_offset.0))
     }
 
+    fn goes_on(&self, at: u64) -> bool {
+        let newest = self.memory.back().map_or(self.before, |unit| unit.physical_offset.0);
+        self.next > self.end || (newest != NO_ENTRY && newest >= at)
+    }
+
     /// What becomes of `min` when the log begins at `log_min`.
     pub fn raise(&self, log_min: u64) -> Raise {
         if self.min >= self.end || self.min_physical >= log_min {
@@ -220,6 +225,12 @@ impl Queues {
         self.dirty.retain(|(dirty, _)| *dirty != slot);
         self.ready.retain(|ready| *ready != slot);
         Some(queue)
+    }
+
+    /// Whether a record of the topic lies at `at` or behind, or is under way.
+    pub fn goes_on(&self, topic: &str, at: u64) -> bool {
+        let slots = self.by_topic.get(topic).into_iter().flatten();
+        slots.filter_map(|(_, slot)| self.get(*slot)).any(|queue| queue.goes_on(at))
     }
 
     /// Forgets the queues of a topic.

@@ -1,5 +1,8 @@
 //! A master and its slave over loopback: the log, the tables beside it, and what producers are told.
 
+mod anew;
+mod peers;
+mod topics;
 mod unadmitted;
 
 use super::broker::{Caller, World};

@@ -63,9 +63,12 @@ pub(super) fn position(shared: &Arc<Shared>, core: &mut Core, request: &Request)
             None => Ok(None),
         };
         let sum = sum.map_err(|error| bad(format!("the log cannot be read: {error}")))?;
+        let known_peers = &shared.replication.known_peers;
+        let mut peers = Vec::new();
         if let Some(token) = token {
-            remember(&shared.replication.known_peers, &asked.addr).await;
+            remember(known_peers, &asked.addr).await;
             shared.replication.ha.expect(token);
+            peers = known_peers.all();
         }
         let stats = shared.store.stats();
         if stats.poisoned {
@@ -73,7 +76,7 @@ pub(super) fn position(shared: &Arc<Shared>, core: &mut Core, request: &Request)
         }
         let (epochs, end) = (shared.store.epochs(), shared.stored_end().0);
         let position = Position { epochs, min: stats.min.0, end, last: None };
-        let said = Said { is_slave, position, written: stats.written.0, sum, token };
+        let said = Said { is_slave, position, written: stats.written.0, sum, token, peers };
         let (ext, body) = (said.fields(), said.body());
         Ok(Done::Full { code: code::SUCCESS, remark: "".into(), ext, body })
     })
@@ -117,7 +120,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// It is told that nothing changed after so long. Below the time that a slave waits for an answer.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Answered when topics, groups, offsets or delay progress changed since the version that is said.
+/// Answered when topics, groups, offsets, delay progress or the known peers changed since the
+/// version that is said.
 pub(super) fn wait_change(shared: &Arc<Shared>, core: &Core, request: &Request) -> Answer<Done> {
     check(shared, request)?;
     let known = request.header.ext.get("version").unwrap_or_default().to_string();
@@ -129,14 +133,18 @@ pub(super) fn wait_change(shared: &Arc<Shared>, core: &Core, request: &Request) 
             shared.clock.sleep_until(shared.clock.mono() + LOOK_INTERVAL).await;
             now = version(&shared, &shared.core.lock());
         }
-        Ok(Done::Body(Bytes::from(now)))
+        let peers = shared.replication.known_peers.all();
+        let ext = wire::peers_field(&peers).into_iter().collect();
+        Ok(Done::Full { code: code::SUCCESS, remark: "".into(), ext, body: Bytes::from(now) })
     })
 }
 
 fn version(shared: &Shared, core: &Core) -> String {
     let saved = shared.saved.get();
     let (offsets, delays) = (core.offsets.changes(), core.schedule.changes());
-    format!("{}-{}-{}-{offsets}-{delays}", shared.started_ms, saved.topics, saved.groups)
+    let (topics, groups) = (saved.topics, saved.groups);
+    let peers = shared.replication.known_peers.count();
+    format!("{}-{topics}-{groups}-{offsets}-{delays}-{peers}", shared.started_ms)
 }
 
 /// How replication stands, for `hotfire admin haStatus`.

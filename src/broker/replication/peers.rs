@@ -2,7 +2,7 @@
 //! asks before it writes.
 
 use crate::disk::{Disk, replace_small};
-use crate::rt::sync::{Mutex, Notify};
+use crate::rt::sync::{Mutex, Notify, Semaphore};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::io;
@@ -15,8 +15,13 @@ pub const KNOWN_MAX: usize = 16;
 /// Units: bytes of the file of known peers.
 pub const FILE_SIZE_MAX: u64 = 4096;
 
+/// So many addresses are remembered of those that name servers name. More than that are no set of
+/// replicas: only those that they name now count then.
+const LEARNED_MAX: usize = 64;
+
 /// Which addresses may open an HA connection: `haAllowedPeers`, or else those that name servers
-/// know for this broker name, and those of known peers. This machine's own always may.
+/// have named for this broker name since the start, and those of known peers. This machine's own
+/// always may.
 pub struct Admission {
     allowed: Vec<IpAddr>,
     peers: Arc<KnownPeers>,
@@ -42,9 +47,15 @@ impl Admission {
         false
     }
 
-    /// Name servers know these.
+    /// Name servers know these. They forget a broker that is down, and one that comes back asks for
+    /// what it lacks: who was named stays admitted.
     pub fn learn(&self, addrs: impl IntoIterator<Item = IpAddr>) {
-        *self.learned.lock() = addrs.into_iter().collect();
+        let named: BTreeSet<_> = addrs.into_iter().collect();
+        let mut learned = self.learned.lock();
+        learned.extend(&named);
+        if learned.len() > LEARNED_MAX {
+            *learned = named;
+        }
     }
 }
 
@@ -53,12 +64,22 @@ pub fn ip_of(addr: &str) -> Option<IpAddr> {
     addr.rsplit_once(':').and_then(|(host, _)| host.parse().ok())
 }
 
-/// Where others of this name can be asked that this broker has followed, or that have followed it:
-/// `hotfire/peers`, a line each. Name servers forget a broker that is down.
+/// Whether it can stand in a line of the file and in a list of such.
+fn is_addr(text: &str) -> bool {
+    let (host, port) = text.rsplit_once(':').unwrap_or_default();
+    let is_plain = |c: char| c.is_ascii_graphic() && c != ',';
+    !host.is_empty() && host.chars().all(is_plain) && port.parse::<u16>().is_ok()
+}
+
+/// Where others of this name can be asked that this broker has followed, that have followed it, or
+/// that have followed the master that it follows: `hotfire/peers`, a line each. Name servers forget
+/// a broker that is down.
 pub struct KnownPeers {
     disk: Arc<dyn Disk>,
     path: String,
     addrs: Mutex<BTreeSet<String>>,
+    /// Whoever writes the file has it: two greetings may come at once.
+    writing: Semaphore,
 }
 
 impl KnownPeers {
@@ -79,7 +100,7 @@ impl KnownPeers {
         let text = String::from_utf8_lossy(&bytes);
         let addrs = text.lines().filter(|line| !line.is_empty()).take(KNOWN_MAX);
         let addrs = Mutex::new(addrs.map(str::to_owned).collect());
-        KnownPeers { disk: disk.clone(), path, addrs }
+        KnownPeers { disk: disk.clone(), path, addrs, writing: Semaphore::new(1) }
     }
 
     pub fn all(&self) -> Vec<String> {
@@ -90,29 +111,35 @@ impl KnownPeers {
         self.addrs.lock().iter().any(|addr| ip_of(addr) == Some(ip))
     }
 
-    /// One follows, or is followed. Returns the file's text when it is a new one.
-    pub fn note(&self, addr: &str) -> Option<String> {
-        let mut addrs = self.addrs.lock();
-        let has_room = addrs.len() < KNOWN_MAX && !addr.is_empty();
-        let is_new = has_room && addrs.insert(addr.to_owned());
-        is_new.then(|| addrs.iter().map(|addr| format!("{addr}\n")).collect())
+    pub fn count(&self) -> usize {
+        self.addrs.lock().len()
     }
 
-    /// Writes what `note` gave. Durable on return.
-    pub fn save<'a>(
-        &'a self,
-        text: &'a str,
-    ) -> impl Future<Output = std::io::Result<()>> + Send + 'a {
-        replace_small(&*self.disk, &self.path, text.as_bytes())
+    /// One follows, or is followed, or follows the same master. What is no `host:port` is none.
+    /// Returns whether it is a new one.
+    fn note(&self, addr: &str) -> bool {
+        let mut addrs = self.addrs.lock();
+        addrs.len() < KNOWN_MAX && is_addr(addr) && addrs.insert(addr.to_owned())
+    }
+
+    /// Notes it. Durable on return, when it is a new one. Errors: it is known until this process
+    /// ends.
+    pub async fn remember(&self, addr: &str) -> io::Result<()> {
+        if !self.note(addr) {
+            return Ok(());
+        }
+        let _turn = self.writing.acquire().await.map_err(io::Error::other)?;
+        let text: String = self.all().iter().map(|addr| format!("{addr}\n")).collect();
+        replace_small(&*self.disk, &self.path, text.as_bytes()).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::read_small;
     use crate::disk::real::RealDisk;
-    use crate::rt::block_on;
+    use crate::disk::{BoxFuture, read_small};
+    use crate::rt::{block_on, task};
 
     fn ip(n: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, n])
@@ -133,6 +160,10 @@ mod tests {
         assert!(!learned.admits(ip(2)));
         learned.learn([ip(2)]);
         assert!(learned.admits(ip(2)) && !learned.admits(ip(3)));
+        learned.learn([ip(3)]);
+        assert!(learned.admits(ip(2)), "it is down, and name servers forgot it");
+        learned.learn((10..75).map(ip));
+        assert!(learned.admits(ip(74)) && !learned.admits(ip(2)), "the table has an end");
         let named = Admission::new(&[ip(3)], known(&dir));
         named.learn([ip(2)]);
         assert!(named.admits(ip(3)) && !named.admits(ip(2)));
@@ -145,12 +176,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("hotfire")).unwrap();
         let before = known(&dir);
-        let text = before.note("10.0.0.2:10911").unwrap();
-        block_on(before.save(&text)).unwrap();
-        assert_eq!(before.note("10.0.0.2:10911"), None);
+        block_on(before.remember("10.0.0.2:10911")).unwrap();
+        for no_addr in ["", "10.0.0.3", "10.0.0.3:", ":1", "a:1,b:2", "a:1\nb:2", "a b:1"] {
+            assert!(!before.note(no_addr), "{no_addr:?}");
+        }
         let after = known(&dir);
         assert_eq!(after.all(), ["10.0.0.2:10911"]);
         let admission = Admission::new(&[], after);
         assert!(admission.admits(ip(2)) && !admission.admits(ip(3)));
+    }
+
+    #[test]
+    fn peers_that_come_at_once_are_all_known_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("hotfire")).unwrap();
+        let before = known(&dir);
+        let remembered = (1..9).map(|n| {
+            let peers = before.clone();
+            let remembering = async move { peers.remember(&format!("10.0.0.{n}:10911")).await };
+            Box::pin(remembering) as BoxFuture<'static, io::Result<()>>
+        });
+        let done = block_on(task::all(remembered.collect()));
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
+        assert_eq!(known(&dir).count(), 8);
     }
 }

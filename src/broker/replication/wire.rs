@@ -31,6 +31,8 @@ pub struct Answer {
     pub sum: Option<u32>,
     /// For one that follows.
     pub token: Option<u64>,
+    /// For one that follows: who replicates with this one too, or did.
+    pub peers: Vec<String>,
 }
 
 /// The header fields of a position; its epochs are the body.
@@ -98,6 +100,7 @@ impl Answer {
         ];
         all.extend(self.sum.map(|sum| ("recordCrc", sum.to_string())));
         all.extend(self.token.map(|token| ("token", token.to_string())));
+        all.extend(peers_field(&self.peers));
         all
     }
 
@@ -114,8 +117,20 @@ impl Answer {
             written: number(&ext, "writtenOffset")?,
             sum: if_there(&ext, "recordCrc")?,
             token: if_there(&ext, "token")?,
+            peers: peers(&ext),
         })
     }
+}
+
+/// The field that names others of this name; nothing without any.
+pub fn peers_field(peers: &[String]) -> Option<(&'static str, String)> {
+    (!peers.is_empty()).then(|| ("peers", peers.join(",")))
+}
+
+/// Others of this name, as the one who answers knows them.
+pub fn peers(ext: &Ext<'_>) -> Vec<String> {
+    let text = ext.get("peers").unwrap_or_default();
+    text.split(',').filter(|addr| !addr.is_empty()).map(str::to_owned).collect()
 }
 
 /// Asks to be answered when the tables beside the log are others than in this version.
@@ -151,7 +166,9 @@ mod tests {
             let said = question.to_command();
             assert_eq!(Question::decode(&said.fields(), &said.body), Ok(question));
             let position = Position { last: None, ..position };
-            let answer = Answer { position, written: 950, token: Some(5), ..Answer::default() };
+            let peers = vec!["10.0.0.2:10911".to_owned(), "b:1".to_owned()];
+            let answer =
+                Answer { position, written: 950, token: Some(5), peers, ..Answer::default() };
             let mut said = Command::reply(1, 0).with_body(answer.body());
             answer.fields().into_iter().for_each(|(name, value)| said.set_ext(name, value));
             assert_eq!(Answer::decode(&said), Ok(answer));

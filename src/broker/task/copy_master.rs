@@ -11,9 +11,9 @@ use super::super::replication::wire::Question;
 use super::super::replication::{Pending, Progress, heir, wire};
 use super::super::subscription_groups::GroupFile;
 use super::super::topics::{SCHEDULE_TOPIC, TopicFile};
-use super::others;
+use super::{greet, others};
 use crate::ha::Position;
-use crate::model::{PhysicalOffset, TopicName};
+use crate::model::PhysicalOffset;
 use crate::protocol::Command;
 use crate::protocol::body::offset::DelayOffsets;
 use crate::protocol::body::{self, list::KvTable};
@@ -95,6 +95,9 @@ pub async fn wait_changes(shared: Arc<Shared>, mut stop: Stop) {
         };
         let pause = match answer {
             Ok(answer) if answer.code == code::SUCCESS => {
+                let (known, own) = (&shared.replication.known_peers, shared.store_host());
+                let others = wire::peers(&answer.fields());
+                greet::remember_others(known, &own.to_string(), &others).await;
                 let now = String::from_utf8_lossy(&answer.body).into_owned();
                 if now != version {
                     version = now;
@@ -114,9 +117,11 @@ pub async fn wait_changes(shared: Arc<Shared>, mut stop: Stop) {
 
 /// Each table by itself: one that cannot be had leaves the others.
 async fn copy(shared: &Arc<Shared>, master: &str, pending: &mut Pending) {
+    // Every record here lies below the master's end of log when it answers.
+    let asked_at = shared.store.stats().end;
     match ask::<TopicFile>(shared, master, request::GET_ALL_TOPIC_CONFIG).await {
         Ok(file) if is_whole(shared, &file) || is_followed(shared, master).await => {
-            copy_topics(shared, file).await;
+            copy_topics(shared, file, asked_at).await;
         }
         Ok(_) => tracing::warn!(
             "{master} lacks topics that are here, and is not the master that is followed: nothing \
@@ -140,11 +145,7 @@ async fn copy(shared: &Arc<Shared>, master: &str, pending: &mut Pending) {
 
 /// No topic would go.
 fn is_whole(shared: &Shared, file: &TopicFile) -> bool {
-    let core = shared.core.lock();
-    let stays = |name: &TopicName| {
-        file.topic_config_table.contains_key(&**name) || core.topics.is_own(name)
-    };
-    core.topics.iter().all(|topic| stays(&topic.name))
+    shared.core.lock().topics.lacking(file).is_empty()
 }
 
 /// Whether that is the master whose log comes here. One that died may have come back as a slave
@@ -193,24 +194,36 @@ fn make_topics(shared: &Shared) {
     }
 }
 
-async fn copy_topics(shared: &Arc<Shared>, file: TopicFile) {
+/// `asked_at`: where the log here ended when the master was asked. A topic of which records came
+/// since was made since, and is in the next answer.
+async fn copy_topics(shared: &Arc<Shared>, mut file: TopicFile, asked_at: PhysicalOffset) {
     let gone = {
-        let mut core = shared.core.lock();
-        let before = core.topics.changes();
-        let gone = core.topics.replace(file);
-        for topic in &gone {
-            core.offsets.remove_topic(topic);
-        }
-        if core.topics.changes() != before {
-            shared.topics_changed();
-        }
-        gone
+        let core = shared.core.lock();
+        let mut lacking = core.topics.lacking(&file);
+        lacking.retain(|name| !core.topics.is_reserved(name));
+        lacking
     };
     for topic in gone {
-        tracing::info!(topic = &*topic, "the master has this topic no more: it is deleted here");
-        if let Err(error) = shared.store.delete_topic(&topic).await {
-            tracing::warn!("failed to delete topic {topic}: {error}");
+        match shared.store.delete_topic_below(&topic, asked_at).await {
+            Ok(true) => {
+                tracing::info!(topic = &*topic, "the master has this topic no more: it is deleted");
+            }
+            Ok(false) => {
+                crate::rt::probe!("ha: a topic stays that its master made after it was asked");
+                let core = shared.core.lock();
+                let config = core.topics.get(&topic).map(|topic| topic.config.clone());
+                file.topic_config_table.extend(config.map(|config| (topic.to_string(), config)));
+            }
+            Err(error) => tracing::warn!("failed to delete topic {topic}: {error}"),
         }
+    }
+    let mut core = shared.core.lock();
+    let before = core.topics.changes();
+    for topic in core.topics.replace(file) {
+        core.offsets.remove_topic(&topic);
+    }
+    if core.topics.changes() != before {
+        shared.topics_changed();
     }
 }
 

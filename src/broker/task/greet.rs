@@ -41,10 +41,16 @@ impl MasterGreeter {
     }
 }
 
+/// Those that the master names. Durable on return, or it is logged that it is not.
+pub async fn remember_others(peers: &KnownPeers, own: &str, addrs: &[String]) {
+    for addr in addrs.iter().filter(|addr| *addr != own) {
+        remember(peers, addr).await;
+    }
+}
+
 /// One of this name follows, or is followed. Durable on return, or it is logged that it is not.
 pub async fn remember(peers: &KnownPeers, addr: &str) {
-    let Some(text) = peers.note(addr) else { return };
-    if let Err(error) = peers.save(&text).await {
+    if let Err(error) = peers.remember(addr).await {
         tracing::warn!("{addr} will be known by name servers alone: {error}");
     }
 }
@@ -69,9 +75,11 @@ impl Greeter for MasterGreeter {
             else {
                 return Ok(Greeted::Unknown);
             };
-            let Answer { position, written, sum, token, .. } = answer;
+            let Answer { position, written, sum, token, peers: others, .. } = answer;
             let token = token.ok_or_else(|| format!("{master} gave no token"))?;
             remember(&peers, &master).await;
+            // One of them may be the next master, and may have to read this log.
+            remember_others(&peers, &question.addr, &others).await;
             Ok(Greeted::Welcome(Welcome {
                 epochs: position.epochs,
                 min: position.min,
@@ -83,18 +91,25 @@ impl Greeter for MasterGreeter {
     }
 }
 
-/// Asks name servers for the addresses of this broker's name when one came that is not known.
+/// Asks name servers for the addresses of this broker's name: at once, as often as it registers, for
+/// they forget one that is down and may not be asked any more when it is back, and when one came
+/// that is not known.
 pub async fn learn_peers(shared: Arc<Shared>, mut stop: Stop) {
     loop {
+        let asked = shared.clock.mono();
+        let named = crate::rt::select! {
+            _ = stop.wait() => return,
+            named = addresses(&shared.client, &shared.options) => named,
+        };
+        shared.replication.admission.learn(named);
         crate::rt::select! {
             _ = stop.wait() => return,
-            _ = shared.replication.admission.unknown.notified() => {}
+            _ = shared.clock.sleep_until(asked + ASK_PAUSE) => {}
         }
-        shared.replication.admission.learn(addresses(&shared.client, &shared.options).await);
-        let until = shared.clock.mono() + ASK_PAUSE;
         crate::rt::select! {
             _ = stop.wait() => return,
-            _ = shared.clock.sleep_until(until) => {}
+            _ = shared.clock.sleep_until(asked + shared.options.register_interval) => {}
+            _ = shared.replication.admission.unknown.notified() => {}
         }
     }
 }

@@ -11,13 +11,17 @@ use crate::store::snapshot::TopicFloors;
 use std::io;
 
 /// Durable on return: that the topic's records up to now are gone. Its files are removed after
-/// that; recovery removes what a crash leaves.
-pub async fn topic(shared: &Shared, topic: &str) -> Result<(), Error> {
+/// that; recovery removes what a crash leaves. Nothing is done when one lies at `below` or behind.
+/// Returns whether it was.
+pub async fn topic(shared: &Shared, topic: &str, below: u64) -> Result<bool, Error> {
     let what = format!("delete topic {topic}");
     let permit = shared.queue_dirs.acquire().await;
     let _permit = permit.map_err(|e| Error::io(&*what)(io::Error::other(e)))?;
     let floors = {
         let mut state = shared.state.lock();
+        if state.queues.goes_on(topic, below) {
+            return Ok(false);
+        }
         let (end, log_min) = (state.log.end(), state.segments.first());
         state.topic_floors.0.retain(|_, at| *at > log_min);
         state.topic_floors.0.insert(TopicName::new(topic), end);
@@ -29,7 +33,8 @@ pub async fn topic(shared: &Shared, topic: &str) -> Result<(), Error> {
     let path = topic_floors_path(shared);
     replace_small(&*shared.disk, &path, &floors).await.map_err(Error::io(&*what))?;
     fault::point("store: topic floor written").await;
-    remove_files(shared, topic).await.map_err(Error::io(&*what))
+    remove_files(shared, topic).await.map_err(Error::io(&*what))?;
+    Ok(true)
 }
 
 /// Forgets one queue with its files: the log's next record of it is its first again. A crash leaves

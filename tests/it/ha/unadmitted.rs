@@ -124,7 +124,7 @@ impl tracing::Subscriber for Lines {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
-async fn start_among_strangers(town: &Town, parts: Parts) -> Broker {
+pub(super) async fn start_among_strangers(town: &Town, parts: Parts) -> Broker {
     let (disk, clock) = (town.world.disk.clone(), town.world.clock.clone());
     let net = Arc::new(Strangers(town.world.net.clone()));
     Broker::start(Deps { disk, net, clock, rng: Rng::from_seed(8) }, parts).await.unwrap()
