@@ -226,6 +226,16 @@ pub async fn replace_small(disk: &dyn Disk, path: &str, content: &[u8]) -> io::R
     disk.sync_dir(parent(path)).await
 }
 
+/// A process that was killed may have renamed a file in `dir` and not synced that. Durable on
+/// return: the names there, so that what is read of them now is not another after a power loss.
+/// Without the directory nothing is done.
+pub async fn settle_names(disk: &dyn Disk, dir: &str) -> io::Result<()> {
+    match disk.sync_dir(dir).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        synced => synced,
+    }
+}
+
 /// The directory part of a path; `.` when it has none.
 pub fn parent(path: &str) -> &str {
     match path.rfind('/') {

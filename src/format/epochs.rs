@@ -77,6 +77,13 @@ impl Epochs {
         self.is_followed_in(other) || (other.term() > self.term() && (shares || is_whole))
     }
 
+    /// The other list is that of a master that began anew, with an empty disk: no row is in both,
+    /// and it does not go on behind the newest here, as a list does whose master lost a young log.
+    pub fn is_of_another(&self, other: &Epochs) -> bool {
+        let shares = self.0.iter().any(|row| other.0.contains(row));
+        !self.0.is_empty() && !shares && other.number() <= self.number()
+    }
+
     /// A master begins to write at `end`, the log's end. Epochs that would have begun behind it
     /// left nothing here. `is_heir`: it was a slave before.
     pub fn begin(&mut self, end: u64, id: u64, is_heir: bool) {

@@ -94,6 +94,15 @@ pub fn course(mine: &Position, master: &Welcome) -> Course {
             mine.end, master.end
         ));
     }
+    if common.end < mine.end && mine.epochs.is_of_another(&master.epochs) {
+        return Course::Stop(format!(
+            "the master's log is a new one, in epoch {}, and shares none with this one up to {}, \
+             in epoch {}: make this broker the master, or start it with an empty store",
+            master.epochs.number(),
+            mine.end,
+            mine.epochs.number()
+        ));
+    }
     if common.end < mine.end {
         return Course::CutTo(common.end);
     }
@@ -117,7 +126,21 @@ mod tests {
     fn the_same_newest_record_says_more_than_a_list_that_was_lost() {
         let (mine, master) = (position("1:0:a,2:300:b", 0, 500), welcome("1:500:c", 900, 7));
         assert_eq!(course(&mine, &master), Course::Follow);
-        assert_eq!(course(&mine, &welcome("1:500:c", 900, 8)), Course::CutTo(0));
+        let other = course(&mine, &welcome("1:500:c", 900, 8));
+        assert!(matches!(other, Course::Stop(why) if why.contains("a new one, in epoch 1")));
+    }
+
+    #[test]
+    fn a_master_that_began_anew_with_an_empty_disk_is_not_followed() {
+        let mine = position("1:0:a,2:300:b", 0, 500);
+        for epochs in ["1:0:c", "2:0:c"] {
+            let course = course(&mine, &welcome(epochs, 900, 8));
+            assert!(matches!(course, Course::Stop(why) if why.contains("is a new one")));
+        }
+        // It lost a young log with its power, and says so: it began after this one's newest.
+        assert_eq!(course(&mine, &welcome("3:0:c", 900, 8)), Course::CutTo(0));
+        // A slave that became the master comes before whoever it replaced.
+        assert_eq!(course(&mine, &welcome("1000001:0:c", 900, 8)), Course::CutTo(0));
     }
 
     fn welcome(epochs: &str, end: u64, sum: u32) -> Welcome {

@@ -5,7 +5,7 @@ use super::handler::Shared;
 use super::kv_config::KvConfig;
 use super::options::Options;
 use super::route_table::Effect;
-use crate::disk::{Disk, read_small_again};
+use crate::disk::{Disk, parent, read_small_again, settle_names};
 use crate::net::Net;
 use crate::remoting::Server;
 use crate::rt::task::{Stop, TaskGroup};
@@ -79,6 +79,9 @@ async fn load(disk: &dyn Disk, clock: &Clock, options: &Options) -> Result<KvCon
             Err(error) => Err(error.to_string()),
         }
     };
+    if let Err(error) = settle_names(disk, parent(path)).await {
+        return Err(Error::KvConfig { path: path.clone(), reason: error.to_string() });
+    }
     let backup = format!("{path}.bak");
     match (read(path).await, read(&backup).await) {
         (Ok(Some(kv)), _) => Ok(kv),

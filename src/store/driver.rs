@@ -399,12 +399,12 @@ impl Store {
     }
     /// Forgets the queues of a topic, for good: recovery will not bring them back.
     pub async fn delete_topic(&self, topic: &str) -> Result<(), Error> {
-        delete::topic(&self.shared, topic, u64::MAX).await.map(drop)
+        delete::topic(&self.shared, topic, None).await.map(drop)
     }
     /// The same, unless a record of it lies at `at` or behind, or is under way. Returns whether it
     /// was done.
     pub async fn delete_topic_below(&self, topic: &str, at: PhysicalOffset) -> Result<bool, Error> {
-        delete::topic(&self.shared, topic, at.0).await
+        delete::topic(&self.shared, topic, Some(at)).await
     }
     /// Deletes expired files now, whatever the hour. Returns at once.
     /// Source: DefaultMessageStore#executeDeleteFilesManually (4.9.3).

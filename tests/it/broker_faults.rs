@@ -448,3 +448,29 @@ fn a_state_file_that_cannot_be_read_is_tried_again_and_never_taken_for_empty() {
         broker.shutdown().await;
     });
 }
+
+/// Else a power loss later takes back a table that a killed process had only renamed, and with it a
+/// topic whose messages are acknowledged meanwhile.
+#[test]
+fn what_a_start_reads_of_its_tables_is_durable() {
+    block_on(async {
+        let (disk, world) = faulty();
+        let name_server = world.name_server().await;
+        let broker = world.start(world.parts_at(&name_server)).await;
+        assert_eq!(world.caller(&broker).send("T", 0, "", "x").await.code, code::SUCCESS);
+        broker.shutdown().await;
+        let before = disk.calls().len();
+        let broker = world.start(world.parts_at(&name_server)).await;
+        let calls = disk.calls().split_off(before);
+        let at = |call: Call, end: &str| {
+            let is_it = |(c, path): &(Call, String)| *c == call && path.ends_with(end);
+            calls.iter().position(is_it).unwrap_or_else(|| panic!("no {call:?} of {end}"))
+        };
+        assert!(at(Call::SyncDir, "/config") < at(Call::Open, "/config/topics.json"));
+        broker.shutdown().await;
+
+        disk.fail_nth(Call::SyncDir, "/config", 1, Fault::Broken);
+        let refused = world.try_start(world.parts_at(&name_server)).await.err().unwrap();
+        assert!(refused.to_string().contains("/config"), "{refused}");
+    });
+}

@@ -4,6 +4,7 @@ use hotfire::config::live::LiveConfig;
 use hotfire::config::resolve::Machine;
 use hotfire::config::{Program, RawConfig};
 use hotfire::disk::Disk;
+use hotfire::disk::faulty::{Call, Fault, FaultyDisk};
 use hotfire::disk::real::RealDisk;
 use hotfire::namesrv::{Namesrv, Options};
 use hotfire::net::Net;
@@ -260,6 +261,30 @@ fn a_broken_file_stops_the_start_unless_there_is_a_backup() {
     std::fs::write(dir.path().join("kvConfig.json.bak"), "{\"configTable\":{}}").unwrap();
     start().unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"configTable\":{\"N");
+}
+
+/// A killed process may have only renamed it.
+#[test]
+fn what_a_start_reads_of_its_file_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        kv_config_path: dir.path().join("kvConfig.json").to_str().unwrap().to_owned(),
+        ..Options::default()
+    };
+    block_on(async {
+        let group = TaskGroup::new();
+        let net: Arc<dyn Net> = Arc::new(TcpNet::default());
+        let disk = Arc::new(FaultyDisk::new(Arc::new(RealDisk::new())));
+        disk.fail_nth(Call::SyncDir, dir.path().to_str().unwrap(), 1, Fault::Broken);
+        let clock = Clock::new();
+        let start = || Namesrv::start(disk.clone(), &net, &clock, &group, options.clone());
+        let refused = start().await.err().unwrap().to_string();
+        assert!(refused.contains("kvConfig.json"), "{refused}");
+        let calls = disk.calls();
+        assert!(!calls.iter().any(|(call, _)| *call == Call::Open), "{calls:?}");
+        start().await.unwrap();
+    });
 }
 
 #[test]

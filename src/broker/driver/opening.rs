@@ -22,7 +22,7 @@ use super::super::tickets::Tickets;
 use super::super::topics::{SCHEDULE_TOPIC, Topics};
 use super::super::transaction::{Transactions, rewrite::Names};
 use super::{Core, Deps};
-use crate::disk::{Disk, read_small_again};
+use crate::disk::{Disk, read_small_again, settle_names};
 use crate::ha::{self, Ha, HaDeps};
 use crate::model::{QueueKey, TopicName};
 use crate::remoting;
@@ -108,7 +108,7 @@ impl Opening<'_> {
     ) -> Result<Opened, Error> {
         let Opening { deps, options, store, client } = *self;
         let known_peers = known_peers(deps, &options.root).await;
-        let (mut slaves, end) = (Vec::new(), store.stats().end);
+        let mut slaves = Vec::new();
         if !options.replication.role.is_slave() {
             let start = catch_up::Start {
                 clock: &deps.clock,
@@ -117,10 +117,15 @@ impl Opening<'_> {
                 options,
                 addr: own_addr(options),
                 known: known_peers.all(),
-                is_heir: heir::is_marked(&*deps.disk, &options.root),
+                disk: &*deps.disk,
+                is_heir: heir::Mark::WasSlave.is_set(&*deps.disk, &options.root),
                 is_unclean,
             };
             slaves = catch_up::run(&start, deps.rng.clone().next_u64()).await?;
+        }
+        let config = format!("{}/config", options.root);
+        if let Err(source) = settle_names(&*deps.disk, &config).await {
+            return Err(Error::StateFileWrite { path: config, source });
         }
         let files = Files::new(&deps.disk, &options.root);
         let (mut core, mut files) = open_core(deps, options, levels_ms, files, store).await?;
@@ -135,22 +140,19 @@ impl Opening<'_> {
                 Err(error) => tracing::error!("failed to {error}; the last good one is kept"),
             }
         }
-        self.inherit(&mut core, store.stats().end > end).await?;
+        self.inherit(&mut core).await?;
         let replication = self.replication(is_synced, known_peers, group).await?;
         Ok(Opened { core, files, replication })
     }
 
     /// A slave says that it is one; who was one and is the master now, or took records from one,
     /// makes the topics that it only has records of.
-    async fn inherit(&self, core: &mut Core, has_taken: bool) -> Result<(), Error> {
+    async fn inherit(&self, core: &mut Core) -> Result<(), Error> {
         let (disk, root) = (&*self.deps.disk, &self.options.root);
         if self.options.replication.role.is_slave() {
-            return heir::mark(disk, root).await.map_err(|source| Error::StateFileWrite {
-                path: format!("{root}/hotfire/was_slave"),
-                source,
-            });
+            return heir::Mark::WasSlave.set(disk, root).await;
         }
-        if has_taken || heir::is_marked(disk, root) {
+        if heir::may_lack_topics(disk, root) {
             let now = self.deps.clock.wall();
             for name in make_topics(&mut core.topics, self.store, now) {
                 crate::rt::probe!("ha: a new master made a topic of its records");

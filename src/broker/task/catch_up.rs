@@ -7,7 +7,9 @@ use super::super::error::Error;
 use super::super::offsets::{OffsetFile, Offsets};
 use super::super::options::Options;
 use super::super::replication::wire::{self, Answer, Question};
+use super::heir;
 use super::others::{self, Silence};
+use crate::disk::Disk;
 use crate::ha::Position;
 use crate::model::{PhysicalOffset, QueueKey, TopicName};
 use crate::protocol::Command;
@@ -31,6 +33,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// What the start needs of the broker that is not there yet.
 pub struct Start<'a> {
+    pub disk: &'a dyn Disk,
     pub clock: &'a Clock,
     pub client: &'a Client,
     pub store: &'a Store,
@@ -319,11 +322,22 @@ async fn take_over(
         crate::rt::probe!("ha: a master took records of another epoch than it knew");
         start.store.adopt_epochs(list).await.map_err(Error::Store)?;
     }
+    if is_longer {
+        // A crash before its tables are saved must not leave out the topics of what it takes.
+        heir::Mark::HasTaken.set(start.disk, &start.options.root).await?;
+    }
     if is_longer && !fetch(start, addr, answer).await? {
         let newest = answer.position.epochs.rows().last();
-        if newest.is_some_and(|newest| !mine.epochs.rows().contains(newest)) {
-            let why = "it follows another master, and what it has could not be taken".to_owned();
-            return Err(Error::Fenced { addr: addr.to_owned(), why });
+        let follows_another = newest.is_some_and(|newest| !mine.epochs.rows().contains(newest));
+        let fenced = |why: &str| Error::Fenced { addr: addr.to_owned(), why: why.to_owned() };
+        if follows_another {
+            return Err(fenced("it follows another master, and what it has could not be taken"));
+        }
+        if start.is_heir {
+            return Err(fenced(
+                "it is a slave with more of the log, which could not be taken: make it the master, \
+                 or name this broker in its haAllowedPeers",
+            ));
         }
     }
     if is_later {

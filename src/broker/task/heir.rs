@@ -1,7 +1,9 @@
-//! `hotfire/was_slave` says that this store was a slave's. Once the tables of a slave that became
-//! master are saved, it is a master like any other.
+//! Marks in `hotfire/`: that this store was a slave's, or took records from one. Both may have
+//! records of topics that are in no table here. Once the tables of such a master are saved, it is a
+//! master like any other.
 
 use super::super::driver::Shared;
+use super::super::error::Error;
 use crate::disk::{Disk, replace_small};
 use crate::rt::task::Stop;
 use crate::rt::time::Duration;
@@ -11,34 +13,61 @@ use std::sync::Arc;
 /// A save that failed is tried again by then.
 const PAUSE: Duration = Duration::from_secs(1);
 
-fn path(root: &str) -> String {
-    format!("{root}/hotfire/was_slave")
+/// What a mark says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// This store was a slave's.
+    WasSlave,
+    /// It took records from one.
+    HasTaken,
 }
 
-/// This broker is a slave. Durable on return.
-pub async fn mark(disk: &dyn Disk, root: &str) -> io::Result<()> {
-    if is_marked(disk, root) {
-        return Ok(());
+impl Mark {
+    const ALL: [Mark; 2] = [Mark::WasSlave, Mark::HasTaken];
+
+    fn path(self, root: &str) -> String {
+        let name = match self {
+            Mark::WasSlave => "was_slave",
+            Mark::HasTaken => "has_taken",
+        };
+        format!("{root}/hotfire/{name}")
     }
-    replace_small(disk, &path(root), b"").await
-}
 
-/// A mark that cannot be opened is one.
-pub fn is_marked(disk: &dyn Disk, root: &str) -> bool {
-    !matches!(disk.open(&path(root)), Err(error) if error.kind() == io::ErrorKind::NotFound)
+    /// Durable on return.
+    pub async fn set(self, disk: &dyn Disk, root: &str) -> Result<(), Error> {
+        if self.is_set(disk, root) {
+            return Ok(());
+        }
+        let path = self.path(root);
+        let written = replace_small(disk, &path, b"").await;
+        written.map_err(|source| Error::StateFileWrite { path, source })
+    }
+
+    /// One that cannot be opened is set.
+    pub fn is_set(self, disk: &dyn Disk, root: &str) -> bool {
+        !matches!(disk.open(&self.path(root)), Err(error) if error.kind() == io::ErrorKind::NotFound)
+    }
 }
 
 /// All that it knew is in its tables.
 pub fn clear(disk: &dyn Disk, root: &str) -> io::Result<()> {
-    match disk.remove(&path(root)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    for mark in Mark::ALL {
+        match disk.remove(&mark.path(root)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
+    Ok(())
+}
+
+/// Whether its tables may lack topics that it has records of.
+pub fn may_lack_topics(disk: &dyn Disk, root: &str) -> bool {
+    Mark::ALL.into_iter().any(|mark| mark.is_set(disk, root))
 }
 
 pub async fn run(shared: Arc<Shared>, mut stop: Stop) {
     let (disk, root) = (&*shared.disk, &shared.options.root);
-    if !is_marked(disk, root) {
+    if !may_lack_topics(disk, root) {
         return;
     }
     loop {

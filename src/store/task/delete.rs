@@ -1,7 +1,7 @@
 //! A topic goes away, with its queues.
 
 use crate::disk::{Disk, replace_small};
-use crate::model::{QueueKey, TopicName, is_directory_name};
+use crate::model::{PhysicalOffset, QueueKey, TopicName, is_directory_name};
 use crate::rt::fault;
 use crate::store::error::Error;
 use crate::store::options::Options;
@@ -11,15 +11,19 @@ use crate::store::snapshot::TopicFloors;
 use std::io;
 
 /// Durable on return: that the topic's records up to now are gone. Its files are removed after
-/// that; recovery removes what a crash leaves. Nothing is done when one lies at `below` or behind.
-/// Returns whether it was.
-pub async fn topic(shared: &Shared, topic: &str, below: u64) -> Result<bool, Error> {
+/// that; recovery removes what a crash leaves. Nothing is done when one lies at `below` or behind,
+/// or is under way then. Returns whether it was.
+pub async fn topic(
+    shared: &Shared,
+    topic: &str,
+    below: Option<PhysicalOffset>,
+) -> Result<bool, Error> {
     let what = format!("delete topic {topic}");
     let permit = shared.queue_dirs.acquire().await;
     let _permit = permit.map_err(|e| Error::io(&*what)(io::Error::other(e)))?;
     let floors = {
         let mut state = shared.state.lock();
-        if state.queues.goes_on(topic, below) {
+        if below.is_some_and(|at| state.queues.goes_on(topic, at.0)) {
             return Ok(false);
         }
         let (end, log_min) = (state.log.end(), state.segments.first());

@@ -8,7 +8,7 @@
 use super::index_files;
 use super::index_writer::Recovered;
 use super::search::record_at;
-use crate::disk::{File, read_small};
+use crate::disk::{File, read_small, settle_names};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::index_file::{ENTRY_SIZE, Header, IndexEntry, SLOT_SIZE, Shape};
 use crate::format::message_unit::{self, Unit};
@@ -79,6 +79,8 @@ pub async fn open(shared: &Shared, found: &Recovered, give_up: bool) -> io::Resu
     if target.cursor.at > end {
         target.cursor = Cursor { at: end, keys_done: 0 };
     }
+    // A file that came back with a power loss would speak of records that others have replaced.
+    settle_names(&*shared.disk, &index_files::dir(&shared.options)).await?;
     if known != Some(target) {
         index_files::write_mark(shared, &target).await?;
     }

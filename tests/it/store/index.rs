@@ -416,3 +416,27 @@ fn a_stop_does_not_wait_for_all_keys() {
         house.kill().await;
     });
 }
+
+/// Else one comes back with a power loss, beside files of the records that replaced its own.
+#[test]
+fn an_index_file_behind_the_logs_end_is_removed_for_good_before_anything_is_appended() {
+    run(async {
+        let dir = temp();
+        let options = small(&dir);
+        let faulty = FaultyDisk::new(Arc::new(RealDisk::new()));
+        let mut house = try_open(Arc::new(faulty.clone()), &options).await.unwrap();
+        let places = fill(&mut house, 0).await;
+        house.until(|| house.store.stats().indexed.0 > places[29], "the index").await;
+        house.store.cut_back_at_next_start(PhysicalOffset(places[3])).await.unwrap();
+        house.stop().await;
+        let before = faulty.calls().len();
+        let house = try_open(Arc::new(faulty.clone()), &options).await.unwrap();
+        house.until(|| house.store.stats().indexed.0 >= places[3], "the index").await;
+        let calls = faulty.calls().split_off(before);
+        let last = |is_it: &dyn Fn(&(Call, String)) -> bool| calls.iter().rposition(is_it);
+        let removed = last(&|(call, path)| *call == Call::Remove && path.contains("/index/"));
+        let synced = last(&|(call, path)| *call == Call::SyncDir && path.ends_with("/index"));
+        assert!(removed.is_some() && removed < synced, "{calls:?}");
+        house.stop().await;
+    });
+}

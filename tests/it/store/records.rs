@@ -47,3 +47,35 @@ fn records_of_entries_come_in_their_order_with_those_left_out_that_are_not_there
         house.store.close(Abort::Goes).await.1.unwrap();
     });
 }
+
+/// Whoever says so unasked means all of it; who says it of a moment means what was there then.
+#[test]
+fn a_topic_goes_with_records_that_are_under_way_unless_only_older_ones_are_meant() {
+    run(async {
+        let dir = temp();
+        let options = Options { flush: FlushMode::Sync, ..options(&dir) };
+        let disk = FaultyDisk::new(Arc::new(RealDisk::new()));
+        let mut house = try_open(Arc::new(disk.clone()), &options).await.unwrap();
+        house.sent("T", 0, b"old").await;
+        let seen = house.store.stats().end;
+        disk.hold(Call::Sync);
+        house.send("T", 0, b"under way").unwrap();
+        assert!(!house.store.delete_topic_below("T", seen).await.unwrap());
+        disk.release();
+        house.outcome(2).await;
+        assert!(!house.store.delete_topic_below("T", seen).await.unwrap());
+        assert_eq!(house.store.max_offset(&key("T", 0)).0, 2);
+        let now = house.store.stats().end;
+        house.sent("U", 0, b"other").await;
+        assert!(house.store.delete_topic_below("T", now).await.unwrap());
+        assert_eq!(house.store.max_offset(&key("T", 0)).0, 0);
+
+        house.sent("U", 0, b"old").await;
+        let next = house.send("U", 0, b"next").unwrap();
+        assert_eq!(next.queue_offset.0, 2);
+        house.store.delete_topic("U").await.unwrap();
+        house.outcome(house.next).await;
+        assert_eq!(house.store.max_offset(&key("U", 0)).0, 0);
+        house.stop().await;
+    });
+}

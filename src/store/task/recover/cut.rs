@@ -7,8 +7,8 @@ use crate::store::options::Options;
 use std::io;
 use std::sync::Arc;
 
-/// Copies `end..used` of the log, or its first part. It is a courtesy: an error is said, and no
-/// more.
+/// Copies `end..used` of the log, or its first part. Durable on return. It is a courtesy: an error
+/// is said, and no more.
 pub async fn keep(
     disk: &Arc<dyn Disk>,
     options: &Options,
@@ -56,7 +56,9 @@ async fn copy(
             file.write_at(at - end, &bytes)?;
             at += len as u64;
         }
-        file.sync_data().await
+        file.sync_data().await?;
+        disk.sync_dir(&dir).await?;
+        disk.sync_dir(&options.own_dir()).await
     };
     match copied.await {
         Ok(()) => Ok(path),

@@ -6,7 +6,7 @@
 use super::cut;
 use super::log_files::LogFiles;
 use super::{listing, lock};
-use crate::disk::{Disk, parent, read_small, replace_small};
+use crate::disk::{Disk, parent, read_small, replace_small, settle_names};
 use crate::model::PhysicalOffset;
 use crate::rt::fault;
 use crate::store::error::Error;
@@ -58,9 +58,11 @@ pub async fn run(disk: &Arc<dyn Disk>, options: &Options) -> Result<(), Error> {
         log.zero(to, used).await?;
         remove(&**disk, &sums(options, log.base_of(to)))?;
     }
+    let own = options.own_dir();
+    let settled = settle_names(&**disk, &format!("{own}/checksum")).await;
+    settled.map_err(Error::io("sync the directory of checksums"))?;
     fault::point("store: cut back").await;
     remove(&**disk, &path(options))?;
-    let own = options.own_dir();
     disk.sync_dir(&own).await.map_err(Error::io("sync the directory hotfire"))
 }
 
