@@ -314,8 +314,8 @@ impl Court {
         !is_at_slave && unjudged.iter().any(has_followed) && self.is_in_cut(by, ack.id)
     }
 
-    /// Whether a master came back, and not as a slave, although the next one had replaced it: of two
-    /// slaves one may not have heard of that, and follow it until it has.
+    /// Whether a master came back, and not as a slave, although the next one had replaced it: of
+    /// two slaves one may not have heard of that, and follow it until it has.
     fn has_come_back(
         &self,
         ack: &Ack,

@@ -79,7 +79,7 @@ pub struct KnownPeers {
     path: String,
     addrs: Mutex<BTreeSet<String>>,
     /// Whoever writes the file has it: two greetings may come at once.
-    writing: Semaphore,
+    pub writing: Semaphore,
 }
 
 impl KnownPeers {
@@ -117,29 +117,28 @@ impl KnownPeers {
 
     /// One follows, or is followed, or follows the same master. What is no `host:port` is none.
     /// Returns whether it is a new one.
-    fn note(&self, addr: &str) -> bool {
+    pub fn note(&self, addr: &str) -> bool {
         let mut addrs = self.addrs.lock();
         addrs.len() < KNOWN_MAX && is_addr(addr) && addrs.insert(addr.to_owned())
     }
 
-    /// Notes it. Durable on return, when it is a new one. Errors: it is known until this process
-    /// ends.
-    pub async fn remember(&self, addr: &str) -> io::Result<()> {
-        if !self.note(addr) {
-            return Ok(());
-        }
-        let _turn = self.writing.acquire().await.map_err(io::Error::other)?;
-        let text: String = self.all().iter().map(|addr| format!("{addr}\n")).collect();
-        replace_small(&*self.disk, &self.path, text.as_bytes()).await
+    /// The file's text.
+    pub fn text(&self) -> String {
+        self.addrs.lock().iter().map(|addr| format!("{addr}\n")).collect()
+    }
+
+    /// Writes the file, by one at a time (`writing`). Durable on return.
+    pub fn save<'a>(&'a self, text: &'a str) -> impl Future<Output = io::Result<()>> + Send + 'a {
+        replace_small(&*self.disk, &self.path, text.as_bytes())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::read_small;
     use crate::disk::real::RealDisk;
-    use crate::disk::{BoxFuture, read_small};
-    use crate::rt::{block_on, task};
+    use crate::rt::block_on;
 
     fn ip(n: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, n])
@@ -176,7 +175,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("hotfire")).unwrap();
         let before = known(&dir);
-        block_on(before.remember("10.0.0.2:10911")).unwrap();
+        assert!(before.note("10.0.0.2:10911") && !before.note("10.0.0.2:10911"));
+        block_on(before.save(&before.text())).unwrap();
         for no_addr in ["", "10.0.0.3", "10.0.0.3:", ":1", "a:1,b:2", "a:1\nb:2", "a b:1"] {
             assert!(!before.note(no_addr), "{no_addr:?}");
         }
@@ -184,20 +184,5 @@ mod tests {
         assert_eq!(after.all(), ["10.0.0.2:10911"]);
         let admission = Admission::new(&[], after);
         assert!(admission.admits(ip(2)) && !admission.admits(ip(3)));
-    }
-
-    #[test]
-    fn peers_that_come_at_once_are_all_known_after_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("hotfire")).unwrap();
-        let before = known(&dir);
-        let remembered = (1..9).map(|n| {
-            let peers = before.clone();
-            let remembering = async move { peers.remember(&format!("10.0.0.{n}:10911")).await };
-            Box::pin(remembering) as BoxFuture<'static, io::Result<()>>
-        });
-        let done = block_on(task::all(remembered.collect()));
-        assert!(done.iter().all(Result::is_ok), "{done:?}");
-        assert_eq!(known(&dir).count(), 8);
     }
 }

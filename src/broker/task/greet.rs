@@ -11,6 +11,7 @@ use crate::remoting::Client;
 use crate::rt::sync::watch;
 use crate::rt::task::Stop;
 use crate::rt::time::Duration;
+use std::io;
 use std::sync::Arc;
 
 /// The question is given up after this.
@@ -50,9 +51,18 @@ pub async fn remember_others(peers: &KnownPeers, own: &str, addrs: &[String]) {
 
 /// One of this name follows, or is followed. Durable on return, or it is logged that it is not.
 pub async fn remember(peers: &KnownPeers, addr: &str) {
-    if let Err(error) = peers.remember(addr).await {
+    if !peers.note(addr) {
+        return;
+    }
+    if let Err(error) = save(peers).await {
         tracing::warn!("{addr} will be known by name servers alone: {error}");
     }
+}
+
+async fn save(peers: &KnownPeers) -> io::Result<()> {
+    let _turn = peers.writing.acquire().await.map_err(io::Error::other)?;
+    let text = peers.text();
+    peers.save(&text).await
 }
 
 impl Greeter for MasterGreeter {
@@ -91,9 +101,9 @@ impl Greeter for MasterGreeter {
     }
 }
 
-/// Asks name servers for the addresses of this broker's name: at once, as often as it registers, for
-/// they forget one that is down and may not be asked any more when it is back, and when one came
-/// that is not known.
+/// Asks name servers for the addresses of this broker's name: at once, as often as it registers,
+/// for they forget one that is down and may not be asked any more when it is back, and when one
+/// came that is not known.
 pub async fn learn_peers(shared: Arc<Shared>, mut stop: Stop) {
     loop {
         let asked = shared.clock.mono();
@@ -125,4 +135,32 @@ async fn addresses(client: &Client, options: &Options) -> Vec<std::net::IpAddr> 
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::real::RealDisk;
+    use crate::disk::{BoxFuture, Disk, read_small};
+    use crate::rt::{block_on, task};
+
+    #[test]
+    fn peers_that_come_at_once_are_all_known_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("hotfire")).unwrap();
+        let root = dir.path().to_string_lossy();
+        let known = || {
+            let disk: Arc<dyn Disk> = Arc::new(RealDisk::new());
+            let read = read_small(&*disk, &KnownPeers::path(&root), 4096);
+            Arc::new(KnownPeers::new(&disk, &root, read))
+        };
+        let before = known();
+        let remembered = (1..9).map(|n| {
+            let peers = before.clone();
+            let remembering = async move { remember(&peers, &format!("10.0.0.{n}:10911")).await };
+            Box::pin(remembering) as BoxFuture<'static, ()>
+        });
+        block_on(task::all(remembered.collect()));
+        assert_eq!(known().count(), 8);
+    }
 }

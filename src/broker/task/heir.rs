@@ -45,7 +45,8 @@ impl Mark {
 
     /// One that cannot be opened is set.
     pub fn is_set(self, disk: &dyn Disk, root: &str) -> bool {
-        !matches!(disk.open(&self.path(root)), Err(error) if error.kind() == io::ErrorKind::NotFound)
+        let opened = disk.open(&self.path(root));
+        !matches!(opened, Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 }
 
