@@ -73,6 +73,16 @@ impl Court {
         self.returns().lock().left.get(&slave).map(|left| left.from)
     }
 
+    /// What slaves of this master have that it came back without.
+    pub(super) fn left_behind(&self, master: usize) -> BTreeSet<Id> {
+        let returns = self.returns().lock();
+        let slaves = self.slaves_of(master).into_iter();
+        slaves
+            .filter_map(|slave| returns.left.get(&slave))
+            .flat_map(|left| left.ids.clone())
+            .collect()
+    }
+
     /// A broker opens its first port, in a process that began at `started_us`. `wait_us`: how long
     /// a master waits for those that it does not hear.
     pub fn on_comeback(&self, machine: usize, started_us: u64, wait_us: u64) {

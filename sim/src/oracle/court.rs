@@ -201,8 +201,8 @@ impl Court {
             self.check("acked_survives", verdict);
         }
         if self.wants(Oracle::VisibleStays) {
-            let left_from = self.left_from(machine);
-            let verdict = judge::visible_stays(log, &mut history, (now, left_from), &opened);
+            let left = (self.left_from(machine), &self.left_behind(machine));
+            let verdict = judge::visible_stays(log, &mut history, now, left, &opened);
             self.check("visible_stays", verdict);
         }
         if self.wants(Oracle::NoPhantom) {

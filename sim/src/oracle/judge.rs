@@ -194,11 +194,13 @@ pub fn acked_survives(log: &Log, history: &mut History, now: Moment, opened: &[u
 }
 
 /// What a reader was given is still at its place, as far as the mode promises. From `left_from` on
-/// a slave may give up what its master came back without.
+/// a slave may give up what its master came back without. `left`: what slaves of this master have
+/// of that; they may have answered readers in its place.
 pub fn visible_stays(
     log: &Log,
     history: &mut History,
-    (now, left_from): (Moment, Option<u64>),
+    now: Moment,
+    (left_from, left): (Option<u64>, &BTreeSet<Id>),
     opened: &[u64],
 ) -> Verdict {
     let mut there: BTreeMap<(&str, u32, u64), Option<Id>> = BTreeMap::new();
@@ -219,7 +221,7 @@ pub fn visible_stays(
         if there.get(&(slot.1.as_str(), slot.2, slot.3)) == Some(&Some(id)) {
             continue;
         }
-        let may_go = left_from.is_some_and(|from| physical >= from);
+        let may_go = left_from.is_some_and(|from| physical >= from) || left.contains(&id);
         if !may_go && now.binds(grade, power_losses, generation, opened) {
             return Err(format!(
                 "a reader saw message {id} at {}/{} {}, a crash took it back (log end {})",
