@@ -254,7 +254,6 @@ impl Court {
         // Nobody takes from a master, which is judged for itself.
         let is_master = |n: &usize| ledger.open.get(n).is_some_and(|open| open.is_master);
         away.retain(|(n, _)| !(is_master(n) && ledger.answers(self, *n, reign.since_us)));
-        let slaves = &ledger.slave_us;
         for ack in ledger.acks.iter_mut().filter(|ack| ack.fate == AckFate::Kept) {
             let is_there = mine.raw.has(ack.id, &ack.place);
             if is_there || ack.place.physical < mine.log.start {
@@ -268,14 +267,12 @@ impl Court {
                 continue;
             }
             if let Some(why) = self.binds(ack, reign.machine, &now) {
-                let has_come_back =
-                    || self.has_come_back(ack, reign.machine, &ledger.reigns, slaves);
                 if self.gave_up(ack, &ledger.unjudged) {
                     mark("promotion: an acked message was given up to a master that nobody judged");
                     ack.fate = AckFate::Lost;
                     continue;
                 }
-                if has_come_back() {
+                if self.has_come_back(ack, reign.machine, &ledger.reigns, &ledger.slave_us) {
                     mark("promotion: a replaced master came back and took messages with a slave");
                     ack.fate = AckFate::Lost;
                     continue;

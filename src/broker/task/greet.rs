@@ -139,6 +139,7 @@ async fn addresses(client: &Client, options: &Options) -> Vec<std::net::IpAddr> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::replication::peers::FILE_SIZE_MAX;
     use super::*;
     use crate::disk::real::RealDisk;
     use crate::disk::{BoxFuture, Disk, read_small};
@@ -151,7 +152,7 @@ mod tests {
         let root = dir.path().to_string_lossy();
         let known = || {
             let disk: Arc<dyn Disk> = Arc::new(RealDisk::new());
-            let read = read_small(&*disk, &KnownPeers::path(&root), 4096);
+            let read = read_small(&*disk, &KnownPeers::path(&root), FILE_SIZE_MAX);
             Arc::new(KnownPeers::new(&disk, &root, read))
         };
         let before = known();

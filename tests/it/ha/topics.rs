@@ -46,6 +46,16 @@ impl Net for Held {
     }
 }
 
+impl HeldStream {
+    fn is_held(&self, cx: &Context<'_>) -> bool {
+        let is_held = self.asks_topics && self.gate.is_shut.load(Ordering::Relaxed);
+        if is_held {
+            cx.waker().wake_by_ref();
+        }
+        is_held
+    }
+}
+
 impl Stream for HeldStream {
     fn peer_addr(&self) -> SocketAddr {
         self.inner.peer_addr()
@@ -56,8 +66,7 @@ impl Stream for HeldStream {
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.asks_topics && self.gate.is_shut.load(Ordering::Relaxed) {
-            cx.waker().wake_by_ref();
+        if self.is_held(cx) {
             return Poll::Pending;
         }
         self.inner.poll_readable(cx)
@@ -69,8 +78,7 @@ impl Stream for HeldStream {
         buf: &mut BytesMut,
         max: usize,
     ) -> Poll<io::Result<usize>> {
-        if self.asks_topics && self.gate.is_shut.load(Ordering::Relaxed) {
-            cx.waker().wake_by_ref();
+        if self.is_held(cx) {
             return Poll::Pending;
         }
         self.inner.poll_read(cx, buf, max)
