@@ -86,9 +86,12 @@ impl Strike {
     // ---- the log's tail ----
 
     fn log_files(&self) -> Vec<(u64, String)> {
-        let below = format!("{ROOT}/commitlog/");
-        let base = |path: &String| path.strip_prefix(&below).and_then(|n| n.parse().ok());
-        self.disk.files().into_iter().filter_map(|path| Some((base(&path)?, path))).collect()
+        let dir = format!("{ROOT}/commitlog");
+        let base = |path: &String| files::log_base(path, &dir);
+        let files = self.disk.files().into_iter();
+        let mut files: Vec<_> = files.filter_map(|path| Some((base(&path)?, path))).collect();
+        files.sort_unstable();
+        files
     }
 
     /// The first bytes of every record that the page cache has, as the device has them.

@@ -14,8 +14,8 @@ use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// How long a process that ended by itself stays down. Units: virtual milliseconds.
 const RESTART_AFTER_MS: u64 = 300;
@@ -91,6 +91,8 @@ struct Inner {
     /// The same, and when that last ended.
     rejoined_us: Mutex<BTreeMap<(usize, usize), u64>>,
     healed: AtomicBool,
+    /// Told of each machine whose power is about to fail, while its disk is still whole.
+    before_power_loss: OnceLock<Box<dyn Fn(usize) + Send + Sync>>,
 }
 
 /// Cloning shares the world.
@@ -159,6 +161,7 @@ impl World {
             clogs: Mutex::default(),
             rejoined_us: Mutex::default(),
             healed: AtomicBool::new(false),
+            before_power_loss: OnceLock::new(),
         }));
         world.calm_links(plan);
         madsim::task::spawn(world.clone().keep_restarting(asked));
@@ -186,6 +189,11 @@ impl World {
 
     pub fn power_losses(&self, machine: usize) -> u64 {
         self.0.machines[machine].process.lock().power_losses
+    }
+
+    /// Whom to tell before a disk loses what was not synced. Only the first one is told.
+    pub fn watch_power(&self, told: impl Fn(usize) + Send + Sync + 'static) {
+        let _ = self.0.before_power_loss.set(Box::new(told));
     }
 
     /// A client learned that something is stored on this machine.
@@ -338,6 +346,9 @@ impl World {
     /// Kills the process at once, and the power with it if wanted.
     pub fn crash(&self, machine: usize, power: bool) {
         let m = &self.0.machines[machine];
+        if let Some(told) = self.0.before_power_loss.get().filter(|_| power) {
+            told(machine);
+        }
         let (was_up, power) = {
             let mut process = m.process.lock();
             // Without its own files a store has only RocketMQ's times to tell a hole that a power

@@ -49,14 +49,17 @@ pub trait Greeter: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Course {
     Follow,
-    /// What lies behind was never its master's: it is cut off before anything is followed.
+    /// What lies behind was never its master's: it is cut off before anything is followed. At the
+    /// log's begin all of it goes, and the log begins where the master says.
     CutTo(u64),
     /// Nothing is merged, and nothing followed: why.
     Stop(String),
 }
 
+/// `cut_max`: of what is cut off so much is kept. Units: bytes.
+///
 /// Source: none; 4.9 follows whatever it finds (W-40).
-pub fn course(mine: &Position, master: &Welcome) -> Course {
+pub fn course(mine: &Position, master: &Welcome, cut_max: u64) -> Course {
     if mine.end == 0 {
         return Course::Follow;
     }
@@ -81,13 +84,6 @@ pub fn course(mine: &Position, master: &Welcome) -> Course {
         return Course::Follow;
     }
     let common = mine.epochs.common(mine.end, &master.epochs, master.end);
-    if common.end < mine.min {
-        return Course::Stop(format!(
-            "this log begins at {}, and has nothing in common with the master's behind {}: start \
-             with an empty store",
-            mine.min, common.end
-        ));
-    }
     if common.end < mine.end && common.is_same {
         return Course::Stop(format!(
             "this log ends at {} and the master's at {}, although both have the same epochs",
@@ -103,8 +99,16 @@ pub fn course(mine: &Position, master: &Welcome) -> Course {
             mine.epochs.number()
         ));
     }
+    // A slave that began at the last file of a master that lost more than that: all of it goes.
+    if common.end < mine.min && mine.end - mine.min > cut_max {
+        return Course::Stop(format!(
+            "this log begins at {}, and has nothing in common with the master's behind {}; it has \
+             more than cutBytesMax, {cut_max} bytes, to be kept: start with an empty store",
+            mine.min, common.end
+        ));
+    }
     if common.end < mine.end {
-        return Course::CutTo(common.end);
+        return Course::CutTo(common.end.max(mine.min));
     }
     match mine.last {
         Some((at, _)) if !is_same_record => Course::Stop(format!(
@@ -117,6 +121,10 @@ pub fn course(mine: &Position, master: &Welcome) -> Course {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn course(mine: &Position, master: &Welcome) -> Course {
+        super::course(mine, master, 64)
+    }
 
     fn position(epochs: &str, min: u64, end: u64) -> Position {
         let epochs = Epochs::parse(epochs).expect("a list");
@@ -178,9 +186,13 @@ mod tests {
     }
 
     #[test]
-    fn a_log_without_anything_in_common_is_left_alone() {
-        let (mine, master) = (position("1:0:a", 600, 700), welcome("1:0:a,2:500:b", 900, 8));
-        assert!(matches!(course(&mine, &master), Course::Stop(why) if why.contains("empty store")));
+    fn a_log_without_anything_in_common_goes_when_all_of_it_can_be_kept() {
+        let (mine, master) = (position("1:0:a", 600, 665), welcome("1:0:a,2:500:b", 900, 8));
+        assert!(matches!(course(&mine, &master), Course::Stop(why) if why.contains("cutBytesMax")));
+        let mine = Position { end: 664, ..mine };
+        assert_eq!(course(&mine, &master), Course::CutTo(600));
+        let empty = Position { end: 600, last: None, ..mine };
+        assert_eq!(course(&empty, &master), Course::CutTo(600));
     }
 
     #[test]

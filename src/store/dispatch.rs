@@ -82,9 +82,14 @@ pub fn dispatch(
             let (end, tags_code) = (QueueOffset(entry.queue_offset + 1), entry.tags_code);
             out.push(Arrival { key: queue.key.clone(), end, tags_code });
             let physical_offset = PhysicalOffset(entry.at);
-            // Offsets that a master's log passes over.
+            // Offsets that a master's log passes over; below a queue's first entry there is nothing
+            // that a reader could miss.
+            let is_first = queue.min >= queue.end && queue.end < entry.queue_offset;
             for missing in queue.end..entry.queue_offset {
                 due |= queues.push(slot, missing, QueueUnit::missing_before(physical_offset), now);
+            }
+            if is_first && let Some(queue) = queues.get_mut(slot) {
+                queue.on_raised(entry.queue_offset, entry.at);
             }
             let unit = QueueUnit { physical_offset, size: entry.size, tags_code };
             due |= queues.push(slot, entry.queue_offset, unit, now);
@@ -97,6 +102,24 @@ pub fn dispatch(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{QueueId, QueueKey, TopicName};
+    use crate::store::consume_queue::Queue;
+    use crate::store::snapshot::NO_ENTRY;
+
+    #[test]
+    fn a_queue_that_held_nothing_begins_at_its_first_entry() {
+        let mut queues = Queues::new(64);
+        let key = QueueKey { topic: TopicName::new("T"), queue: QueueId(0) };
+        let slot = queues.add(Queue::new(key, 0, 0, NO_ENTRY));
+        let entry =
+            |queue_offset, at| Entry { at, size: 90, slot: Some(slot), queue_offset, tags_code: 0 };
+        let mut entries = VecDeque::from([entry(14, 9_728), entry(16, 9_818)]);
+        dispatch(&mut entries, 20_000, &mut queues, Mono(0), &mut Vec::new());
+        let queue = queues.get(slot).expect("it was added");
+        // A later gap leaves its begin alone.
+        assert_eq!((queue.min, queue.end), (14, 17));
+        assert_eq!(queue.entries(0).filter(|unit| unit.is_blank()).count(), 15);
+    }
 
     #[test]
     fn delayed_records_carry_their_deliver_time() {

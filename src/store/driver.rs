@@ -273,6 +273,11 @@ impl Store {
         Ok(bytes.map(|bytes| crc32fast::hash(&bytes)))
     }
 
+    /// Of what is cut off so much is kept. Units: bytes.
+    pub fn cut_size_max(&self) -> u64 {
+        self.shared.options.cut_size_max_bytes
+    }
+
     /// Whether a file of the log can begin there.
     pub fn is_file_start(&self, at: PhysicalOffset) -> bool {
         at.0.is_multiple_of(self.shared.options.segment_size_bytes)

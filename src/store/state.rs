@@ -538,7 +538,7 @@ impl State {
     pub fn rows_at(&self, at: u64) -> Vec<Row> {
         let row = |queue: &Queue| {
             let (end, last_physical) = queue.end_at(at);
-            Row { key: queue.key.clone(), min: queue.min, end, last_physical }
+            Row { key: queue.key.clone(), min: queue.min.min(end), end, last_physical }
         };
         self.queues.iter().map(|(_, queue)| row(queue)).collect()
     }

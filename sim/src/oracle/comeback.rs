@@ -16,6 +16,7 @@ use crate::scenario::{FaultKind, Oracle};
 use crate::trace;
 use hotfire::rt::sim::mark;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A slave whose port is open so long has said so to everybody who asks. Units: microseconds.
 const SETTLED_US: u64 = 300_000;
@@ -36,6 +37,8 @@ pub struct Returns {
     listening: BTreeMap<usize, (u64, u64)>,
     /// Per machine: how often it had lost power when its store opened last.
     opened: BTreeMap<usize, u64>,
+    /// Per master: its log when its power failed for the first time since its store opened.
+    before: BTreeMap<usize, Arc<LogFiles>>,
     /// Per slave: what its master came back without.
     left: BTreeMap<usize, Left>,
 }
@@ -66,6 +69,25 @@ impl Court {
     pub(super) fn is_settled(&self, machine: usize) -> bool {
         let opened = self.returns().lock().opened.get(&machine).copied();
         opened == Some(self.world().power_losses(machine))
+    }
+
+    /// The power of a machine fails now, and its disk is still whole.
+    pub(super) fn before_power_loss(&self, machine: usize) {
+        let is_master = self.pair(machine).is_some_and(|pair| pair.master == machine);
+        if is_master && self.wants(Oracle::Replicas) && self.is_settled(machine) {
+            let log = Arc::new(LogFiles::of(self.disk(machine)));
+            self.returns().lock().before.insert(machine, log);
+        }
+    }
+
+    /// What slaves of a master can have: its log as it is, or as it was before its power failed
+    /// when its store has not opened since. What the power left of the last records counts for
+    /// nothing. None: its store never opened.
+    pub(super) fn log_to_follow(&self, master: usize) -> Option<Arc<LogFiles>> {
+        if self.is_settled(master) {
+            return Some(Arc::new(LogFiles::of(self.disk(master))));
+        }
+        self.returns().lock().before.get(&master).cloned()
     }
 
     /// From where on a slave's log may be cut off when it next follows.

@@ -65,6 +65,12 @@ impl Court {
     /// A court belongs to one world; call it before the first process starts.
     pub fn enter(&self, world: &World) {
         let _ = self.0.world.set(world.clone());
+        let court = Arc::downgrade(&self.0);
+        world.watch_power(move |machine| {
+            if let Some(shared) = court.upgrade() {
+                Court(shared).before_power_loss(machine);
+            }
+        });
     }
 
     pub fn world(&self) -> &World {
@@ -79,8 +85,8 @@ impl Court {
         &self.0.plan
     }
 
-    pub(super) fn keep_lost(&self, machine: usize, copy: LogFiles) {
-        self.0.lost.lock().insert(machine, Arc::new(copy));
+    pub(super) fn keep_lost(&self, machine: usize, copy: Arc<LogFiles>) {
+        self.0.lost.lock().insert(machine, copy);
     }
 
     pub(super) fn lost_copy(&self, machine: usize) -> Option<Arc<LogFiles>> {
@@ -236,8 +242,8 @@ impl Court {
             return;
         }
         let Some(terms) = self.0.terms.lock().get(&machine).cloned() else { return };
-        let below = format!("{ROOT}/commitlog/");
-        for file in removed.iter().filter(|file| file.path.starts_with(&below)) {
+        let dir = format!("{ROOT}/commitlog");
+        for file in removed.iter().filter(|file| files::log_base(&file.path, &dir).is_some()) {
             if file.has_data {
                 mark("retention: a log file was deleted");
             }

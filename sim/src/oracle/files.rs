@@ -58,13 +58,17 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// The commit log as a process would read it now: the files of `dir`, and of every directory
-/// whose name begins so.
+/// Where a file of the commit log begins: it lies in `dir`, or in a directory whose name begins so.
+pub fn log_base(path: &str, dir: &str) -> Option<u64> {
+    let (_, name) = path.strip_prefix(dir)?.split_once('/')?;
+    name.parse().ok()
+}
+
+/// The commit log as a process would read it now.
 pub fn log(disk: &SimDisk, dir: &str) -> Log {
     let mut files: Vec<(u64, Vec<u8>)> = Vec::new();
     for path in disk.files() {
-        let name = path.strip_prefix(dir).and_then(|rest| rest.split_once('/'));
-        let Some(Ok(base)) = name.map(|(_, name)| name.parse::<u64>()) else { continue };
+        let Some(base) = log_base(&path, dir) else { continue };
         files.push((base, disk.peek(&path).unwrap_or_default()));
     }
     files.sort_by_key(|file| file.0);
@@ -92,9 +96,8 @@ pub fn log(disk: &SimDisk, dir: &str) -> Log {
 
 /// The file that holds a byte of the log, and where in it.
 pub fn place(disk: &SimDisk, dir: &str, physical: u64) -> Option<(String, usize)> {
-    let below = format!("{dir}/");
     let holds = |path: String| {
-        let base = path.strip_prefix(&below)?.parse::<u64>().ok()?;
+        let base = log_base(&path, dir)?;
         let at = usize::try_from(physical.checked_sub(base)?).ok()?;
         (at < disk.peek(&path)?.len()).then_some((path, at))
     };
@@ -103,10 +106,8 @@ pub fn place(disk: &SimDisk, dir: &str, physical: u64) -> Option<(String, usize)
 
 /// Where the first file of the log begins; 0 without one.
 pub fn log_start(disk: &SimDisk, dir: &str) -> u64 {
-    let below = format!("{dir}/");
-    let files = disk.files().into_iter();
-    let mut bases = files.filter_map(|path| path.strip_prefix(&below)?.parse::<u64>().ok());
-    bases.next().unwrap_or(0)
+    let bases = disk.files().into_iter().filter_map(|path| log_base(&path, dir));
+    bases.min().unwrap_or(0)
 }
 
 /// Reads records to the end of one file, or to the log's end; returns how far it came.

@@ -9,6 +9,7 @@ use crate::plan::{PairPlan, Role};
 use crate::scenario::Oracle;
 use hotfire::rt::sim::mark;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A producer was told that a slave has its message.
 #[derive(Clone, Debug)]
@@ -31,8 +32,7 @@ impl Raw {
         let dir = format!("{ROOT}/commitlog");
         let mut all = BTreeMap::new();
         for path in disk.files() {
-            let name = path.strip_prefix(&dir).and_then(|rest| rest.split_once('/'));
-            let Some(Ok(base)) = name.map(|(_, name)| name.parse::<u64>()) else { continue };
+            let Some(base) = files::log_base(&path, &dir) else { continue };
             let bytes = if is_durable { disk.peek_durable(&path) } else { disk.peek(&path) };
             all.insert(base, bytes.unwrap_or_default());
         }
@@ -143,25 +143,20 @@ impl Court {
         &self.world().machines()[machine].disk
     }
 
-    /// A store opened, or stopped for the last time (`is_end`): slaves against their masters. What
-    /// a power loss has taken from a master is missing until its next start.
+    /// A store opened, or stopped for the last time (`is_end`): slaves against their masters.
     pub fn judge_pairs(&self, machine: usize, is_end: bool) {
         let Some(pair) = self.pair(machine) else { return };
         let (master, is_master) = (pair.master, pair.master == machine);
         let slaves = if is_master { self.slaves_of(master) } else { vec![machine] };
         let lost = self.lost_copy(master);
-        let is_known = lost.is_some() || self.is_settled(master);
-        if self.wants(Oracle::Replicas) && is_known && !slaves.is_empty() {
+        let theirs = lost.clone().or_else(|| self.log_to_follow(master));
+        if let Some(theirs) = theirs.filter(|_| self.wants(Oracle::Replicas)) {
             let may_differ = |slave| self.left_from(slave).is_some() && (!is_end || lost.is_some());
-            let theirs = lost.clone().unwrap_or_else(|| LogFiles::of(self.disk(master)).into());
             // What a crash left of a slave's log is no log before its store has opened.
             let is_whole = |slave: &usize| {
                 let is_open = self.is_open(*slave, self.world().generation(*slave));
                 *slave == machine || (self.world().is_up(*slave) && is_open)
             };
-            // One that was down when it was lost may have had less than its slaves.
-            let is_shorter =
-                |ours: &LogFiles| !self.is_settled(master) && is_prefix(&theirs, ours).is_ok();
             for slave in slaves.into_iter().filter(is_whole) {
                 let ours = LogFiles::of(self.disk(slave));
                 let verdict = is_prefix(&ours, &theirs);
@@ -169,7 +164,7 @@ impl Court {
                 match verdict {
                     Ok(()) if !is_master => self.on_same_again(slave),
                     Ok(()) => {}
-                    Err(_) if may_differ(slave) || is_shorter(&ours) => {}
+                    Err(_) if may_differ(slave) => {}
                     Err(what) => {
                         let told = format!("the log of {name}: {what}");
                         self.check("replica_prefix", Err(told));
@@ -261,9 +256,9 @@ impl Court {
     pub fn lose(&self, master: usize) {
         self.world().lose(master);
         self.judge_pairs(master, false);
-        let files = LogFiles::of(self.disk(master));
+        let now = || Arc::new(LogFiles::of(self.disk(master)));
+        self.keep_lost(master, self.log_to_follow(master).unwrap_or_else(now));
         self.disk(master).erase_tree("/data");
-        self.keep_lost(master, files);
         mark("ha: a master was lost with its disk");
         let slaves = self.slaves_of(master).into_iter();
         let slaves: Vec<Raw> = slaves.map(|n| Raw::of(self.disk(n), false)).collect();

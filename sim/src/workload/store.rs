@@ -7,6 +7,7 @@ mod rot;
 
 use crate::history::{self, Fate, Grade, Id, Place};
 use crate::oracle::court::{Court, ROOT};
+use crate::oracle::files;
 use crate::oracle::retention::Terms;
 use crate::plan::{Fault, Load, Plan};
 use crate::scenario::FaultKind;
@@ -235,8 +236,9 @@ impl StoreHouse {
     async fn old_files_go(&self) -> Result<(), String> {
         let Some(terms) = self.0.court.terms(0) else { return Ok(()) };
         let disk = &self.0.court.world().machines()[0].disk;
-        let below = format!("{ROOT}/commitlog/");
-        let count = || disk.files().iter().filter(|path| path.starts_with(&below)).count() as u64;
+        let dir = format!("{ROOT}/commitlog");
+        let is_log = |path: &&String| files::log_base(path, &dir).is_some();
+        let count = || disk.files().iter().filter(is_log).count() as u64;
         let (clock, queues) = (Clock::new(), self.0.plan.load.topics * self.0.plan.load.queues);
         let pace = terms.time_for(count(), queues);
         let wait = terms.rules.keep_for + pace + Duration::from_secs(40);

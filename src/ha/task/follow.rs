@@ -153,7 +153,7 @@ async fn greet(shared: &Shared, addr: &str) -> Result<Option<u64>, String> {
         let _ = greeter.greet(addr, told).await;
         return Err(replaced_by(&heard_of));
     }
-    match greeting::course(&mine, &welcome) {
+    match greeting::course(&mine, &welcome, store.cut_size_max()) {
         Course::Follow => {
             let adopted = store.adopt_epochs(welcome.epochs).await;
             adopted.map_err(|error| error.to_string())?;

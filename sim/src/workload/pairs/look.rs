@@ -179,6 +179,12 @@ impl Look {
             *serving = Serving { by: generation, refused_us: None };
             return;
         }
+        let had_loss = self.house.world().power_losses(self.master) > 0;
+        if told == Some(code::TOPIC_NOT_EXIST) && had_loss && !self.had_message(topic) {
+            mark("ha: a topic went with its master's power before its first message");
+            *serving = Serving::default();
+            return;
+        }
         if serving.by != generation || !court.is_in_reach(self.machine, self.slave, asked_us) {
             *serving = Serving::default();
             return;
@@ -193,6 +199,18 @@ impl Look {
             );
             court.check("slave_serves", Err(what));
         }
+    }
+
+    /// Whether the master acked a message of a topic: before that the topic need not be durable.
+    fn had_message(&self, topic: &str) -> bool {
+        self.house.court().history(|history| {
+            let mut all = history.sent.iter().filter(|sent| sent.topic == topic);
+            all.any(|sent| match sent.fate {
+                Fate::Acked { place, .. } => place.machine == self.master,
+                Fate::LostLegally | Fate::Deleted => true,
+                Fate::Unknown | Fate::Refused => false,
+            })
+        })
     }
 
     fn on_read_to(&self, key: &Reading, at: u64) {
