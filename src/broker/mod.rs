@@ -20,6 +20,7 @@ mod losses;
 pub mod offsets;
 pub mod options;
 pub mod queue_locks;
+mod real_topic;
 pub mod replication;
 pub mod reply;
 pub mod schedule;

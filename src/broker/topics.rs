@@ -302,6 +302,12 @@ impl Topics {
         topic.change <= self.saved
     }
 
+    /// Whether a power loss would keep a row of this topic, if not its newest one.
+    pub fn has_durable_row(&self, topic: &Topic) -> bool {
+        let has_older = self.durable.get(&topic.name).is_some_and(Option::is_some);
+        self.is_durable(topic) || has_older
+    }
+
     /// Makes a topic because a message for it arrived.
     /// Source: TopicConfigManager#createTopicInSendMessageMethod and AbstractSendMessageProcessor
     /// #msgCheck (4.9.3). Differs: a disabled template is refused without changing its permission.

@@ -18,6 +18,7 @@ use super::task::index_writer::{IndexWriter, Recovered};
 use super::task::log_writer::LogWriter;
 use super::task::queue_writer::QueueWriter;
 use super::task::raw::RawLog;
+use super::task::recover::cut_delays::CutDelays;
 use super::task::retention::Retainer;
 use super::task::shutdown::Abort;
 use super::task::{
@@ -410,6 +411,18 @@ impl Store {
     /// was done.
     pub async fn delete_topic_below(&self, topic: &str, at: PhysicalOffset) -> Result<bool, Error> {
         delete::topic(&self.shared, topic, Some(at)).await
+    }
+    /// How many deliveries of each delay level cuts took off the log since `forget_cut_delays`.
+    pub fn cut_delays(&self) -> CutDelays {
+        recover::cut_delays::load(&*self.shared.disk, &self.shared.options)
+    }
+    /// Whoever keeps the progress of the levels has gone back by them, durably.
+    pub fn forget_cut_delays(&self) -> io::Result<()> {
+        recover::cut_delays::forget(&*self.shared.disk, &self.shared.options)
+    }
+    /// Messages of a topic that lie below were deleted with it; 0 when it never was.
+    pub fn topic_floor(&self, topic: &str) -> PhysicalOffset {
+        PhysicalOffset(self.shared.state.lock().topic_floors.of(topic))
     }
     /// Deletes expired files now, whatever the hour. Returns at once.
     /// Source: DefaultMessageStore#executeDeleteFilesManually (4.9.3).

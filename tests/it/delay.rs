@@ -316,3 +316,60 @@ fn a_disk_that_fails_for_a_while_loses_no_delayed_message() {
         broker.shutdown().await;
     });
 }
+
+/// As a slave that took over before its master's table came.
+#[test]
+fn a_topic_that_nobody_knows_is_made_for_a_message_that_waited() {
+    block_on(async {
+        let world = World::new();
+        let broker = world.start(parts(&world)).await;
+        let caller = world.caller(&broker);
+        for topic in ["T", "Gone"] {
+            let sent = caller.send(topic, 1, "DELAY\u{1}2", "late").await;
+            assert_eq!(sent.code, code::SUCCESS);
+        }
+        let delete = Command::request(request::DELETE_TOPIC_IN_BROKER).with_ext("topic", "Gone");
+        assert_eq!(caller.call(delete).await.code, code::SUCCESS);
+        broker.shutdown().await;
+        let config = world.dir.path().join("config");
+        for name in ["topics.json", "topics.json.bak"] {
+            std::fs::write(config.join(name), "{}").unwrap();
+        }
+        let broker = world.start(parts(&world)).await;
+        let caller = world.caller(&broker);
+        let answer = pull_count(&world, &caller, "T", 1, 1).await;
+        assert_eq!(bodies(&answer), ["late"]);
+        assert!(std::fs::read_to_string(config.join("topics.json")).unwrap().contains("\"T\""));
+        // What its producer deleted afterwards does not come back.
+        pause(&world, 300).await;
+        let gone = caller.pull("Gone", 1, 0, 0).await;
+        assert_eq!(gone.code, code::TOPIC_NOT_EXIST);
+        broker.shutdown().await;
+    });
+}
+
+/// As an old master that delivered alone, follows another one, and is made the master again.
+#[test]
+fn what_a_cut_took_of_deliveries_comes_again() {
+    block_on(async {
+        let world = World::new();
+        let broker = world.start(parts(&world)).await;
+        let caller = world.caller(&broker);
+        assert_eq!(caller.send("T", 0, "DELAY\u{1}1", "late").await.code, code::SUCCESS);
+        let end = broker.store().stats().written;
+        pull_count(&world, &caller, "T", 0, 1).await;
+        while delay_offsets(&caller).await != "{\"offsetTable\":{1:1}}" {
+            pause(&world, 10).await;
+        }
+        pause(&world, 200).await;
+        broker.store().cut_back_at_next_start(end).await.unwrap();
+        broker.shutdown().await;
+        for _ in 0..2 {
+            let broker = world.start(parts(&world)).await;
+            let caller = world.caller(&broker);
+            let answer = pull_count(&world, &caller, "T", 0, 1).await;
+            assert_eq!(bodies(&answer), ["late"]);
+            broker.shutdown().await;
+        }
+    });
+}

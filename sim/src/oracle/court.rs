@@ -11,7 +11,7 @@ use crate::trace;
 use crate::world::World;
 use hotfire::rt::sim::mark;
 use hotfire::rt::sync::{Mutex, Notify};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 /// The store's directory on every machine that has one.
@@ -170,7 +170,23 @@ impl Court {
     pub fn delays(&self, machine: usize) -> delay::Terms {
         let mut terms = self.0.delays.lock().get(&machine).cloned().unwrap_or_default();
         terms.unclean_ends += self.world().crashes_us(machine).len();
+        if self.wants(Oracle::Reigns) {
+            terms.hands_over = true;
+            // Whoever takes over goes on from what it heard of its master's progress last.
+            let machines = &self.plan().machines;
+            let all: Vec<_> = (0..machines.len()).filter(|n| machines[*n].pair.is_some()).collect();
+            terms.unclean_ends +=
+                all.iter().map(|n| self.world().generation(*n) as usize).sum::<usize>();
+            let skews: BTreeSet<i64> = all.iter().map(|n| machines[*n].skew_ms).collect();
+            terms.clock_steps |= skews.len() > 1;
+        }
         terms
+    }
+
+    /// Whether all that waited in a log has come.
+    pub fn has_delivered(&self, machine: usize) -> judge::Verdict {
+        let log = files::log(self.disk(machine), &format!("{ROOT}/commitlog"));
+        delay::delivered(&log, &self.delays(machine), true)
     }
 
     fn moment(&self, machine: usize) -> judge::Moment {

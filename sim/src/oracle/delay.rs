@@ -16,8 +16,11 @@ pub struct Terms {
     pub levels_ms: Vec<i64>,
     /// Crashes, and stops that were not in order.
     pub unclean_ends: usize,
-    /// Its clock stepped, and with it what is early.
+    /// Its clock stepped, or another's went before it, and with it what is early.
     pub clock_steps: bool,
+    /// Its log has deliveries of others too: one that began again further back may be followed by
+    /// one that was further.
+    pub hands_over: bool,
     /// Its state files could not always be written.
     pub disk_trouble: bool,
 }
@@ -63,6 +66,8 @@ struct Walk<'a> {
     scheduled: Vec<&'a Record>,
     /// The offset whose delivery comes next.
     next: u64,
+    /// Everything below was delivered once.
+    furthest: u64,
     /// How often deliveries began again further back.
     jumps: usize,
 }
@@ -82,8 +87,9 @@ pub fn delivered(log: &Log, terms: &Terms, is_end: bool) -> Verdict {
         }
     }
     for (queue, walk) in &levels {
-        if is_end && walk.next != walk.scheduled.len() as u64 {
-            let (level, next) = (queue + 1, walk.next);
+        let next = if terms.hands_over { walk.furthest } else { walk.next };
+        if is_end && next != walk.scheduled.len() as u64 {
+            let level = queue + 1;
             let end = walk.scheduled.len();
             return Err(format!("level {level}: {next} of {end} messages are delivered"));
         }
@@ -112,9 +118,9 @@ fn on_delivery(record: &Record, walk: &mut Walk, terms: &Terms) -> Verdict {
         let due = terms.due_ms(walk.scheduled[n as usize]).filter(|_| !terms.clock_steps);
         due.map_or(0, |due| (due - record.store_timestamp).max(0))
     };
-    let before: Vec<u64> = froms.iter().copied().filter(|n| *n <= walk.next).collect();
+    let next = if terms.hands_over { walk.furthest } else { walk.next };
+    let before: Vec<u64> = froms.iter().copied().filter(|n| *n <= next).collect();
     let Some(first) = before.first() else {
-        let next = walk.next;
         return Err(format!(
             "{} is delivered while offset {next} of its level is not, or is late",
             told(id)
@@ -137,5 +143,6 @@ fn on_delivery(record: &Record, walk: &mut Walk, terms: &Terms) -> Verdict {
         }
     }
     walk.next = offset + 1;
+    walk.furthest = walk.furthest.max(walk.next);
     Ok(())
 }

@@ -191,7 +191,25 @@ impl ReignHouse {
         }
         let is_quiet = || self.0.desk.lock().open == 0;
         self.within(budget, is_quiet).await.map_err(|()| "a send has no end".to_owned())?;
+        self.delivered(budget).await?;
         self.alike(budget).await
+    }
+
+    /// What was delayed has come, also when it was sent to a master that is none any more.
+    async fn delivered(&self, budget: Duration) -> Result<(), String> {
+        let (clock, court) = (Clock::new(), self.court());
+        let deadline = clock.mono() + budget;
+        let master = self.0.desk.lock().master;
+        while let Err(what) = court.has_delivered(master) {
+            if court.world().violation().is_some() {
+                return Ok(());
+            }
+            if clock.mono() >= deadline {
+                return Err(format!("at machine {master}, which is master: {what}"));
+            }
+            madsim::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
     }
 
     /// Every log ends where the master's does. Errors: one does not in time.
@@ -289,10 +307,11 @@ struct Producer {
 impl Producer {
     async fn run(self, mut dice: Rng) {
         loop {
-            let phase = self.house.0.cluster.phase();
-            let (low, high) = if phase == Phase::Disturb { (5, 120) } else { (20, 200) };
+            let is_disturbed = self.house.0.cluster.phase() == Phase::Disturb;
+            let (low, high) = if is_disturbed { (5, 120) } else { (20, 200) };
             let pause = Duration::from_millis(dice.between(low, high));
             self.clock.sleep_until(self.clock.mono() + pause).await;
+            let phase = self.house.0.cluster.phase();
             let is_due = match phase {
                 Phase::Disturb => {
                     let mut desk = self.house.0.desk.lock();
@@ -325,8 +344,20 @@ impl Producer {
         let (house, load) = (&self.house, &self.house.plan().load);
         let (topic, queue) = (topic_name(0), dice.below(load.queues) as u32);
         let size = dice.between(load.body_bytes.0, load.body_bytes.1) as usize;
-        let id = house.court().history(|h| h.on_send(&topic, Some(queue), size));
-        let properties = history::properties(id, 0);
+        let level = match dice.chance(load.delayed) {
+            true => 1 + dice.below(load.levels_ms.len() as u64) as u32,
+            false => 0,
+        };
+        let id = house.court().history(|h| {
+            // In the log it lies in the queue of its level.
+            let id = h.on_send(&topic, (level == 0).then_some(queue), size);
+            h.sent[id as usize].level = level;
+            id
+        });
+        let mut properties = history::properties(id, 0);
+        if level > 0 {
+            properties.extend_from_slice(format!("\u{2}DELAY\u{1}{level}").as_bytes());
+        }
         let (losses, open_us) = {
             let ledger = house.0.ledger.lock();
             let open = ledger.open.get(&machine);
@@ -349,10 +380,13 @@ impl Producer {
         let addr = format!("{}:{BROKER_PORT}", ip(machine));
         let Ok(answer) = self.client.invoke(&addr, request, TIMEOUT).await else { return };
         let Some(status) = SendStatus::of_code(answer.code) else { return };
-        let place = match reign::place_of(machine, &answer) {
+        let mut place = match reign::place_of(machine, &answer) {
             Ok(place) => place,
             Err(what) => return house.court().check("outcomes", Err(what)),
         };
+        if let Some(of_level) = level.checked_sub(1) {
+            place.queue = of_level;
+        }
         let pair = house.plan().machines[machine].pair.as_ref();
         let is_sync_master = pair.is_some_and(|pair| pair.is_sync_master);
         house.court().world().note_ack(machine);

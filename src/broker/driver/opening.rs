@@ -25,6 +25,7 @@ use super::{Core, Deps};
 use crate::disk::{Disk, read_small_again, settle_names};
 use crate::ha::{self, Ha, HaDeps};
 use crate::model::{QueueKey, TopicName};
+use crate::protocol::body::offset::DelayOffsets;
 use crate::remoting;
 use crate::rt::sync::{Notify, watch};
 use crate::rt::task::TaskGroup;
@@ -341,12 +342,28 @@ async fn open_schedule(
     store: &Store,
 ) -> Result<Schedule, Error> {
     let mut schedule = Schedule::new(&options.schedule, levels_ms);
-    let file = persist::load(clock, &mut files.delays).await?.unwrap_or_default();
+    let mut file: DelayOffsets = persist::load(clock, &mut files.delays).await?.unwrap_or_default();
+    let cut = store.cut_delays();
+    for (queue, count) in &cut {
+        file.go_back(*queue, *count);
+    }
     let queues = store.queues().into_iter().filter(|(key, ..)| &*key.topic == SCHEDULE_TOPIC);
     let corrected = schedule.restore(file, queues.map(|(key, min, end)| (key.queue, min, end)));
     if corrected > 0 {
         crate::rt::probe!("schedule: a cursor was outside of its queue");
         tracing::warn!("{corrected} offsets of delayOffset.json were outside of their queues");
+    }
+    if !cut.is_empty() {
+        tracing::warn!(
+            "a cut took {} deliveries of delayed messages: they come again",
+            cut.values().sum::<u64>()
+        );
+        let saved = files.delays.save(schedule.to_json()).await;
+        match saved.map(|()| store.forget_cut_delays()) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("they may come twice: {error}"),
+            Err(error) => tracing::warn!("they may come twice: failed to {error}"),
+        }
     }
     for queue in schedule.unknown_queues() {
         let level = queue.0 + 1;

@@ -5,6 +5,7 @@
 //! ends its newest one (W-63); see ADR-0018.
 
 use super::super::driver::{Core, Shared, TRANSACTION};
+use super::super::real_topic::real_topic;
 use super::super::reply::{self, Answer, Refusal};
 use super::super::timer::{TIMER_TOPIC, rewrite as timer};
 use super::super::transaction::{Aim, DISCARD_TOPIC, HALF_TOPIC, Kept, Standing, rewrite};
@@ -134,8 +135,12 @@ fn commit(
 ) -> Answer<QueueOffset> {
     let no_place = || Refusal::system_error("the half message does not say where it belongs");
     let real = rewrite::real(view).ok_or_else(no_place)?;
-    let topic = core.topics.get(real.topic).map(|topic| topic.name.clone());
-    let topic = topic.unwrap_or_else(|| TopicName::new(real.topic));
+    let at = view.physical_offset();
+    let Some((topic, _)) = real_topic(shared, core, real.topic, real.queue, at) else {
+        // Its producer is asked for the end again.
+        let why = format!("the topic {} of the half message is not on disk yet", real.topic);
+        return Err(Refusal::system_error(why));
+    };
     let body = half.0.to_string();
     let (host, now) = (shared.store_host(), shared.clock.wall());
     let mut timed = None;

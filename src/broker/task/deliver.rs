@@ -4,6 +4,7 @@
 //! hands them to the store in one go, and leaves; their outcomes come with those of all sends.
 
 use super::super::driver::{Core, DELIVERY, Shared};
+use super::super::real_topic::real_topic;
 use super::super::schedule::{Due, Look, READ_TRIES, rewrite};
 use crate::format::message_unit::{self, Unit, View};
 use crate::model::{QueueId, QueueKey, TopicName};
@@ -179,9 +180,11 @@ fn send(
     view: &View,
     real: &rewrite::Real,
 ) -> bool {
-    let row = core.topics.get(real.topic);
-    let (topic, slot) = (row.map(|topic| topic.name.clone()), row.map(|topic| topic.slot));
-    let topic = topic.unwrap_or_else(|| TopicName::new(real.topic));
+    let at = due.unit.physical_offset;
+    let Some((topic, slot)) = real_topic(shared, core, real.topic, real.queue, at) else {
+        core.schedule.on_refused(queue, shared.clock.mono());
+        return false;
+    };
     let append = Append {
         topic: &topic,
         queue: real.queue,

@@ -6,6 +6,7 @@
 mod opening;
 
 use super::super::driver::{Core, Shared, TIMER};
+use super::super::real_topic::real_topic;
 use super::super::timer::{Step, TIMER_TOPIC, Timers, Waiting, rewrite};
 use crate::format::consume_queue_unit::QueueUnit;
 use crate::format::message_unit::{self, Unit, View};
@@ -256,11 +257,18 @@ fn send(
         Ok(real) => real,
         Err(fault) => return step_over(core, &fault.to_string()),
     };
-    let row = core.topics.get(real.topic);
-    let (to, slot) = (row.map(|row| row.name.clone()), row.map(|row| row.slot));
-    let to = to.unwrap_or_else(|| TopicName::new(real.topic));
-    let (to, queue) = if is_renewal { (topic, rewrite::WAITING) } else { (&to, real.queue) };
-    match append(shared, core, topic, &view, (to, queue), one) {
+    let (to, queue, slot) = if is_renewal {
+        (topic.clone(), rewrite::WAITING, None)
+    } else {
+        match real_topic(shared, core, real.topic, real.queue, one.physical) {
+            Some((to, slot)) => (to, real.queue, slot),
+            None => {
+                core.timers.on_refused(shared.clock.mono());
+                return false;
+            }
+        }
+    };
+    match append(shared, core, topic, &view, (&to, queue), one) {
         Ok(size) => {
             core.stats.on_put(1, size);
             if !is_renewal {

@@ -18,3 +18,13 @@ pub struct DelayOffsets {
     /// Delay level to offset.
     pub offset_table: BTreeMap<i32, i64>,
 }
+
+impl DelayOffsets {
+    /// The last `count` deliveries from a queue of the schedule topic are gone.
+    pub fn go_back(&mut self, queue: u32, count: u64) {
+        let level = i32::try_from(queue).ok().and_then(|queue| queue.checked_add(1));
+        if let Some(at) = level.and_then(|level| self.offset_table.get_mut(&level)) {
+            *at = at.saturating_sub(i64::try_from(count).unwrap_or(i64::MAX)).max(0);
+        }
+    }
+}

@@ -9,6 +9,7 @@
 
 mod cut;
 pub mod cut_back;
+pub mod cut_delays;
 mod evidence;
 mod listing;
 mod lock;
