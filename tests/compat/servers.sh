@@ -17,10 +17,14 @@ rmq() { bash "$COMPAT_KIT/bin/rmq" "$@"; }
 up() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 key() { sed -n "s/^ *$2 *= *//p" "$1" | tail -1 | tr -d '\r'; }
 
+# Several suites ask at a time, and listen later: what was given out within the hour is not given out again.
 ports() {
-  local found=0 port
+  local found=0 port given=${TMPDIR:-/tmp}/hotfire-test-ports-$UID
+  mkdir -p "$given"
+  find "$given" -mindepth 1 -maxdepth 1 -mmin +60 -exec rmdir {} + 2>/dev/null || true
   while [ "$found" -lt "$1" ]; do
     port=$((12000 + (RANDOM % 1900) * 10 + 2))
+    mkdir "$given/$port" 2>/dev/null || continue
     up $((port - 2)) || up "$port" || up $((port + 1)) || { echo "$port"; found=$((found + 1)); }
   done
 }
