@@ -41,8 +41,9 @@ const WRITE_TURN_SIZE: usize = 1024 * 1024;
 /// A connection that read nothing for so long gives its buffers back.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// A connection that drains ends after so long without a read: what was on its way is answered.
-const DRAIN_QUIET: Duration = Duration::from_millis(5);
+/// A connection that drains ends so long after a read: what was on its way is answered, and a peer
+/// that has its answer has not sent the next request yet.
+const DRAIN_LULL: Duration = Duration::from_millis(1);
 
 /// A peer that goes on sending is cut off after so long.
 const DRAIN_READ_MAX: Duration = Duration::from_millis(100);
@@ -188,12 +189,13 @@ impl Connection {
     }
 
     /// What has arrived is read and answered before the end: a Java client waits its whole time for
-    /// the answer to a request that was received and never read.
+    /// the answer to a request that it sent before it saw the end. The best moment is when it has
+    /// just been answered, so a peer is given `drain_quiet` to ask once more.
     fn drain(&mut self, now: Mono, has_read: bool) {
-        let (may_end, must_end) =
-            self.drain.get_or_insert((now + DRAIN_QUIET, now + DRAIN_READ_MAX));
+        let quiet = self.peer.0.options.drain_quiet;
+        let (may_end, must_end) = self.drain.get_or_insert((now + quiet, now + DRAIN_READ_MAX));
         if has_read {
-            *may_end = (now + DRAIN_QUIET).min(*must_end);
+            *may_end = (now + DRAIN_LULL).min(*must_end);
         }
     }
 

@@ -7,6 +7,9 @@ use crate::rt::time::Duration;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
+/// A client's connection ends by the client's own will: only answers can be on their way.
+const CLIENT_DRAIN_QUIET: Duration = Duration::from_millis(5);
+
 /// Bounds of one connection, whichever side opened it.
 #[derive(Clone, Debug)]
 pub struct ConnectionOptions {
@@ -34,6 +37,9 @@ pub struct ConnectionOptions {
     /// A connection on which nothing was read or written for so long is closed.
     /// Source: NettyServerConfig#serverChannelMaxIdleTimeSeconds (4.9.3)
     pub idle_max: Duration,
+    /// How long a connection that is to end waits for one more request, so that it ends after an
+    /// answer and not while the next request is on its way.
+    pub drain_quiet: Duration,
     /// Rare requests that run at one time. More wait in order, and reading pauses.
     pub running_count_max: usize,
     /// Requests of ours that wait for the peer's answer. More are refused.
@@ -55,6 +61,7 @@ impl Default for ConnectionOptions {
             frame_stall_max: Duration::from_secs(30),
             frame_progress_size: KIB,
             idle_max: Duration::from_secs(120),
+            drain_quiet: Duration::from_millis(50),
             running_count_max: 64,
             pending_count_max: 65_536,
             serialize: Serialize::Json,
@@ -129,7 +136,10 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         ClientOptions {
-            connection: ConnectionOptions::default(),
+            connection: ConnectionOptions {
+                drain_quiet: CLIENT_DRAIN_QUIET,
+                ..ConnectionOptions::default()
+            },
             dial_timeout: Duration::from_secs(3),
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(5),
@@ -144,7 +154,10 @@ impl ClientOptions {
     /// See `ConnectionOptions::swarm`.
     pub fn swarm(rng: &mut Rng) -> Self {
         ClientOptions {
-            connection: ConnectionOptions::swarm(rng),
+            connection: ConnectionOptions {
+                drain_quiet: CLIENT_DRAIN_QUIET,
+                ..ConnectionOptions::swarm(rng)
+            },
             dial_timeout: Duration::from_millis(rng.between(500, 3_000)),
             backoff_min: Duration::from_millis(rng.between(10, 200)),
             backoff_max: Duration::from_millis(rng.between(500, 5_000)),

@@ -418,6 +418,26 @@ fn a_shutdown_reads_and_answers_what_has_arrived() {
 }
 
 #[test]
+fn a_shutdown_ends_a_connection_after_an_answer() {
+    block_on(async {
+        let mut options = ServerOptions::default();
+        options.connection.drain_quiet = SECOND * 60;
+        let world = Arc::new(World::new(options).await);
+        let mut raw = world.raw().await;
+        world.eventually("it is connected", || world.server.connection_count() == 1).await;
+        let stopping = world.clone();
+        world.group.spawn(async move { stopping.server.shutdown().await });
+        world.clock.sleep_until(world.clock.mono() + Duration::from_millis(20)).await;
+        write_all(&mut *raw, &bytes_of(ECHO, b"next")).await.unwrap();
+        let mut buf = BytesMut::new();
+        let begun = world.clock.mono();
+        while read(&mut *raw, &mut buf, 1000).await.unwrap() > 0 {}
+        assert!(buf.ends_with(b"next"), "{buf:?}");
+        assert!(world.clock.mono() < begun + SECOND * 2, "it ends when its request was answered");
+    });
+}
+
+#[test]
 fn the_end_of_the_group_ends_servers_and_clients() {
     block_on(async {
         let world = World::new(ServerOptions::default()).await;

@@ -11,6 +11,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyContext;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
@@ -31,6 +32,7 @@ import org.apache.rocketmq.common.message.MessageQueue;
 final class ChapterChecks {
     private static final int BATCH = 1000;
     private static final int BEHIND = 500;
+    private static final int BURST = 100;
     private static final int ENOUGH = 3000;
 
     static void run(WireSuite.Cluster cluster, Report report) throws Exception {
@@ -310,27 +312,33 @@ final class ChapterChecks {
         return "1000 of one level in the order of the sends";
     }
 
-    /** Two messages whose store times are a millisecond apart, and no other shares theirs. */
+    /** Two messages stored one after the other whose store times are a millisecond apart. */
     private String rewind() throws Exception {
         MessageQueue queue = session.queues(cluster.topic("ChapterRewind", 1)).get(0);
-        for (int count = 0; count < 1000; ) {
-            session.send(queue.getTopic(), "T", 1);
-            count++;
-            Thread.sleep(1);
-            if (count < 4) {
-                continue;
+        for (int count = BURST; count <= 20 * BURST; count += BURST) {
+            for (int at = 0; at < BURST; at++) {
+                // Without waiting for answers, so that a slow machine stores many in each millisecond too.
+                session.producer.sendOneway(new Message(queue.getTopic(), Session.bytes("burst " + at)), queue);
             }
-            long begin = count - 4;
-            List<MessageExt> last = session.pullQueue(queue, "*", begin, count);
-            long[] times = last.stream().mapToLong(MessageExt::getStoreTimestamp).toArray();
-            if (times[0] < times[1] && times[1] + 1 == times[2] && times[2] < times[3]) {
-                Report.equal(begin + 1, session.puller.searchOffset(queue, times[1]), "offset at the time of the first");
-                long second = session.puller.searchOffset(queue, times[2]);
-                Report.equal(begin + 2, second, "offset at the time of the second, 1 ms later");
-                Report.equal(last.get(2).getMsgId(), session.pullQueue(queue, "*", second, second + 1).get(0).getMsgId(), "the second");
+            int end = count;
+            Report.await("a burst of messages", 20, () -> session.puller.maxOffset(queue) == end);
+            List<MessageExt> all = session.pullQueue(queue, "*", 0, count);
+            for (int at = count - BURST + 1; at < count; at++) {
+                long time = all.get(at).getStoreTimestamp();
+                if (time != all.get(at - 1).getStoreTimestamp() + 1) {
+                    continue;
+                }
+                Report.equal(firstAt(all, time - 1), session.puller.searchOffset(queue, time - 1), "offset at the time of the first");
+                long second = session.puller.searchOffset(queue, time);
+                Report.equal(at, second, "offset at the time of the second, 1 ms later");
+                Report.equal(all.get(at).getMsgId(), session.pullQueue(queue, "*", second, second + 1).get(0).getMsgId(), "the second");
                 return "rewound between two messages 1 ms apart, of " + count;
             }
         }
-        throw new AssertionError("expected two messages stored 1 ms apart among 1000");
+        throw new AssertionError("expected two messages stored 1 ms apart among " + 20 * BURST);
+    }
+
+    private static long firstAt(List<MessageExt> messages, long time) {
+        return IntStream.range(0, messages.size()).filter(at -> messages.get(at).getStoreTimestamp() == time).findFirst().orElseThrow();
     }
 }
