@@ -23,7 +23,7 @@ use crate::model::{PhysicalOffset, QueueOffset};
 use std::collections::{BTreeMap, VecDeque};
 
 pub const HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
-pub const OP_TOPIC: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";
+pub use crate::format::op_message::TOPIC as OP_TOPIC;
 /// Half messages that were asked for too often. Source: TopicValidator (4.9.3).
 pub const DISCARD_TOPIC: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
 /// Its offsets on both topics are the progress. Source: MixAll.CID_SYS_RMQ_TRANS (4.9.3).

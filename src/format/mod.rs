@@ -15,6 +15,7 @@ pub mod index_file;
 pub mod message_batch;
 pub mod message_id;
 pub mod message_unit;
+pub mod op_message;
 pub mod properties;
 
 mod bytes_at;

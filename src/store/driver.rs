@@ -18,7 +18,7 @@ use super::task::index_writer::{IndexWriter, Recovered};
 use super::task::log_writer::LogWriter;
 use super::task::queue_writer::QueueWriter;
 use super::task::raw::RawLog;
-use super::task::recover::cut_delays::CutDelays;
+use super::task::recover::cut_progress::CutProgress;
 use super::task::retention::Retainer;
 use super::task::shutdown::Abort;
 use super::task::{
@@ -412,13 +412,13 @@ impl Store {
     pub async fn delete_topic_below(&self, topic: &str, at: PhysicalOffset) -> Result<bool, Error> {
         delete::topic(&self.shared, topic, Some(at)).await
     }
-    /// How many deliveries of each delay level cuts took off the log since `forget_cut_delays`.
-    pub fn cut_delays(&self) -> CutDelays {
-        recover::cut_delays::load(&*self.shared.disk, &self.shared.options)
+    /// What cuts took off the log since `forget_cut_progress` that was taken for done.
+    pub fn cut_progress(&self) -> CutProgress {
+        recover::cut_progress::load(&*self.shared.disk, &self.shared.options)
     }
-    /// Whoever keeps the progress of the levels has gone back by them, durably.
-    pub fn forget_cut_delays(&self) -> io::Result<()> {
-        recover::cut_delays::forget(&*self.shared.disk, &self.shared.options)
+    /// Whoever keeps progress has gone back by that, durably.
+    pub fn forget_cut_progress(&self) -> io::Result<()> {
+        recover::cut_progress::forget(&*self.shared.disk, &self.shared.options)
     }
     /// Messages of a topic that lie below were deleted with it; 0 when it never was.
     pub fn topic_floor(&self, topic: &str) -> PhysicalOffset {

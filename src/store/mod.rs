@@ -69,4 +69,5 @@ pub use replicas::SlaveReport;
 pub use segment::{base as segment_base, name as segment_name};
 pub use stall::{Resource, Stall};
 pub use task::raw::RawLog;
+pub use task::recover::cut_progress::CutProgress;
 pub use task::shutdown::Abort;

@@ -118,6 +118,27 @@ fn offsets_are_copied_to_another_group_for_one_topic_or_for_all() {
     });
 }
 
+/// Later the queue is longer again, and nothing tells that the offset was of other messages.
+#[test]
+fn an_offset_past_the_end_of_its_queue_is_cut_on_disk_before_anything_is_stored() {
+    block_on(async {
+        let world = World::new();
+        let (broker, caller) = two_queues(&world).await;
+        let end = broker.store().stats().written;
+        caller.send("T", 0, "", "to be cut").await;
+        commit(&caller, "g", "T", 0, 4).await;
+        broker.store().cut_back_at_next_start(end).await.unwrap();
+        broker.shutdown().await;
+        let mut parts = world.parts();
+        parts.broker.offsets_save_interval = Duration::from_secs(600);
+        let broker = world.start(parts).await;
+        let file = std::fs::read(world.dir.path().join("config/consumerOffset.json")).unwrap();
+        let saved: Value = hotfire::protocol::body::decode(&file).unwrap();
+        assert_eq!(saved["offsetTable"]["T@g"]["0"], 3);
+        broker.shutdown().await;
+    });
+}
+
 #[test]
 fn the_times_of_a_queue_and_of_a_group_in_it_are_told() {
     block_on(async {

@@ -584,6 +584,37 @@ fn a_crash_between_a_copy_and_its_op_message_leaves_one_open() {
     });
 }
 
+#[test]
+fn what_a_cut_took_of_ends_is_asked_for_again() {
+    block_on(async {
+        let world = World::new();
+        let broker = world.start(parts(&world)).await;
+        let caller = world.caller(&broker);
+        let kept = prepare(&caller, "kept", "").await;
+        let cut = prepare(&caller, "cut", "").await;
+        assert_eq!(end(&caller, kept, COMMIT).await, code::SUCCESS);
+        let to = broker.store().stats().written;
+        assert_eq!(end(&caller, cut, COMMIT).await, code::SUCCESS);
+        while progress(&caller).await != (2, 2) {
+            pause(&world, 10).await;
+        }
+        broker.store().cut_back_at_next_start(to).await.unwrap();
+        broker.shutdown().await;
+        // It says so at the first start, and only then; who looks at transactions comes later.
+        let broker = world.start(parts(&world)).await;
+        broker.shutdown().await;
+
+        let broker = world.start(checking(&world, 50, 1000)).await;
+        let caller = world.caller(&broker);
+        let producer = Producer::new(&world, &broker, "p1").await;
+        let question = producer.next(&world).await;
+        assert_eq!(producer.end(&question, COMMIT).await, code::SUCCESS);
+        pause(&world, 500).await;
+        assert_eq!(bodies(&caller, "T", 2).await, ["kept", "cut"]);
+        broker.shutdown().await;
+    });
+}
+
 fn faulty() -> (Arc<FaultyDisk>, World) {
     let disk = Arc::new(FaultyDisk::new(Arc::new(RealDisk::new())));
     let world = World::on(disk.clone());

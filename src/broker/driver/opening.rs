@@ -17,7 +17,7 @@ use super::super::stuck::StuckQueues;
 use super::super::subscription_groups::SubscriptionGroups;
 use super::super::task::greet::MasterGreeter;
 use super::super::task::state_file::StateFile;
-use super::super::task::{catch_up, heir, persist, register, timer};
+use super::super::task::{catch_up, heir, persist, register, timer, transactions};
 use super::super::tickets::Tickets;
 use super::super::topics::{SCHEDULE_TOPIC, Topics};
 use super::super::transaction::{Transactions, rewrite::Names};
@@ -30,7 +30,7 @@ use crate::remoting;
 use crate::rt::sync::{Notify, watch};
 use crate::rt::task::TaskGroup;
 use crate::rt::time::Clock;
-use crate::store::Store;
+use crate::store::{CutProgress, Store};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -247,13 +247,17 @@ async fn open_core(
     if let Some(file) = persist::load(&deps.clock, &mut files.groups).await? {
         groups.restore(file);
     }
-    let offsets = open_offsets(&deps.clock, options, &mut files, store).await?;
+    let cut = store.cut_progress();
+    let offsets = open_offsets(&deps.clock, options, &mut files, store, &cut).await?;
     let mut compiled = Compiled::new(options.filters.sql.clone(), options.filters.compiled_max);
     let mut filters = ConsumerFilters::new(options.filters.rows_max, options.filters.keep_dead);
     if let Some(file) = persist::load(&deps.clock, &mut files.filters).await? {
         filters.restore(now, file, &mut compiled);
     }
-    let schedule = open_schedule(&deps.clock, options, levels_ms, &mut files, store).await?;
+    let schedule = open_schedule(deps, options, levels_ms, &mut files, store, &cut).await?;
+    if !cut.is_empty() {
+        keep_gone_back(&mut files, &offsets, &schedule, store, &cut).await;
+    }
     let core = Core {
         live: Live::of(options),
         topics,
@@ -311,17 +315,23 @@ async fn open_topics(
     Ok(topics)
 }
 
+/// Rows past the end of their queue go back to it, and durably: with more messages in the queue
+/// nothing would tell any more that they skip some.
 async fn open_offsets(
     clock: &Clock,
     options: &Options,
     files: &mut Files,
     store: &Store,
+    cut: &CutProgress,
 ) -> Result<Offsets, Error> {
     let offsets = Offsets::new(options.limits.offset_rows_max);
     let is_slave = options.replication.role.is_slave();
     let mut offsets = if is_slave { offsets.of_slave() } else { offsets };
     if let Some(file) = persist::load(clock, &mut files.offsets).await? {
         offsets.restore(file);
+    }
+    if let Some(half) = cut.first_half {
+        transactions::go_back(&mut offsets, half);
     }
     let count = offsets.cut(|topic, queue| {
         let key = QueueKey { topic: TopicName::new(topic), queue };
@@ -330,21 +340,26 @@ async fn open_offsets(
     if count > 0 {
         crate::rt::probe!("broker: a consumer offset was past the recovered log");
         tracing::warn!("{count} consumer offsets were past the end of their queues and were cut");
+        match files.offsets.save(offsets.to_json()).await {
+            Ok(()) => offsets.unsaved().into_iter().for_each(|changes| offsets.on_saved(changes)),
+            Err(error) => tracing::error!("failed to {error}; it is tried again"),
+        }
     }
     Ok(offsets)
 }
 
 async fn open_schedule(
-    clock: &Clock,
+    deps: &Deps,
     options: &Options,
     levels_ms: &[i64],
     files: &mut Files,
     store: &Store,
+    cut: &CutProgress,
 ) -> Result<Schedule, Error> {
     let mut schedule = Schedule::new(&options.schedule, levels_ms);
-    let mut file: DelayOffsets = persist::load(clock, &mut files.delays).await?.unwrap_or_default();
-    let cut = store.cut_delays();
-    for (queue, count) in &cut {
+    let file = persist::load(&deps.clock, &mut files.delays).await?;
+    let mut file: DelayOffsets = file.unwrap_or_default();
+    for (queue, count) in &cut.deliveries {
         file.go_back(*queue, *count);
     }
     let queues = store.queues().into_iter().filter(|(key, ..)| &*key.topic == SCHEDULE_TOPIC);
@@ -352,18 +367,6 @@ async fn open_schedule(
     if corrected > 0 {
         crate::rt::probe!("schedule: a cursor was outside of its queue");
         tracing::warn!("{corrected} offsets of delayOffset.json were outside of their queues");
-    }
-    if !cut.is_empty() {
-        tracing::warn!(
-            "a cut took {} deliveries of delayed messages: they come again",
-            cut.values().sum::<u64>()
-        );
-        let saved = files.delays.save(schedule.to_json()).await;
-        match saved.map(|()| store.forget_cut_delays()) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!("they may come twice: {error}"),
-            Err(error) => tracing::warn!("they may come twice: failed to {error}"),
-        }
     }
     for queue in schedule.unknown_queues() {
         let level = queue.0 + 1;
@@ -373,4 +376,32 @@ async fn open_schedule(
         );
     }
     Ok(schedule)
+}
+
+/// Saves progress that went back behind a cut; only then the note of the cut goes.
+async fn keep_gone_back(
+    files: &mut Files,
+    offsets: &Offsets,
+    schedule: &Schedule,
+    store: &Store,
+    cut: &CutProgress,
+) {
+    let deliveries = cut.deliveries.values().sum::<u64>();
+    if deliveries > 0 {
+        tracing::warn!("a cut took {deliveries} deliveries of delayed messages: they come again");
+    }
+    if let Some(half) = cut.first_half {
+        tracing::warn!("a cut took ends of half messages from {half} on: they are looked at again");
+    }
+    let saved = match files.offsets.save(offsets.to_json()).await {
+        Ok(()) => files.delays.save(schedule.to_json()).await,
+        failed => failed,
+    };
+    match saved.map(|()| store.forget_cut_progress()) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!("that is done again at the next start: {error}"),
+        Err(error) => {
+            tracing::warn!("that is done again at the next start: failed to {error}");
+        }
+    }
 }

@@ -3,9 +3,11 @@
 
 use super::super::driver::{Core, Shared, TRANSACTION};
 use super::super::handler::transaction::append_op;
+use super::super::offsets::Offsets;
 use super::super::transaction::{Aim, Bounds, GROUP, HALF_TOPIC, Next, OP_TOPIC, rewrite};
 use super::patient::Patient;
 use crate::format::message_unit::{self, Unit, View};
+use crate::format::op_message;
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, TopicName};
 use crate::store::Ticket;
 use std::sync::Arc;
@@ -19,6 +21,18 @@ pub fn half_key() -> QueueKey {
 
 fn op_key() -> QueueKey {
     QueueKey { topic: TopicName::new(OP_TOPIC), queue: rewrite::QUEUE }
+}
+
+/// Op messages were cut off the log that named `half` and later ones: what resolves those is looked
+/// for again in all op messages that are left.
+pub fn go_back(offsets: &mut Offsets, half: QueueOffset) {
+    let half = i64::try_from(half.0).unwrap_or(i64::MAX);
+    for (topic, to) in [(HALF_TOPIC, half), (OP_TOPIC, 0)] {
+        let saved = offsets.get(GROUP, topic, rewrite::QUEUE);
+        if saved.is_some_and(|saved| saved > to) {
+            offsets.commit(0, GROUP, topic, rewrite::QUEUE, to);
+        }
+    }
 }
 
 /// Reads every op message that progress has not passed, and writes one that a crash left out.
@@ -96,7 +110,7 @@ async fn read_op(store: &mut Patient<'_>, at: PhysicalOffset) -> Option<QueueOff
 /// Which half message an op message names; `None` when this is none.
 fn op_half(record: &[u8], at: PhysicalOffset) -> Option<QueueOffset> {
     match message_unit::decode(record, at, true) {
-        Ok(Unit::Record(view)) if view.topic() == OP_TOPIC => rewrite::op_half(&view),
+        Ok(Unit::Record(view)) => op_message::half_of(&view),
         _ => None,
     }
 }

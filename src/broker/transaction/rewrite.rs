@@ -8,9 +8,7 @@
 use super::{DISCARD_TOPIC, HALF_TOPIC};
 use crate::format::message_unit::View;
 use crate::format::properties;
-use crate::model::{
-    PhysicalOffset, QueueId, QueueOffset, TopicName, WallMillis, property, sys_flag,
-};
+use crate::model::{PhysicalOffset, QueueId, TopicName, WallMillis, property, sys_flag};
 use crate::store::{Append, Ticket};
 use std::net::SocketAddr;
 
@@ -137,13 +135,6 @@ pub fn op<'a>(
         wait: true,
         ticket,
     }
-}
-
-/// The half message that an op message resolves. Source: #fillOpRemoveMap (4.9.3).
-pub fn op_half(op: &View<'_>) -> Option<QueueOffset> {
-    let is_removal = op.property(property::TAGS) == Some(b"d");
-    let text = std::str::from_utf8(op.body()).ok().filter(|_| is_removal)?;
-    text.parse::<i64>().ok().and_then(|half| u64::try_from(half).ok()).map(QueueOffset)
 }
 
 /// A half message written again elsewhere, with these properties.

@@ -4,7 +4,7 @@
 //! Every step may be repeated: the file stays until all is done.
 
 use super::log_files::LogFiles;
-use super::{cut, cut_delays, listing, lock};
+use super::{cut, cut_progress, listing, lock};
 use crate::disk::{Disk, parent, read_small, replace_small, settle_names};
 use crate::model::PhysicalOffset;
 use crate::rt::fault;
@@ -45,7 +45,7 @@ pub async fn run(disk: &Arc<dyn Disk>, options: &Options) -> Result<(), Error> {
         return remove(&**disk, &path(options));
     }
     tracing::warn!("the log is cut back to {to}: its master has other records behind that");
-    cut_delays::note(&**disk, options, &mut log, to).await?;
+    cut_progress::note(&**disk, options, &mut log, to).await?;
     // Without them the scan that follows ends the log by what it finds.
     forget(&**disk, options, to).await.map_err(Error::io("cut the log back"))?;
     fault::point("store: cut back begun").await;

@@ -9,7 +9,7 @@
 
 mod cut;
 pub mod cut_back;
-pub mod cut_delays;
+pub mod cut_progress;
 mod evidence;
 mod listing;
 mod lock;
