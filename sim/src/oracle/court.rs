@@ -97,7 +97,7 @@ impl Court {
         &self.0.returns
     }
 
-    pub(super) fn wants(&self, oracle: Oracle) -> bool {
+    pub fn wants(&self, oracle: Oracle) -> bool {
         self.0.plan.oracles.contains(&oracle)
     }
 
@@ -183,10 +183,22 @@ impl Court {
         terms
     }
 
-    /// Whether all that waited in a log has come.
+    /// Whether all that waited in a log has come, and all that was open has ended.
     pub fn has_delivered(&self, machine: usize) -> judge::Verdict {
         let log = files::log(self.disk(machine), &format!("{ROOT}/commitlog"));
-        delay::delivered(&log, &self.delays(machine), true)
+        delay::delivered(&log, &self.delays(machine), true)?;
+        self.transactions(machine, &log, true)
+    }
+
+    fn transactions(&self, machine: usize, log: &files::Log, is_end: bool) -> judge::Verdict {
+        if !self.wants(Oracle::Transactions) {
+            return Ok(());
+        }
+        let opened = self.0.opened.lock().get(&machine).cloned().unwrap_or_default();
+        let checks_max = self.0.checks_max.lock().get(&machine).copied().unwrap_or(0);
+        let (now, history) = (self.moment(machine), &mut *self.0.history.lock());
+        let mut promises = transaction::Promises { history, now, opened: &opened };
+        transaction::resolved(log, &mut promises, checks_max, is_end)
     }
 
     fn moment(&self, machine: usize) -> judge::Moment {
@@ -236,14 +248,8 @@ impl Court {
         if self.wants(Oracle::Retries) {
             self.check("retries", retry::retried(log, &history));
         }
-        if self.wants(Oracle::Transactions) {
-            let checks_max = self.0.checks_max.lock().get(&machine).copied().unwrap_or(0);
-            let history = &mut *history;
-            let mut promises = transaction::Promises { history, now, opened: &opened };
-            let verdict = transaction::resolved(log, &mut promises, checks_max, is_end);
-            self.check("transactions", verdict);
-        }
         drop(history);
+        self.check("transactions", self.transactions(machine, log, is_end));
         if self.wants(Oracle::Delays) {
             self.check("delays", delay::delivered(log, &self.delays(machine), is_end));
             self.check("delays", timer::delivered(log, &self.delays(machine), is_end));

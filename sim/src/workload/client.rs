@@ -59,7 +59,8 @@ pub async fn run(house: ClusterHouse, mut boot: Boot) {
     // The readers of the process before are gone, and with them what they waited for.
     house.0.progress.lock().answered.retain(|reading, _| reading.0 != boot.machine);
     let is_transactional = house.0.plan.load.transactional > 0.0;
-    let members = is_transactional.then(|| Members::start(&node, &boot.net));
+    let brokers = house.machines(crate::plan::Role::Broker);
+    let members = is_transactional.then(|| Members::start(&house, &boot, &group, brokers));
     for _ in 0..house.0.plan.load.producers {
         let dice = Rng::from_seed(rng.next_u64());
         let producer = Producer { node: node.clone(), dice, tries, members: members.clone() };

@@ -225,7 +225,10 @@ fn check_often(house: &ClusterHouse, machine: usize, options: &mut Options) {
     if house.0.plan.load.transactional == 0.0 {
         return;
     }
-    options.transactions = super::transactions::options(house.0.plan.machines[machine].swarm);
+    // All of one name ask alike: what one discards lies in the log of the next.
+    let machines = &house.0.plan.machines;
+    let named = machines[machine].pair.as_ref().map_or(machine, |pair| pair.master);
+    options.transactions = super::transactions::options(machines[named].swarm);
     // Progress that is seldom saved is seldom ahead of anything.
     options.offsets_save_interval /= 8;
     let checks_max = options.transactions.check_max.unsigned_abs();

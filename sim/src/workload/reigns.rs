@@ -2,32 +2,28 @@
 //! for the master.
 
 mod operators;
+mod producer;
 
-use super::cluster::{BROKER_PORT, ClusterHouse, HA_PORT, Phase, SETTLE_SENDS, ip, topic_name};
+use super::cluster::{ClusterHouse, HA_PORT, Phase, SETTLE_SENDS, ip};
 use super::nodes::{self, Ended};
 use super::pairs;
 use super::ports::{Ports, Watcher};
-use crate::history::{self, Fate, Grade};
+use super::transactions::Members;
 use crate::oracle::court::Court;
-use crate::oracle::reign::{self, Ack, AckFate, Ledger, Open, Reign};
+use crate::oracle::reign::{Ledger, Open, Reign};
 use crate::plan::{MachinePlan, PairPlan, Plan, Role};
 use crate::trace;
 use crate::world::{Boot, Program};
 use hotfire::broker::replication::Role as BrokerRole;
 use hotfire::broker::{Error, Parts};
-use hotfire::client::SendStatus;
-use hotfire::protocol::Command;
-use hotfire::protocol::code::request_code as request;
 use hotfire::remoting::{Client, ClientOptions};
 use hotfire::rt::rng::Rng;
-use hotfire::rt::sim::mark;
 use hotfire::rt::sync::Mutex;
 use hotfire::rt::task::TaskGroup;
 use hotfire::rt::time::{Clock, Duration};
 use hotfire::store::Replicate;
+use producer::Producer;
 use std::sync::Arc;
-
-const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A master that was replaced has heard of it by then: its largest interval, and the questions.
 /// Units: microseconds.
@@ -161,13 +157,14 @@ impl ReignHouse {
 
     async fn run_producers(self, mut boot: Boot) {
         let group = TaskGroup::new();
+        let members = Members::start(&self.0.cluster, &boot, &group, self.brokers());
         for n in 0..self.plan().load.producers {
             let machine = &self.plan().machines[boot.machine];
             let mut dice = Rng::from_seed(machine.swarm ^ (boot.generation << 20) ^ n);
             let options = ClientOptions::swarm(&mut dice);
             let client = Client::new(&boot.net, &boot.clock, &group, options, None);
-            let producer = Producer { house: self.clone(), client, clock: boot.clock.clone(), n };
-            group.spawn(producer.run(dice));
+            let (house, clock, members) = (self.clone(), boot.clock.clone(), members.clone());
+            group.spawn(Producer { house, client, clock, members, n }.run(dice));
         }
         boot.stop.until(|stop| *stop).await;
         group.stop();
@@ -195,7 +192,8 @@ impl ReignHouse {
         self.alike(budget).await
     }
 
-    /// What was delayed has come, also when it was sent to a master that is none any more.
+    /// What was delayed has come, and transactions have ended, also those of a master that is none
+    /// any more.
     async fn delivered(&self, budget: Duration) -> Result<(), String> {
         let (clock, court) = (Clock::new(), self.court());
         let deadline = clock.mono() + budget;
@@ -294,113 +292,5 @@ impl Watcher for ReignHouse {
         }
         drop(ledger);
         self.court().moved();
-    }
-}
-
-struct Producer {
-    house: ReignHouse,
-    client: Client,
-    clock: Clock,
-    n: u64,
-}
-
-impl Producer {
-    async fn run(self, mut dice: Rng) {
-        loop {
-            let is_disturbed = self.house.0.cluster.phase() == Phase::Disturb;
-            let (low, high) = if is_disturbed { (5, 120) } else { (20, 200) };
-            let pause = Duration::from_millis(dice.between(low, high));
-            self.clock.sleep_until(self.clock.mono() + pause).await;
-            let phase = self.house.0.cluster.phase();
-            let is_due = match phase {
-                Phase::Disturb => {
-                    let mut desk = self.house.0.desk.lock();
-                    let has_more = desk.budget > 0;
-                    desk.budget = desk.budget.saturating_sub(1);
-                    has_more
-                }
-                Phase::Settle => true,
-                Phase::Prompt | Phase::Quiet => false,
-            };
-            if is_due {
-                let target = self.target(&mut dice);
-                self.house.0.desk.lock().open += 1;
-                self.send(target, phase, &mut dice).await;
-                self.house.0.desk.lock().open -= 1;
-                self.house.court().moved();
-            }
-        }
-    }
-
-    /// Whom it holds for the master: mostly the right one.
-    fn target(&self, dice: &mut Rng) -> usize {
-        match dice.chance(0.7) {
-            true => self.house.0.desk.lock().master,
-            false => *dice.pick(&self.house.brokers()),
-        }
-    }
-
-    async fn send(&self, machine: usize, phase: Phase, dice: &mut Rng) {
-        let (house, load) = (&self.house, &self.house.plan().load);
-        let (topic, queue) = (topic_name(0), dice.below(load.queues) as u32);
-        let size = dice.between(load.body_bytes.0, load.body_bytes.1) as usize;
-        let level = match dice.chance(load.delayed) {
-            true => 1 + dice.below(load.levels_ms.len() as u64) as u32,
-            false => 0,
-        };
-        let id = house.court().history(|h| {
-            // In the log it lies in the queue of its level.
-            let id = h.on_send(&topic, (level == 0).then_some(queue), size);
-            h.sent[id as usize].level = level;
-            id
-        });
-        let mut properties = history::properties(id, 0);
-        if level > 0 {
-            properties.extend_from_slice(format!("\u{2}DELAY\u{1}{level}").as_bytes());
-        }
-        let (losses, open_us) = {
-            let ledger = house.0.ledger.lock();
-            let open = ledger.open.get(&machine);
-            (ledger.losses(house.court()), open.map_or(0, |open| open.since_us))
-        };
-        let request = Command::request(request::SEND_MESSAGE_V2)
-            .with_ext("a", format!("producers-{}", self.n))
-            .with_ext("b", &topic)
-            .with_ext("c", "TBW102")
-            .with_ext("d", load.queues)
-            .with_ext("e", queue)
-            .with_ext("f", 0)
-            .with_ext("g", self.clock.wall().0)
-            .with_ext("h", 0)
-            .with_ext("i", String::from_utf8_lossy(&properties))
-            .with_ext("j", 0)
-            .with_ext("k", false)
-            .with_ext("m", false)
-            .with_body(history::body(id, size));
-        let addr = format!("{}:{BROKER_PORT}", ip(machine));
-        let Ok(answer) = self.client.invoke(&addr, request, TIMEOUT).await else { return };
-        let Some(status) = SendStatus::of_code(answer.code) else { return };
-        let mut place = match reign::place_of(machine, &answer) {
-            Ok(place) => place,
-            Err(what) => return house.court().check("outcomes", Err(what)),
-        };
-        if let Some(of_level) = level.checked_sub(1) {
-            place.queue = of_level;
-        }
-        let pair = house.plan().machines[machine].pair.as_ref();
-        let is_sync_master = pair.is_some_and(|pair| pair.is_sync_master);
-        house.court().world().note_ack(machine);
-        house.court().history(|h| {
-            let (grade, power_losses, generation) = (Grade::Written, losses[machine].0, 0);
-            let _ = h.on_fate(id, Fate::Acked { grade, place, power_losses, generation });
-        });
-        mark("promotion: a message was acked");
-        let fate = AckFate::Kept;
-        let ack = Ack { id, place, status, is_sync_master, losses, open_us, fate };
-        house.court().on_reign_ack(&mut house.0.ledger.lock(), ack, HEARD_US);
-        if phase == Phase::Settle {
-            house.0.desk.lock().settled += 1;
-        }
-        house.court().moved();
     }
 }

@@ -1,22 +1,24 @@
 //! Producers with transactions: what they want, how they end it, and what they answer when asked.
 
-use super::client::{Node, Since};
+use super::client::Since;
 use super::cluster::{BROKER_PORT, ClusterHouse, ip};
 use crate::history::{self, Fate, Grade, History, Id, Place, Promise, Transaction, Wish};
 use crate::oracle::delay::property;
 use crate::oracle::files::{self, Record};
 use crate::oracle::{judge, transaction};
 use crate::plan::Role;
+use crate::scenario::Oracle;
 use crate::trace;
+use crate::world::Boot;
 use hotfire::broker::options::TransactionOptions;
-use hotfire::net::Net;
 use hotfire::protocol::Command;
 use hotfire::protocol::code::{request_code as request, response_code as code};
 use hotfire::remoting::{self, ClientRequests, Peer};
 use hotfire::rt::rng::Rng;
 use hotfire::rt::sim::mark;
 use hotfire::rt::sync::mpsc;
-use hotfire::rt::time::Duration;
+use hotfire::rt::task::TaskGroup;
+use hotfire::rt::time::{Clock, Duration};
 use std::sync::Arc;
 
 /// Everything has been asked for, or discarded, this long after the last send.
@@ -159,13 +161,19 @@ struct Question {
 /// One client process as a member of every producer group, with a connection for each.
 #[derive(Clone)]
 pub struct Members {
-    node: Node,
+    house: ClusterHouse,
+    machine: usize,
+    name: String,
+    clock: Clock,
+    tasks: TaskGroup,
     clients: Vec<remoting::Client>,
 }
 
 /// Hears the questions of brokers.
 struct Ear {
     house: ClusterHouse,
+    /// Who may ask.
+    brokers: Vec<usize>,
     group: u64,
     questions: mpsc::UnboundedSender<Question>,
 }
@@ -186,8 +194,7 @@ impl ClientRequests for Ear {
 impl Ear {
     /// Errors: what is wrong with it.
     fn understand(&self, peer: &Peer, request: &Command) -> Result<Question, String> {
-        let machines = self.house.machines(Role::Broker);
-        let machine = machines.into_iter().find(|n| ip(*n) == peer.addr().ip());
+        let machine = self.brokers.iter().copied().find(|n| ip(*n) == peer.addr().ip());
         let machine = machine.ok_or("a question from no broker")?;
         let number = |name: &str| {
             let text = request.get(name).unwrap_or_default();
@@ -239,33 +246,50 @@ impl Ear {
 }
 
 impl Members {
-    pub fn start(node: &Node, net: &Arc<dyn Net>) -> Members {
+    /// A member of every group at each of these brokers.
+    pub fn start(
+        house: &ClusterHouse,
+        boot: &Boot,
+        tasks: &TaskGroup,
+        brokers: Vec<usize>,
+    ) -> Members {
         let (questions, mut asked) = mpsc::unbounded_channel();
         let clients = (0..GROUPS).map(|group| {
-            let house = node.house.clone();
-            let ear = Arc::new(Ear { house, group, questions: questions.clone() });
+            let (house, brokers) = (house.clone(), brokers.clone());
+            let ear = Arc::new(Ear { house, brokers, group, questions: questions.clone() });
             let options = remoting::ClientOptions::default();
-            remoting::Client::new(net, &node.clock, &node.group, options, Some(ear))
+            remoting::Client::new(&boot.net, &boot.clock, tasks, options, Some(ear))
         });
-        let members = Members { node: node.clone(), clients: clients.collect() };
+        let members = Members {
+            house: house.clone(),
+            machine: boot.machine,
+            name: boot.name.clone(),
+            clock: boot.clock.clone(),
+            tasks: tasks.clone(),
+            clients: clients.collect(),
+        };
         for group in 0..GROUPS {
-            for broker in node.house.machines(Role::Broker) {
-                node.group.spawn(members.clone().stay(group, broker));
+            for broker in &brokers {
+                tasks.spawn(members.clone().stay(group, *broker));
             }
         }
         let answering = members.clone();
-        node.group.spawn(async move {
+        tasks.spawn(async move {
             while let Some(question) = asked.recv().await {
                 let members = answering.clone();
-                answering.node.group.spawn(async move { members.answer(question).await });
+                answering.tasks.spawn(async move { members.answer(question).await });
             }
         });
         members
     }
 
+    async fn pause(&self, ms: u64) {
+        self.clock.sleep_until(self.clock.mono() + Duration::from_millis(ms)).await;
+    }
+
     /// Heartbeats of one group to one broker.
     async fn stay(self, group: u64, broker: usize) {
-        let (machine, name) = (self.node.machine, group_name(group));
+        let (machine, name) = (self.machine, group_name(group));
         loop {
             let body = format!(
                 "{{\"clientID\":\"tx-{machine}-{group}\",\"consumerDataSet\":[],\
@@ -273,13 +297,13 @@ impl Members {
             );
             let beat = Command::request(request::HEART_BEAT).with_body(body);
             let told = self.clients[group as usize].invoke(&addr(broker), beat, TIMEOUT).await;
-            self.node.pause(if told.is_ok() { 1_000 } else { 200 }).await;
+            self.pause(if told.is_ok() { 1_000 } else { 200 }).await;
         }
     }
 
     /// The half message was sent; now its transaction is ended, or not.
     pub fn on_fate(&self, id: Id, fate: Fate, (queue, unique): (u32, String), dice: &mut Rng) {
-        let house = &self.node.house;
+        let house = &self.house;
         let Fate::Acked { place, .. } = fate else {
             // Its local transaction does not run.
             house
@@ -294,14 +318,14 @@ impl Members {
             unique,
         };
         let (members, dice) = (self.clone(), Rng::from_seed(dice.next_u64()));
-        self.node.group.spawn(async move { members.finish(id, half, dice).await });
+        self.tasks.spawn(async move { members.finish(id, half, dice).await });
         let (house, topic) =
             (house.clone(), house.court().history(|h| h.sent[id as usize].topic.clone()));
-        self.node.group.spawn(is_resolved_soon(house, id, topic, Place { queue, ..place }));
+        self.tasks.spawn(is_resolved_soon(house, id, topic, Place { queue, ..place }));
     }
 
     async fn finish(&self, id: Id, half: Half, mut dice: Rng) {
-        let house = &self.node.house;
+        let house = &self.house;
         let wish = house.court().history(|h| h.transactions[&id].wish);
         let decide = |commit| {
             house
@@ -322,7 +346,7 @@ impl Members {
                 let terms = terms.unwrap_or_default();
                 let wait = terms.timeout + terms.check_interval;
                 let spread = dice.between(0, 2 * terms.check_interval.as_millis() as u64);
-                self.node.pause(wait.as_millis() as u64 + spread).await;
+                self.pause(wait.as_millis() as u64 + spread).await;
                 mark("transaction: a late end");
                 decide(true);
                 self.end(id, &half, true, &mut dice).await;
@@ -331,7 +355,7 @@ impl Members {
                 let first = dice.chance(0.5);
                 decide(first);
                 self.end(id, &half, first, &mut dice).await;
-                self.node.pause(dice.below(300)).await;
+                self.pause(dice.below(300)).await;
                 self.end(id, &half, !first, &mut dice).await;
             }
         }
@@ -339,7 +363,7 @@ impl Members {
 
     async fn answer(&self, question: Question) {
         let Question { half, id } = question;
-        let decision = self.node.house.court().history(|h| h.transactions[&id].decision);
+        let decision = self.house.court().history(|h| h.transactions[&id].decision);
         match decision {
             Some(commit) => {
                 let mut dice = Rng::from_seed(half.physical ^ id);
@@ -347,7 +371,7 @@ impl Members {
             }
             // An unknown state: it gets no answer.
             None => {
-                let group = self.node.house.court().history(|h| h.transactions[&id].group);
+                let group = self.house.court().history(|h| h.transactions[&id].group);
                 let unknown = end_request(group, &half, 0).oneway();
                 let client = &self.clients[group as usize];
                 let _ = client.oneway(&addr(half.machine), unknown, TIMEOUT).await;
@@ -357,7 +381,7 @@ impl Members {
 
     /// Asks once, or once more when no answer comes.
     async fn end(&self, id: Id, half: &Half, commit: bool, dice: &mut Rng) {
-        let house = &self.node.house;
+        let house = &self.house;
         let tries = if dice.chance(0.5) { 2 } else { 1 };
         for _ in 0..tries {
             let group = house.court().history(|history| {
@@ -374,7 +398,7 @@ impl Members {
                 Ok(answer) => {
                     let (code, remark) = (answer.code, answer.remark.unwrap_or_default());
                     let told = format_args!("end of {id}, commit {commit}: {code} {remark}");
-                    trace::event(&self.node.name, told);
+                    trace::event(&self.name, told);
                     if code == code::SUCCESS {
                         self.on_ended(id, half.machine, commit, since);
                     }
@@ -382,15 +406,15 @@ impl Members {
                 }
                 Err(error) => {
                     let told = format_args!("end of {id}, commit {commit}: {error}");
-                    trace::event(&self.node.name, told);
+                    trace::event(&self.name, told);
                 }
             }
-            self.node.pause(dice.between(50, 400)).await;
+            self.pause(dice.between(50, 400)).await;
         }
     }
 
     fn on_ended(&self, id: Id, machine: usize, commit: bool, since: Since) {
-        let house = &self.node.house;
+        let house = &self.house;
         let sync = house.0.plan.machines[machine].sync_flush;
         let grade = if sync { Grade::Synced } else { Grade::Written };
         if grade == Grade::Written && since != Since::now(house, machine) {
@@ -399,6 +423,10 @@ impl Members {
         }
         mark("transaction: an end was acked");
         house.world().note_ack(machine);
+        if house.court().wants(Oracle::Reigns) {
+            // The next master may not have it, and asks for it then.
+            return;
+        }
         let Since { power_losses, generation } = since;
         let promise = Some(Promise { machine, grade, power_losses, generation });
         house.court().history(|history| {
