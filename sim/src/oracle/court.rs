@@ -187,6 +187,7 @@ impl Court {
     pub fn has_delivered(&self, machine: usize) -> judge::Verdict {
         let log = files::log(self.disk(machine), &format!("{ROOT}/commitlog"));
         delay::delivered(&log, &self.delays(machine), true)?;
+        timer::delivered(&log, &self.delays(machine), true)?;
         self.transactions(machine, &log, true)
     }
 

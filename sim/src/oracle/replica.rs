@@ -3,6 +3,7 @@
 use super::court::{Court, ROOT};
 use super::files::{self, Log, Record};
 use super::judge::Verdict;
+use super::timer;
 use crate::disk::SimDisk;
 use crate::history::{self, Fate, History, Id, Place};
 use crate::plan::{PairPlan, Role};
@@ -48,11 +49,12 @@ impl Raw {
         files::record(physical, self.from(physical)?).ok()
     }
 
-    /// Whether message `id` lies where a producer was told.
+    /// Whether message `id` lies where a producer was told. A timed one was told its own queue.
     pub fn has(&self, id: Id, place: &Place) -> bool {
         self.record(place.physical).is_some_and(|record| {
             history::id_in(&record.properties) == Some(id)
-                && (record.queue, record.queue_offset) == (place.queue, place.queue_offset)
+                && (record.queue == place.queue || record.topic == timer::TOPIC)
+                && record.queue_offset == place.queue_offset
         })
     }
 }

@@ -211,7 +211,8 @@ fn store_options(house: &ClusterHouse, machine: &MachinePlan, rng: &mut Rng) -> 
     if !house.0.plan.load.levels_ms.is_empty() {
         store_options.delay_levels_ms = house.0.plan.load.levels_ms.clone();
     }
-    if house.0.plan.load.timed > 0.0 && machine.swarm & 3 > 0 {
+    let is_alone = machine.pair.is_none();
+    if house.0.plan.load.timed > 0.0 && is_alone && machine.swarm & 3 > 0 {
         // Many files: then a full disk also meets deliveries that wait for the next one.
         let sectors = 16 + (machine.swarm >> 8) % 16;
         store_options.segment_size_bytes = 512 * sectors;

@@ -1,6 +1,7 @@
-//! Who writes to whom it holds for the master: plain, delayed and transactional messages.
+//! Who writes to whom it holds for the master: plain, delayed, timed and transactional messages.
 
 use super::super::cluster::{BROKER_PORT, Phase, ip, topic_name};
+use super::super::timers;
 use super::super::transactions::{self, Members};
 use super::{HEARD_US, ReignHouse};
 use crate::history::{self, Fate, Grade, Id};
@@ -24,22 +25,25 @@ pub(super) struct Producer {
 }
 
 /// How a message comes to those who read its topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Way {
     AtOnce,
     /// After the time of this level, from 1.
     Delayed(u32),
+    /// At a time of its own.
+    Timed(timers::Ask),
     /// When its transaction is committed.
     Half,
 }
 
 impl Way {
-    /// The queue in which it waits, if it waits.
-    fn queue(self) -> Option<u32> {
+    /// The queue in which it lies first, of `queue` that it is meant for. A timed one that is due
+    /// lies there at once: `Raw::has` looks at the topic too.
+    fn queue(self, queue: u32) -> u32 {
         match self {
-            Way::AtOnce => None,
-            Way::Delayed(level) => Some(level - 1),
-            Way::Half => Some(0),
+            Way::AtOnce | Way::Timed(_) => queue,
+            Way::Delayed(level) => level - 1,
+            Way::Half => 0,
         }
     }
 }
@@ -89,14 +93,19 @@ impl Producer {
             () if dice.chance(load.delayed) => {
                 Way::Delayed(1 + dice.below(load.levels_ms.len() as u64) as u32)
             }
+            () if dice.chance(load.timed) => Way::Timed(timers::draw(dice, self.clock.wall())),
             () if dice.chance(load.transactional) => Way::Half,
             () => Way::AtOnce,
         };
         let id = house.court().history(|h| {
+            let is_plain = matches!(way, Way::AtOnce);
             // What waits lies in another queue.
-            let id = h.on_send(&topic, way.queue().is_none().then_some(queue), size);
-            if let Way::Delayed(level) = way {
-                h.sent[id as usize].level = level;
+            let id = h.on_send(&topic, is_plain.then_some(queue), size);
+            let sent = &mut h.sent[id as usize];
+            match way {
+                Way::Delayed(level) => sent.level = level,
+                Way::Timed(_) => sent.is_timed = true,
+                Way::AtOnce | Way::Half => {}
             }
             id
         });
@@ -110,6 +119,7 @@ impl Producer {
         match way {
             Way::AtOnce => {}
             Way::Delayed(level) => add("DELAY", &level.to_string()),
+            Way::Timed(ask) => add(ask.name, &ask.value.to_string()),
             Way::Half => {
                 add("UNIQ_KEY", &unique(id));
                 for (name, value) in transactions::begin(&self.house.0.cluster, id, is_calm, dice) {
@@ -153,7 +163,7 @@ impl Producer {
             Ok(place) => place,
             Err(what) => return house.court().check("outcomes", Err(what)),
         };
-        place.queue = way.queue().unwrap_or(place.queue);
+        place.queue = way.queue(place.queue);
         let pair = house.plan().machines[machine].pair.as_ref();
         let is_sync_master = pair.is_some_and(|pair| pair.is_sync_master);
         house.court().world().note_ack(machine);
@@ -175,7 +185,7 @@ impl Producer {
                 let _ = h.on_fate(id, fate);
             });
         }
-        if way == Way::Half {
+        if let Way::Half = way {
             self.members.on_fate(id, fate, (0, unique(id)), dice);
         }
     }
