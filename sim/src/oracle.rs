@@ -8,6 +8,7 @@ pub mod delay;
 pub mod files;
 pub mod index;
 pub mod judge;
+pub mod progress;
 pub mod questions;
 pub mod reign;
 pub mod replica;

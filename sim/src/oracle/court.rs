@@ -3,7 +3,7 @@
 use super::comeback::Returns;
 use super::replica::LogFiles;
 use super::retention::Terms;
-use super::{delay, files, index, judge, retry, timer, transaction};
+use super::{delay, files, index, judge, progress, retry, timer, transaction};
 use crate::history::History;
 use crate::plan::Plan;
 use crate::scenario::{FaultKind, Oracle};
@@ -251,9 +251,13 @@ impl Court {
         }
         drop(history);
         self.check("transactions", self.transactions(machine, log, is_end));
+        if self.wants(Oracle::Transactions) {
+            self.check("transactions", progress::of_halves(log, self.disk(machine)));
+        }
         if self.wants(Oracle::Delays) {
             self.check("delays", delay::delivered(log, &self.delays(machine), is_end));
             self.check("delays", timer::delivered(log, &self.delays(machine), is_end));
+            self.check("delays", progress::of_levels(log, self.disk(machine)));
         }
         self.check("clean_tail", judge::clean_tail(log));
     }
