@@ -214,6 +214,11 @@ impl World {
         (process.is_torn, process.is_bare) = (false, false);
     }
 
+    /// When its last process ended; 0 when its first one runs. Units: microseconds.
+    pub fn down_us(&self, machine: usize) -> u64 {
+        self.0.machines[machine].process.lock().down_us
+    }
+
     pub fn crashes_us(&self, machine: usize) -> Vec<u64> {
         self.0.machines[machine].process.lock().crashes_us.clone()
     }

@@ -101,15 +101,28 @@ pub struct Progress {
     pub delays: DelayOffsets,
 }
 
-/// A slave's copy of the master's progress that waits for the log.
+/// How far the master's transactions had ended when its log ended at `at`: offsets of the half and
+/// of the op topic. A start as master leaves out what has ended, so a power loss must not take its
+/// op messages from the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub at: PhysicalOffset,
+    pub half: Option<i64>,
+    pub op: Option<i64>,
+}
+
+/// A slave's copy of the master's progress that waits for the log, or for its disk.
 #[derive(Debug, Default)]
-pub struct Pending(Option<Progress>);
+pub struct Pending {
+    next: Option<Progress>,
+    ended: Option<Ended>,
+}
 
 impl Pending {
     /// The master was asked. What waits already goes before: on a slave that is always behind the
     /// newest would never be due.
     pub fn on_copied(&mut self, progress: Progress) {
-        self.0.get_or_insert(progress);
+        self.next.get_or_insert(progress);
     }
 
     /// What may be taken over now that the log is written from `min` up to `written`. A log that
@@ -117,7 +130,17 @@ impl Pending {
     /// is there, a crash leaves it empty at 0.
     pub fn take_due(&mut self, min: PhysicalOffset, written: PhysicalOffset) -> Option<Progress> {
         let has_begun = min < written || min.0 == 0;
-        self.0.take_if(|progress| has_begun && progress.at <= written)
+        self.next.take_if(|progress| has_begun && progress.at <= written)
+    }
+
+    /// The rest of this progress was taken over.
+    pub fn on_taken(&mut self, ended: Ended) {
+        self.ended.get_or_insert(ended);
+    }
+
+    /// What may be taken over now that the log is on disk up to `synced`.
+    pub fn take_ended(&mut self, synced: PhysicalOffset) -> Option<Ended> {
+        self.ended.take_if(|ended| ended.at <= synced)
     }
 }
 
@@ -139,6 +162,17 @@ mod tests {
         let due = pending.take_due(start, PhysicalOffset(100)).map(|progress| progress.at);
         assert_eq!(due, Some(PhysicalOffset(100)));
         assert!(pending.take_due(start, PhysicalOffset(500)).is_none());
+    }
+
+    #[test]
+    fn ends_of_transactions_wait_for_the_disk_and_the_oldest_go_first() {
+        let mut pending = Pending::default();
+        let ended = |at| Ended { at: PhysicalOffset(at), half: Some(1), op: None };
+        pending.on_taken(ended(100));
+        pending.on_taken(ended(200));
+        assert_eq!(pending.take_ended(PhysicalOffset(99)), None);
+        assert_eq!(pending.take_ended(PhysicalOffset(100)), Some(ended(100)));
+        assert_eq!(pending.take_ended(PhysicalOffset(500)), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A master and its slave over loopback: the log, the tables beside it, and what producers are told.
 
 mod anew;
+mod ended;
 mod late;
 mod peers;
 mod topics;

@@ -21,7 +21,7 @@ const DISCARDED: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
 const GROUP: &str = "txg";
 const UNIQUE: &str = "7F000001000000000000000000000001";
 
-const COMMIT: i32 = 8;
+pub(super) const COMMIT: i32 = 8;
 const ROLLBACK: i32 = 12;
 const UNKNOWN: i32 = 0;
 
@@ -46,7 +46,7 @@ fn checking(world: &World, timeout_ms: u64, check_max: i32) -> Parts {
 
 /// Where a half message lies, as its producer was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Half {
+pub(super) struct Half {
     queue_offset: i64,
     physical: i64,
 }
@@ -66,7 +66,7 @@ fn properties(more: &str) -> String {
     )
 }
 
-async fn prepare(caller: &Caller, body: &str, more: &str) -> Half {
+pub(super) async fn prepare(caller: &Caller, body: &str, more: &str) -> Half {
     half_of(&caller.send("T", 2, &properties(more), body).await)
 }
 
@@ -80,7 +80,7 @@ fn end_request(half: Half, state: i32) -> Command {
         .with_ext("msgId", UNIQUE)
 }
 
-async fn end(caller: &Caller, half: Half, state: i32) -> i32 {
+pub(super) async fn end(caller: &Caller, half: Half, state: i32) -> i32 {
     caller.call(end_request(half, state)).await.code
 }
 
@@ -148,7 +148,7 @@ async fn until_max(world: &World, caller: &Caller, topic: &str, want: &str) {
 }
 
 /// The saved progress: half topic, op topic.
-async fn progress(caller: &Caller) -> (i64, i64) {
+pub(super) async fn progress(caller: &Caller) -> (i64, i64) {
     let one = |topic| {
         Command::request(request::QUERY_CONSUMER_OFFSET)
             .with_ext("consumerGroup", "CID_RMQ_SYS_TRANS")

@@ -40,7 +40,9 @@ impl Court {
         });
         let Some(open) = ledger.open.get(&other) else { return has_met };
         let is_told = machines.into_iter().any(|n| {
-            let told_us = since(taken_us(other, n, NAME_SERVER_PORT), open.started_us);
+            // It forgets when it starts again.
+            let from_us = open.started_us.max(self.world().down_us(n));
+            let told_us = since(taken_us(other, n, NAME_SERVER_PORT), from_us);
             let asked_us = since(taken_us(machine, n, NAME_SERVER_PORT), started_us);
             asked_us.is_some() && told_us.is_some_and(|us| us + REGISTERED_US < started_us)
         });

@@ -18,6 +18,8 @@ pub struct Turn {
     pub away_ms: u64,
     /// Nobody has told the old one that it is no master any more.
     pub returns_as_master: bool,
+    /// Just before it comes back, all name servers start again and know nobody.
+    pub name_servers_forget: bool,
 }
 
 /// How a master goes.
@@ -56,6 +58,7 @@ pub fn draw(wanted: Option<&Turns>, rng: &mut Rng) -> Vec<Turn> {
                 promotes: promotes || loss == Loss::Disk,
                 away_ms: dice.between(1, 3_000),
                 returns_as_master: dice.chance(0.5),
+                name_servers_forget: dice.chance(0.3),
             }
         })
         .collect()

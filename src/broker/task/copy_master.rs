@@ -6,11 +6,12 @@
 //! here, and a record of a new queue makes it look at once (W-48).
 
 use super::super::driver::Shared;
-use super::super::offsets::OffsetFile;
+use super::super::offsets::{OffsetFile, Offsets};
 use super::super::replication::wire::Question;
-use super::super::replication::{Pending, Progress, heir, wire};
+use super::super::replication::{Ended, Pending, Progress, heir, wire};
 use super::super::subscription_groups::GroupFile;
 use super::super::topics::{SCHEDULE_TOPIC, TopicFile};
+use super::super::transaction::{GROUP, HALF_TOPIC, OP_TOPIC, rewrite};
 use super::{greet, others};
 use crate::ha::Position;
 use crate::model::PhysicalOffset;
@@ -247,11 +248,34 @@ async fn copy_progress(shared: &Shared, master: &str) -> Result<Progress, String
 
 fn take_over_due(shared: &Shared, pending: &mut Pending) {
     let log = shared.store.stats();
-    let Some(progress) = pending.take_due(log.min, log.written) else { return };
+    if let Some(Ended { half, op, .. }) = pending.take_ended(log.synced) {
+        let mut core = shared.core.lock();
+        for (topic, at) in [(HALF_TOPIC, half), (OP_TOPIC, op)] {
+            at.into_iter().for_each(|at| {
+                core.offsets.commit(0, GROUP, topic, rewrite::QUEUE, at);
+            });
+        }
+    }
+    let Some(mut progress) = pending.take_due(log.min, log.written) else { return };
     let queues = shared.store.queues().into_iter();
     let queues: Vec<_> = queues.filter(|(key, ..)| &*key.topic == SCHEDULE_TOPIC).collect();
     let mut core = shared.core.lock();
+    let mut keep = |topic| keep_own(&core.offsets, &mut progress.offsets, topic);
+    let (half, op) = (keep(HALF_TOPIC), keep(OP_TOPIC));
+    pending.on_taken(Ended { at: progress.at, half, op });
     core.offsets.take_over(progress.offsets, progress.hand_overs);
     let queues = queues.into_iter().map(|(key, min, end)| (key.queue, min, end));
     core.schedule.take_over(progress.delays, queues);
+}
+
+/// Leaves the row of transactions in a topic as it is here. Returns what the master has; a row that
+/// it has not goes.
+fn keep_own(offsets: &Offsets, file: &mut OffsetFile, topic: &str) -> Option<i64> {
+    let key = format!("{topic}@{GROUP}");
+    let rows = file.offset_table.get_mut(&key)?;
+    let theirs = rows.remove(&rewrite::QUEUE.0.to_string());
+    if let Some(own) = offsets.get(GROUP, topic, rewrite::QUEUE) {
+        rows.insert(rewrite::QUEUE.0.to_string(), own);
+    }
+    theirs
 }

@@ -2,6 +2,7 @@
 
 use super::ReignHouse;
 use crate::oracle::court::ROOT;
+use crate::plan::Role;
 use crate::plan::turn::{Loss, Turn};
 use crate::trace;
 use crate::world::World;
@@ -52,6 +53,13 @@ impl ReignHouse {
             // Nobody starts a master without a log while those that may have one are down.
             self.start_others(&world, old).await;
             world.bring_back(old);
+        }
+        if turn.name_servers_forget {
+            mark("promotion: name servers forgot all brokers");
+            for name_server in self.0.cluster.machines(Role::NameServer) {
+                world.crash(name_server, false);
+                world.start(name_server);
+            }
         }
         world.start(old);
         self.until_open(&world, old).await;
