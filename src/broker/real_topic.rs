@@ -21,23 +21,30 @@ pub fn real_topic(
     queue: QueueId,
     at: PhysicalOffset,
 ) -> Option<RealTopic> {
-    if core.topics.get(name).is_none() && at >= shared.store.topic_floor(name) {
-        let least =
-            if name.starts_with(RETRY_PREFIX) { 1 } else { shared.options.topics.default_queues };
-        let count = queue.0.saturating_add(1).max(least);
-        let config = TopicConfig::new(name, count, perm::READ | perm::WRITE);
-        match core.topics.update(shared.clock.wall(), config) {
-            Ok(()) => {
-                crate::rt::probe!("broker: a topic was made for a message that waited");
-                tracing::warn!("topic {name} is made anew: a message that waited comes to it");
-                shared.topics_changed();
-            }
-            Err(error) => tracing::warn!("topic {name} of a message that waited: {error}"),
-        }
+    let is_unknown = core.topics.get(name).is_none();
+    if is_unknown && (at < shared.store.topic_floor(name) || !make(shared, core, name, queue)) {
+        return Some((TopicName::new(name), None));
     }
-    match core.topics.get(name) {
-        Some(topic) if !core.topics.has_durable_row(topic) => None,
-        Some(topic) => Some((topic.name.clone(), Some(topic.slot))),
-        None => Some((TopicName::new(name), None)),
+    let topic = core.topics.get(name)?;
+    core.topics.has_durable_row(topic).then(|| (topic.name.clone(), Some(topic.slot)))
+}
+
+/// Whether it is there now.
+fn make(shared: &Shared, core: &mut Core, name: &str, queue: QueueId) -> bool {
+    let is_retry = name.starts_with(RETRY_PREFIX);
+    let least = if is_retry { 1 } else { shared.options.topics.default_queues };
+    let count = queue.0.saturating_add(1).max(least);
+    let config = TopicConfig::new(name, count, perm::READ | perm::WRITE);
+    match core.topics.update(shared.clock.wall(), config) {
+        Ok(()) => {
+            crate::rt::probe!("broker: a topic was made for a message that waited");
+            tracing::warn!("topic {name} is made anew: a message that waited comes to it");
+            shared.topics_changed();
+            true
+        }
+        Err(error) => {
+            tracing::warn!("topic {name} of a message that waited: {error}");
+            false
+        }
     }
 }

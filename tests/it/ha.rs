@@ -9,7 +9,7 @@ mod unadmitted;
 
 use super::broker::{Caller, World};
 use hotfire::broker::replication::{Role, Status};
-use hotfire::broker::{Broker, Deps, Parts};
+use hotfire::broker::{Broker, Deps, Error, Parts};
 use hotfire::format::message_unit;
 use hotfire::namesrv::Namesrv;
 use hotfire::net::{self, Stream};
@@ -66,11 +66,16 @@ impl Town {
         self.world.start(self.parts(name, role)).await
     }
 
-    /// Why a broker does not start.
-    async fn refused(&self, name: &str, role: Role) -> String {
+    /// A broker with other dice than those of this town: it draws other numbers for its epochs.
+    async fn start_anew(&self, parts: Parts) -> Result<Broker, Error> {
         let (disk, net) = (self.world.disk.clone(), self.world.net.clone());
         let deps = Deps { disk, net, clock: self.world.clock.clone(), rng: Rng::from_seed(9) };
-        let started = Broker::start(deps, self.parts(name, role)).await;
+        Broker::start(deps, parts).await
+    }
+
+    /// Why a broker does not start.
+    async fn refused(&self, name: &str, role: Role) -> String {
+        let started = self.start_anew(self.parts(name, role)).await;
         started.err().map(|error| error.to_string()).unwrap()
     }
 
@@ -696,15 +701,13 @@ fn a_start_that_failed_after_an_unclean_stop_leaves_the_next_one_to_wait_for_its
         let end = master.store().stats().written;
         town.until_same(&master, &slave).await;
         master.shutdown().await;
-        let (disk, net) = (town.world.disk.clone(), town.world.net.clone());
-        let deps = Deps { disk, net, clock: town.world.clock.clone(), rng: Rng::from_seed(9) };
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let mut parts = town.parts("failed", Role::SyncMaster);
         parts.broker.listen_port = taken.local_addr().unwrap().port();
         // Nobody can be asked this time.
         parts.broker.name_servers.clear();
         parts.broker.replication.catch_up_wait = Duration::from_millis(50);
-        let failed = Broker::start(deps, parts).await.err().unwrap().to_string();
+        let failed = town.start_anew(parts).await.err().unwrap().to_string();
         assert!(failed.contains("listen"), "{failed}");
         assert!(town.dir("failed").join("abort").exists());
         let again = town.start("failed", Role::SyncMaster).await;

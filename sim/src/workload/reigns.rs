@@ -141,6 +141,12 @@ impl ReignHouse {
         told.master = is_told.then(|| format!("{}:{HA_PORT}", ip(master)));
         let waits = told.role == BrokerRole::SyncMaster;
         parts.store.replicate = waits.then_some(Replicate { timeout, fall_behind_max: 256 << 20 });
+        if dice.chance(0.3) {
+            // Much of the log is not on disk for long, as with 4.9's own values.
+            let flush_ms = dice.between(1_000, 5_000);
+            parts.store.flush_interval = Duration::from_millis(flush_ms);
+            parts.store.flush_thorough_interval = Duration::from_millis(flush_ms * 2);
+        }
         // A log that begins late has not all that was acked.
         told.stream.starts_at_last_file = false;
         // All that is cut off is kept.

@@ -15,9 +15,7 @@ fn a_slave_keeps_its_log_beside_a_master_that_began_anew_and_can_take_its_place(
         master.shutdown().await;
         let log = town.log("slave", end.0);
         std::fs::remove_dir_all(town.dir("master")).unwrap();
-        let (disk, net) = (town.world.disk.clone(), town.world.net.clone());
-        let deps = Deps { disk, net, clock: town.world.clock.clone(), rng: Rng::from_seed(9) };
-        let anew = Broker::start(deps, town.parts("master", Role::SyncMaster)).await.unwrap();
+        let anew = town.start_anew(town.parts("master", Role::SyncMaster)).await.unwrap();
         let code = town.world.caller(&anew).send("T", 0, "", "other").await.code;
         assert_eq!(code, code::SLAVE_NOT_AVAILABLE);
 

@@ -38,10 +38,8 @@ fn a_slave_that_shares_nothing_with_its_master_keeps_a_copy_and_begins_anew() {
         // The master's disk is set back to where the slave's log had not begun.
         std::fs::remove_dir_all(town.dir("master")).unwrap();
         copy_dir(&town.dir("backup"), &town.dir("master"));
-        let (disk, net) = (town.world.disk.clone(), town.world.net.clone());
-        let deps = Deps { disk, net, clock: town.world.clock.clone(), rng: Rng::from_seed(9) };
         let parts = town.parts("master", Role::AsyncMaster);
-        let master = Broker::start(deps, parts).await.unwrap();
+        let master = town.start_anew(parts).await.unwrap();
         let sent = town.world.caller(&master).send("T", 0, "", "other").await;
         assert_eq!(sent.code, code::SUCCESS);
         assert!(master.store().stats().written.0 < SEGMENT);
