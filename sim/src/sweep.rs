@@ -64,6 +64,8 @@ const MUST_SEE: &[(&str, f64)] = &[
     ("promotion: a slave takes over", 0.02),
     ("promotion: a replaced master ended", 0.01), // W-47
     ("ha: a master heard from a slave that it was replaced", 0.003), // W-47
+    ("store: a cut took ends of half messages", 0.001),
+    ("store: a cut took deliveries of delayed messages", 0.001),
 ];
 /// A sweep is long from here on. Units: seeds.
 const LONG: u64 = 500;
