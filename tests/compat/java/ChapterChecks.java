@@ -11,7 +11,6 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Collectors;
-import java.util.stream.IntStream;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyContext;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
@@ -312,33 +311,30 @@ final class ChapterChecks {
         return "1000 of one level in the order of the sends";
     }
 
-    /** Two messages stored one after the other whose store times are a millisecond apart. */
+    /** Two messages whose store times are a millisecond apart, and no other shares theirs. */
     private String rewind() throws Exception {
         MessageQueue queue = session.queues(cluster.topic("ChapterRewind", 1)).get(0);
         for (int count = BURST; count <= 20 * BURST; count += BURST) {
             for (int at = 0; at < BURST; at++) {
-                // Without waiting for answers, so that a slow machine stores many in each millisecond too.
-                session.producer.sendOneway(new Message(queue.getTopic(), Session.bytes("burst " + at)), queue);
+                // Without waiting for answers: a machine on which that takes long would never send two within 1 ms.
+                session.producer.sendOneway(new Message(queue.getTopic(), Session.bytes("paced " + at)), queue);
+                Thread.sleep(1);
             }
             int end = count;
-            Report.await("a burst of messages", 20, () -> session.puller.maxOffset(queue) == end);
+            Report.await("the last of " + count + " messages", 20, () -> session.puller.maxOffset(queue) == end);
             List<MessageExt> all = session.pullQueue(queue, "*", 0, count);
-            for (int at = count - BURST + 1; at < count; at++) {
-                long time = all.get(at).getStoreTimestamp();
-                if (time != all.get(at - 1).getStoreTimestamp() + 1) {
+            long[] times = all.stream().mapToLong(MessageExt::getStoreTimestamp).toArray();
+            for (int at = Math.max(1, count - BURST - 2); at + 2 < count; at++) {
+                if (times[at - 1] == times[at] || times[at] + 1 != times[at + 1] || times[at + 1] == times[at + 2]) {
                     continue;
                 }
-                Report.equal(firstAt(all, time - 1), session.puller.searchOffset(queue, time - 1), "offset at the time of the first");
-                long second = session.puller.searchOffset(queue, time);
-                Report.equal(at, second, "offset at the time of the second, 1 ms later");
-                Report.equal(all.get(at).getMsgId(), session.pullQueue(queue, "*", second, second + 1).get(0).getMsgId(), "the second");
+                Report.equal(at, session.puller.searchOffset(queue, times[at]), "offset at the time of the first");
+                long second = session.puller.searchOffset(queue, times[at + 1]);
+                Report.equal(at + 1, second, "offset at the time of the second, 1 ms later");
+                Report.equal(all.get(at + 1).getMsgId(), session.pullQueue(queue, "*", second, second + 1).get(0).getMsgId(), "the second");
                 return "rewound between two messages 1 ms apart, of " + count;
             }
         }
         throw new AssertionError("expected two messages stored 1 ms apart among " + 20 * BURST);
-    }
-
-    private static long firstAt(List<MessageExt> messages, long time) {
-        return IntStream.range(0, messages.size()).filter(at -> messages.get(at).getStoreTimestamp() == time).findFirst().orElseThrow();
     }
 }
