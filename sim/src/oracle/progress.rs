@@ -20,7 +20,7 @@ pub fn of_levels(log: &Log, disk: &SimDisk) -> Verdict {
         delivered.entry(queue).or_default().insert(history::id_in(&record.properties));
     }
     for (level, next) in numbers(&text, "\"offsetTable\":{") {
-        let queue = level as u32 - 1;
+        let Some(queue) = level.checked_sub(1).map(|queue| queue as u32) else { continue };
         let waits = log.records.iter().filter(|r| r.topic == SCHEDULE && r.queue == queue);
         for record in waits.filter(|record| record.queue_offset < next) {
             let id = history::id_in(&record.properties);
