@@ -109,6 +109,18 @@ impl CommitLog {
         self.pending += size;
     }
 
+    /// Appends a record as it lies in memory: nothing is copied, and records that lie in a row
+    /// there are one piece.
+    pub fn push_whole(&mut self, record: BytesMut, stored: WallMillis) {
+        if self.block.as_ptr_range().end != record.as_ptr() {
+            self.cut();
+        }
+        self.last_record = Some(LastRecord { at: self.end, store_timestamp: stored });
+        self.end += record.len() as u64;
+        self.pending += record.len();
+        self.block.unsplit(record);
+    }
+
     fn make_room(&mut self, size: usize) {
         if self.block.capacity() - self.block.len() < size {
             self.cut();
@@ -197,6 +209,28 @@ mod tests {
         assert_eq!(total, 60 + 32 + 8 + 1 + 8 + 92);
         assert!(pieces.windows(2).all(|w| w[0].2 == w[1].0));
         assert_eq!(pieces.last().map(|p| p.2), Some(292));
+    }
+
+    #[test]
+    fn records_in_a_row_in_memory_are_one_piece_and_stay_where_they_are() {
+        let mut log = CommitLog::new(1000, 64, 0);
+        let mut memory = BytesMut::from(&[b'x'; 300][..]);
+        let begin = memory.as_ptr();
+        for size in [100, 80, 20] {
+            log.push_whole(memory.split_to(size), WallMillis(0));
+        }
+        log.push_whole(BytesMut::from(&[b'y'; 10][..]), WallMillis(1));
+        log.cut();
+        log.push_whole(memory, WallMillis(2)); // goes on where the first piece ended
+        log.cut();
+        let pieces: Vec<_> = std::iter::from_fn(|| log.take_below(u64::MAX)).collect();
+        let places: Vec<_> = pieces.iter().map(|p| (p.at, p.bytes.len(), p.end)).collect();
+        assert_eq!(places, [(0, 200, 200), (200, 10, 210), (210, 100, 310)]);
+        assert_eq!(pieces[0].bytes.as_ptr(), begin);
+        let last = |at, ms| Some(LastRecord { at, store_timestamp: WallMillis(ms) });
+        assert_eq!(pieces[0].last_record, last(180, 0));
+        assert_eq!(pieces[2].last_record, last(210, 2));
+        assert_eq!(log.pending(), 310);
     }
 
     #[test]

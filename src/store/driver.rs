@@ -36,8 +36,9 @@ use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
 
-/// One turn takes in no more of a master's log, so that others have theirs. Units: bytes.
-const INTAKE_SIZE_MAX: u64 = 256 << 10;
+/// One turn takes in no more of a master's log, so that others have theirs: what a slave reads at
+/// once, and what it had of a record before. Units: bytes.
+const INTAKE_SIZE_MAX: u64 = 320 << 10;
 
 /// The message store of one broker. Cloning is cheap.
 #[derive(Clone)]

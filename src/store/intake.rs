@@ -29,6 +29,10 @@ pub enum IntakeError {
     Moved { end: PhysicalOffset, at: PhysicalOffset },
 }
 
+/// Memory that records are kept in, and written from, is asked for in pieces of this size.
+/// Units: bytes.
+const CHUNK_SIZE: usize = 512 << 10;
+
 /// Bytes of a master's log that are not yet in this one.
 pub struct Intake {
     segment_size: u64,
@@ -68,7 +72,14 @@ impl Intake {
     pub fn feed(&mut self, bytes: &[u8]) {
         let passed = self.skip.min(bytes.len() as u64);
         self.skip -= passed;
-        self.held.extend_from_slice(&bytes[passed as usize..]);
+        let bytes = &bytes[passed as usize..];
+        if self.held.capacity() - self.held.len() < bytes.len() {
+            // `reserve` would double what nobody else holds.
+            let size = self.held.len() + bytes.len().max(CHUNK_SIZE);
+            let held = std::mem::replace(&mut self.held, BytesMut::with_capacity(size));
+            self.held.extend_from_slice(&held);
+        }
+        self.held.extend_from_slice(bytes);
     }
 
     /// The unit at `at`. `consume` goes behind it.
@@ -96,10 +107,10 @@ impl Intake {
         }
     }
 
-    /// The record of `size` bytes that `next` gave is taken.
-    pub fn consume(&mut self, size: usize) {
-        self.held.advance(size);
+    /// The record of `size` bytes that `next` gave is taken. Returns it, as it lies in memory.
+    pub fn consume(&mut self, size: usize) -> BytesMut {
         self.at += size as u64;
+        self.held.split_to(size)
     }
 
     /// The blank record that `next` gave is taken: the log goes on in the next segment.
@@ -167,6 +178,21 @@ mod tests {
                 prop_assert_eq!(intake.received().0, fed as u64);
             }
             prop_assert_eq!(found, places);
+        }
+    }
+
+    #[test]
+    fn memory_is_asked_for_by_chunks_whoever_holds_records() {
+        let (bytes, places) = log(&[250; 3]);
+        for holds in [true, false] {
+            let (mut intake, mut kept) = (Intake::new(1 << 40, PhysicalOffset(0)), Vec::new());
+            intake.feed(&bytes[..10]); // there is always a part of the next
+            for _ in 0..10_000 {
+                intake.feed(&bytes[..places[1] as usize]);
+                let record = intake.consume(places[1] as usize);
+                kept.extend(holds.then_some(record));
+            }
+            assert!(intake.held.capacity() <= CHUNK_SIZE);
         }
     }
 

@@ -356,18 +356,22 @@ impl State {
                 }
                 Next::Record(view) => {
                     self.has_room(options, view.size())?;
-                    self.push_replicated(options, &view)?;
-                    let size = view.size();
-                    intake.consume(size);
+                    let (entry, stored) = self.entry_of(options, &view)?;
+                    self.log.push_whole(intake.consume(entry.size as usize), stored);
+                    self.entries.push_back(entry);
                 }
             }
         }
         Ok(())
     }
 
-    /// A record of a master's log, as it is there. Its queue offset is believed as far as recovery
-    /// believes it.
-    fn push_replicated(&mut self, options: &Options, view: &View<'_>) -> Result<(), IntakeError> {
+    /// What a record of a master's log, which is taken next, enters its queue with, and when it was
+    /// stored. Its queue offset is believed as far as recovery believes it.
+    fn entry_of(
+        &mut self,
+        options: &Options,
+        view: &View<'_>,
+    ) -> Result<(Entry, WallMillis), IntakeError> {
         let record = view.dispatch();
         let (at, size, offset) = (self.log.end(), view.size(), record.queue_offset.0);
         let (mut slot, mut queue_offset) = (None, 0);
@@ -383,10 +387,8 @@ impl State {
             queue.next = queue_offset + 1;
         }
         let tags_code = dispatch::tags_code_of(&record, &options.delay_levels_ms);
-        let bytes = view.bytes();
-        self.log.push(size, record.store_timestamp, |out| out.extend_from_slice(bytes));
-        self.entries.push_back(Entry { at, size: size as u32, slot, queue_offset, tags_code });
-        Ok(())
+        let entry = Entry { at, size: size as u32, slot, queue_offset, tags_code };
+        Ok((entry, record.store_timestamp))
     }
 
     /// The queue of a master's record, and the offset that it gives next.
@@ -418,7 +420,7 @@ impl State {
         if let Some(last) = piece.last_record {
             self.records.push_back((piece.end, last));
         }
-        self.cache.push(piece);
+        self.cache.push(piece, self.flush.visible());
     }
 
     /// Enters what became visible in its queues. True when the queue writer should look.

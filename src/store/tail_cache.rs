@@ -30,9 +30,13 @@ impl TailCache {
         self.read_end = self.end;
     }
 
-    fn limit(&self) -> usize {
+    /// What is not visible yet is still to be read, by slaves and for the index, and does not count
+    /// as idle.
+    fn limit(&self, visible: u64) -> usize {
         let is_read = self.end - self.read_end <= self.size_max as u64;
-        if is_read { self.size_max } else { self.idle_size_max }
+        let hidden = usize::try_from(self.end.saturating_sub(visible)).unwrap_or(usize::MAX);
+        let idle = self.idle_size_max.saturating_add(hidden);
+        if is_read { self.size_max } else { idle.min(self.size_max) }
     }
 
     /// The log, which is empty, begins at `at` instead.
@@ -41,13 +45,13 @@ impl TailCache {
         (self.end, self.read_end) = (at, at);
     }
 
-    /// The log went on with this piece.
-    pub fn push(&mut self, piece: Piece) {
+    /// The log went on with this piece, and is visible up to `visible`.
+    pub fn push(&mut self, piece: Piece, visible: u64) {
         assert_eq!(piece.at, self.end, "a piece does not follow the one before it");
         self.end = piece.end;
         self.size += piece.bytes.len();
         self.pieces.push_back(piece);
-        let limit = self.limit();
+        let limit = self.limit(visible);
         while self.size > limit
             && let Some(oldest) = self.pieces.pop_front()
         {
@@ -138,13 +142,13 @@ mod tests {
     fn the_newest_bytes_are_found_and_old_ones_are_not() {
         let mut cache = TailCache::new(8, 8, 10);
         assert_eq!(cache.base(), 10);
-        cache.push(piece(10, b"abcd"));
-        cache.push(piece(14, b"efgh"));
+        cache.push(piece(10, b"abcd"), 100);
+        cache.push(piece(14, b"efgh"), 100);
         assert_eq!(cache.find(11, 2, &mut 0).as_deref(), Some(&b"bc"[..]));
         assert_eq!(cache.find(13, 2, &mut 0), None); // over the border of two pieces
         assert_eq!(cache.find(9, 1, &mut 0), None);
         assert_eq!(cache.find(18, 1, &mut 0), None);
-        cache.push(piece(18, b"i"));
+        cache.push(piece(18, b"i"), 100);
         assert_eq!(cache.base(), 14);
         assert_eq!(cache.find(11, 2, &mut 0), None);
         assert_eq!(cache.find(18, 1, &mut 0).as_deref(), Some(&b"i"[..]));
@@ -154,26 +158,41 @@ mod tests {
     fn what_nobody_reads_is_kept_for_a_short_while_only() {
         let mut cache = TailCache::new(8, 2, 0);
         for at in 0..8 {
-            cache.push(piece(at, b"a"));
+            cache.push(piece(at, b"a"), 100);
         }
         assert_eq!(cache.base(), 0);
-        cache.push(piece(8, b"b")); // the ninth byte since the start, and no reader yet
+        cache.push(piece(8, b"b"), 100); // the ninth byte since the start, and no reader yet
         assert_eq!(cache.base(), 7);
         cache.on_read();
         for at in 9..17 {
-            cache.push(piece(at, b"c"));
+            cache.push(piece(at, b"c"), 100);
         }
         assert_eq!(cache.base(), 9);
         cache.on_read();
-        cache.push(piece(17, b"d"));
+        cache.push(piece(17, b"d"), 100);
         assert_eq!(cache.base(), 10);
+    }
+
+    #[test]
+    fn what_is_not_visible_is_kept_whoever_reads() {
+        let mut cache = TailCache::new(8, 2, 0);
+        for at in 0..16 {
+            cache.push(piece(at, b"a"), at.min(12));
+        }
+        assert_eq!(cache.base(), 10); // four that are not visible, and two
+        for at in 16..32 {
+            cache.push(piece(at, b"a"), 12);
+        }
+        assert_eq!(cache.base(), 24); // never more than at full size
+        cache.push(piece(32, b"a"), 33);
+        assert_eq!(cache.base(), 31);
     }
 
     #[test]
     fn neighbours_in_one_piece_are_joined() {
         let mut cache = TailCache::new(100, 100, 0);
-        cache.push(piece(0, b"aabb"));
-        cache.push(piece(4, b"cc"));
+        cache.push(piece(0, b"aabb"), 100);
+        cache.push(piece(4, b"cc"), 100);
         let mut joined = Joined::default();
         assert!(joined.add(&cache, 0, 2));
         assert!(joined.add(&cache, 2, 2));

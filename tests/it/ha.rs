@@ -4,6 +4,7 @@ mod anew;
 mod ended;
 mod late;
 mod peers;
+mod stream;
 mod topics;
 mod unadmitted;
 

@@ -263,21 +263,27 @@ impl Follow {
             Some(at) if now >= at => {
                 self.retry_at = None;
                 self.heard = now;
-                self.take_in().await?;
-                self.on_received().await
+                self.take_in().await
             }
             _ => Ok(()),
         }
     }
 
+    /// All that was read goes to the store at once: it is written with one call.
     async fn on_received(&mut self) -> Result<(), String> {
-        while self.retry_at.is_none() && !self.received.is_empty() {
+        let fed = self.feed().await;
+        self.take_in().await?;
+        fed
+    }
+
+    /// Hands the bodies of frames to the intake. Errors: those before a bad frame were handed over.
+    async fn feed(&mut self) -> Result<(), String> {
+        while !self.received.is_empty() {
             if self.body_left > 0 {
                 let size = self.body_left.min(self.received.len());
                 self.intake.feed(&self.received[..size]);
                 self.received.advance(size);
                 self.body_left -= size;
-                self.take_in().await?;
             } else {
                 let Some(header) = Header::decode(&self.received) else { return Ok(()) };
                 self.received.advance(HEADER_SIZE);
