@@ -266,7 +266,7 @@ pub fn java_hash(text: &[u8]) -> i32 {
 /// The hash of a text that begins with one of hash `start` and goes on with `text`.
 pub fn java_hash_on(start: i32, text: &[u8]) -> i32 {
     if text.is_ascii() {
-        return text.iter().fold(start, |hash, byte| step(hash, u16::from(*byte)));
+        return ascii_hash_on(start, text);
     }
     let mut hash = start;
     for chunk in text.utf8_chunks() {
@@ -276,6 +276,19 @@ pub fn java_hash_on(start: i32, text: &[u8]) -> i32 {
         }
     }
     hash
+}
+
+/// Four steps at a time: each would wait for the product of the one before.
+fn ascii_hash_on(start: i32, text: &[u8]) -> i32 {
+    const POWERS: [i32; 4] = [31 * 31 * 31 * 31, 31 * 31 * 31, 31 * 31, 31];
+    let (fours, rest) = text.as_chunks::<4>();
+    let hash = fours.iter().fold(start, |hash, four| {
+        let [a, b, c, d] = four.map(i32::from);
+        // At most 255 * (29791 + 961 + 31 + 1): no overflow.
+        let added = a * POWERS[1] + b * POWERS[2] + c * POWERS[3] + d;
+        hash.wrapping_mul(POWERS[0]).wrapping_add(added)
+    });
+    rest.iter().fold(hash, |hash, byte| step(hash, u16::from(*byte)))
 }
 
 fn step(hash: i32, unit: u16) -> i32 {
@@ -427,9 +440,9 @@ mod tests {
         }
 
         #[test]
-        fn ascii_and_wide_hash_agree(text in "[a-z]{0,20}") {
-            let wide = text.encode_utf16().fold(0, step);
-            prop_assert_eq!(java_hash(text.as_bytes()), wide);
+        fn ascii_and_wide_hash_agree(start in any::<i32>(), text in "[ -~]{0,40}") {
+            let wide = text.encode_utf16().fold(start, step);
+            prop_assert_eq!(java_hash_on(start, text.as_bytes()), wide);
         }
 
         #[test]
