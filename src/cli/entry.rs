@@ -3,7 +3,7 @@
 use super::args::{Args, Command, with_command_of_name};
 use super::failure::Failure;
 use super::{
-    admin, bench, consume, doctor, produce, run_broker, run_namesrv, shutdown, standalone,
+    admin, bench, consume, doctor, machine, produce, run_broker, run_namesrv, shutdown, standalone,
 };
 use clap::Parser;
 use std::ffi::OsString;
@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 /// Runs what the arguments of this process ask for.
 pub fn main() -> ExitCode {
+    machine::keep_freed_memory();
     let args = with_command_of_name(std::env::args_os().collect());
     let parsed = match Args::try_parse_from(&args) {
         Ok(parsed) => parsed,

@@ -18,6 +18,16 @@ pub fn look() -> Machine {
     }
 }
 
+/// Blocks of some 100 KiB come and go all the time. glibc gives the end of its heap back to the
+/// kernel when more is free there than twice the largest block that was ever mapped alone and
+/// freed; each page of it costs a fault when it is used again. After this that is 8 MiB. Another
+/// allocator does as it likes.
+/// Source: mallopt(3), M_MMAP_THRESHOLD.
+pub fn keep_freed_memory() {
+    const LARGEST_BLOCK: usize = 4 << 20;
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGEST_BLOCK)));
+}
+
 /// The encoding of our own requests. Source: RemotingCommand (4.9.3).
 pub fn serialize_type() -> Option<String> {
     std::env::var("ROCKETMQ_SERIALIZE_TYPE").ok()
