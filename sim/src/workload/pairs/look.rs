@@ -179,9 +179,9 @@ impl Look {
             *serving = Serving { by: generation, refused_us: None };
             return;
         }
-        let had_loss = self.house.world().power_losses(self.master) > 0;
-        if told == Some(code::TOPIC_NOT_EXIST) && had_loss && !self.had_message(topic) {
-            mark("ha: a topic went with its master's power before its first message");
+        let began_again = self.house.world().generation(self.master) > 1;
+        if told == Some(code::TOPIC_NOT_EXIST) && began_again && !self.had_message(topic) {
+            mark("ha: a topic went with its master's process before its first message");
             *serving = Serving::default();
             return;
         }
