@@ -92,7 +92,7 @@ fn a_slave_does_not_become_the_master_beside_one_with_more_that_does_not_let_it_
         let before = epochs();
 
         let mut parts = town.parts("slave", Role::SyncMaster);
-        parts.broker.replication.catch_up_wait = Duration::from_millis(700);
+        parts.broker.replication.catch_up_wait = Duration::from_millis(2500);
         let refused = town.world.try_start(parts).await.err().unwrap().to_string();
         assert!(refused.contains("with more of the log, which could not be taken"), "{refused}");
         assert_eq!(epochs(), before, "it has begun no epoch");

@@ -155,7 +155,7 @@ fn a_master_that_may_not_read_the_log_of_its_slave_says_so_and_goes_on_without()
         assert_eq!((refused.code, refused.remark.as_deref()), (code::SYSTEM_ERROR, Some(why)));
 
         let mut parts = town.parts("master", Role::AsyncMaster);
-        parts.broker.replication.catch_up_wait = Duration::from_millis(700);
+        parts.broker.replication.catch_up_wait = Duration::from_millis(2500);
         let master = town.world.start(parts).await;
         assert_eq!(master.store().stats().written, had);
         let told = format!("has the log up to {end}, and from {had} on it is lost: {why}");
