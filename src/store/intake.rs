@@ -6,7 +6,7 @@
 //! passed over (W-50).
 
 use super::append::AppendError;
-use crate::format::message_unit::{self, DecodeError, Unit, View};
+use crate::format::message_unit::{self, BLANK_SIZE, DecodeError, Unit, View};
 use crate::model::{PhysicalOffset, QueueKey};
 use bytes::{Buf, BytesMut};
 
@@ -90,7 +90,10 @@ impl Intake {
         let left = self.segment_size - self.at % self.segment_size;
         let bad = |what: String| IntakeError::Bad { at: PhysicalOffset(self.at), what };
         match message_unit::decode(&self.held, PhysicalOffset(self.at), true) {
-            Ok(Unit::Record(view)) if view.size() as u64 <= left => Ok(Next::Record(view)),
+            // Every master leaves room for a blank record.
+            Ok(Unit::Record(view)) if (view.size() + BLANK_SIZE) as u64 <= left => {
+                Ok(Next::Record(view))
+            }
             Ok(Unit::Record(view)) => Err(bad(format!(
                 "a record of {} bytes where {left} are left of the file: both need the same \
                  mappedFileSizeCommitLog",
@@ -211,6 +214,17 @@ mod tests {
             Ok(_) => panic!("the second crosses the end of the file"),
         };
         assert!(refused.contains("mappedFileSizeCommitLog"), "{refused}");
+    }
+
+    #[test]
+    fn a_record_that_leaves_no_room_for_a_blank_one_is_refused() {
+        let (bytes, places) = log(&[200; 3]);
+        for (left, is_good) in [(8, true), (7, false), (0, false)] {
+            let mut intake = Intake::new(places[2] + left, PhysicalOffset(0));
+            intake.feed(&bytes);
+            intake.consume(places[1] as usize);
+            assert_eq!(intake.next().is_ok(), is_good, "{left} bytes left");
+        }
     }
 
     #[test]
