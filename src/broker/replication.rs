@@ -5,6 +5,7 @@ pub mod peers;
 pub mod wire;
 
 use super::offsets::OffsetFile;
+use crate::format::epochs::Epoch;
 use crate::ha::Ha;
 use crate::model::PhysicalOffset;
 use crate::protocol::body::offset::DelayOffsets;
@@ -95,6 +96,8 @@ pub struct SlaveStatus {
 #[derive(Debug)]
 pub struct Progress {
     pub at: PhysicalOffset,
+    /// The newest epoch of the master's log: another log has other records below `at`.
+    pub epoch: Option<Epoch>,
     /// `Offsets::hand_overs` before the master was asked.
     pub hand_overs: u64,
     pub offsets: OffsetFile,
@@ -127,9 +130,16 @@ impl Pending {
 
     /// What may be taken over now that the log is written from `min` up to `written`. A log that
     /// shall begin where its master's last file does has nothing of it yet: until its first record
-    /// is there, a crash leaves it empty at 0.
-    pub fn take_due(&mut self, min: PhysicalOffset, written: PhysicalOffset) -> Option<Progress> {
+    /// is there, a crash leaves it empty at 0. What was said of a log that is followed no more, as
+    /// `epoch` shows, is dropped.
+    pub fn take_due(
+        &mut self,
+        min: PhysicalOffset,
+        written: PhysicalOffset,
+        epoch: Option<Epoch>,
+    ) -> Option<Progress> {
         let has_begun = min < written || min.0 == 0;
+        self.next.take_if(|progress| progress.epoch != epoch);
         self.next.take_if(|progress| has_begun && progress.at <= written)
     }
 
@@ -150,18 +160,30 @@ mod tests {
 
     fn progress(at: u64) -> Progress {
         let (offsets, delays) = (OffsetFile::default(), DelayOffsets::default());
-        Progress { at: PhysicalOffset(at), hand_overs: 0, offsets, delays }
+        Progress { at: PhysicalOffset(at), epoch: None, hand_overs: 0, offsets, delays }
     }
 
     #[test]
     fn progress_waits_for_the_log_and_the_oldest_goes_first() {
         let (mut pending, start) = (Pending::default(), PhysicalOffset(0));
         pending.on_copied(progress(100));
-        assert!(pending.take_due(start, PhysicalOffset(99)).is_none());
+        assert!(pending.take_due(start, PhysicalOffset(99), None).is_none());
         pending.on_copied(progress(200));
-        let due = pending.take_due(start, PhysicalOffset(100)).map(|progress| progress.at);
+        let due = pending.take_due(start, PhysicalOffset(100), None).map(|progress| progress.at);
         assert_eq!(due, Some(PhysicalOffset(100)));
-        assert!(pending.take_due(start, PhysicalOffset(500)).is_none());
+        assert!(pending.take_due(start, PhysicalOffset(500), None).is_none());
+    }
+
+    #[test]
+    fn progress_of_a_log_that_is_followed_no_more_is_dropped() {
+        let (mut pending, start) = (Pending::default(), PhysicalOffset(0));
+        let epoch = |number| Some(Epoch { number, id: 7, start: 0 });
+        pending.on_copied(Progress { epoch: epoch(1), ..progress(100) });
+        assert!(pending.take_due(start, PhysicalOffset(50), epoch(1)).is_none());
+        assert!(pending.take_due(start, PhysicalOffset(200), epoch(2)).is_none());
+        pending.on_copied(Progress { epoch: epoch(2), ..progress(150) });
+        let due = pending.take_due(start, PhysicalOffset(200), epoch(2));
+        assert_eq!(due.map(|progress| progress.at), Some(PhysicalOffset(150)));
     }
 
     #[test]
@@ -179,10 +201,10 @@ mod tests {
     fn progress_waits_for_the_first_record_of_a_log_that_begins_elsewhere() {
         let (mut pending, start) = (Pending::default(), PhysicalOffset(4_096));
         pending.on_copied(progress(4_000));
-        assert!(pending.take_due(start, start).is_none());
-        assert!(pending.take_due(start, PhysicalOffset(4_200)).is_some());
+        assert!(pending.take_due(start, start, None).is_none());
+        assert!(pending.take_due(start, PhysicalOffset(4_200), None).is_some());
         // A master that has no message yet may have offsets.
         pending.on_copied(progress(0));
-        assert!(pending.take_due(PhysicalOffset(0), PhysicalOffset(0)).is_some());
+        assert!(pending.take_due(PhysicalOffset(0), PhysicalOffset(0), None).is_some());
     }
 }

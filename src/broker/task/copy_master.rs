@@ -13,6 +13,7 @@ use super::super::subscription_groups::GroupFile;
 use super::super::topics::{SCHEDULE_TOPIC, TopicFile};
 use super::super::transaction::{GROUP, HALF_TOPIC, OP_TOPIC, rewrite};
 use super::{greet, others};
+use crate::format::epochs::Epoch;
 use crate::ha::Position;
 use crate::model::PhysicalOffset;
 use crate::protocol::Command;
@@ -120,8 +121,9 @@ pub async fn wait_changes(shared: Arc<Shared>, mut stop: Stop) {
 async fn copy(shared: &Arc<Shared>, master: &str, pending: &mut Pending) {
     // Every record here lies below the master's end of log when it answers.
     let asked_at = shared.store.stats().end;
+    let followed = followed_epoch(shared);
     match ask::<TopicFile>(shared, master, request::GET_ALL_TOPIC_CONFIG).await {
-        Ok(file) if is_whole(shared, &file) || is_followed(shared, master).await => {
+        Ok(file) if is_whole(shared, &file) || is_followed(shared, master, followed).await => {
             copy_topics(shared, file, asked_at).await;
         }
         Ok(_) => tracing::warn!(
@@ -149,11 +151,17 @@ fn is_whole(shared: &Shared, file: &TopicFile) -> bool {
     shared.core.lock().topics.lacking(file).is_empty()
 }
 
-/// Whether that is the master whose log comes here. One that died may have come back as a slave
-/// that has nothing, before the connection to it is known to be lost.
-async fn is_followed(shared: &Shared, master: &str) -> bool {
+/// The newest epoch that the master has whose log comes here: no other start of a master has it.
+fn followed_epoch(shared: &Shared) -> Option<Epoch> {
+    shared.store.epochs().rows().last().copied()
+}
+
+/// Whether that is the master whose log comes here, which has this epoch. One that died may have
+/// come back as a slave that has nothing, before the connection to it is known to be lost, and one
+/// that was replaced may answer still. It began before the epoch was known here and is there after
+/// its answers, so they are its own.
+async fn is_followed(shared: &Shared, master: &str, followed: Option<Epoch>) -> bool {
     let position = Position::without_record(&shared.store);
-    let followed = position.epochs.rows().last().copied();
     let question = Question {
         broker_name: shared.options.topics.broker_name.clone(),
         addr: shared.store_host().to_string(),
@@ -238,12 +246,17 @@ fn copy_groups(shared: &Shared, file: GroupFile) {
 /// Offsets first, and then where the log ended: what they say lies below.
 async fn copy_progress(shared: &Shared, master: &str) -> Result<Progress, String> {
     let hand_overs = shared.core.lock().offsets.hand_overs();
+    let epoch = followed_epoch(shared);
     let offsets = ask::<OffsetFile>(shared, master, request::GET_ALL_CONSUMER_OFFSET).await?;
     let delays = ask::<DelayOffsets>(shared, master, request::GET_ALL_DELAY_OFFSET).await?;
     let runtime = ask::<KvTable>(shared, master, request::GET_BROKER_RUNTIME_INFO).await?;
     let at = runtime.table.get("commitLogMaxOffset").and_then(|at| at.parse().ok());
     let at = PhysicalOffset(at.ok_or("it does not say where its log ends")?);
-    Ok(Progress { at, hand_overs, offsets, delays })
+    if !is_followed(shared, master, epoch).await {
+        crate::rt::probe!("ha: the progress of a master that is not followed was left");
+        return Err("it does not say that it is the master whose log comes here".to_owned());
+    }
+    Ok(Progress { at, epoch, hand_overs, offsets, delays })
 }
 
 fn take_over_due(shared: &Shared, pending: &mut Pending) {
@@ -256,7 +269,8 @@ fn take_over_due(shared: &Shared, pending: &mut Pending) {
             });
         }
     }
-    let Some(mut progress) = pending.take_due(log.min, log.written) else { return };
+    let due = pending.take_due(log.min, log.written, followed_epoch(shared));
+    let Some(mut progress) = due else { return };
     let queues = shared.store.queues().into_iter();
     let queues: Vec<_> = queues.filter(|(key, ..)| &*key.topic == SCHEDULE_TOPIC).collect();
     let mut core = shared.core.lock();
