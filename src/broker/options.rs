@@ -178,7 +178,8 @@ pub struct TransactionOptions {
     pub window_max: usize,
     /// Units: half messages of a check that are with the store at a time.
     pub turn_count_max: usize,
-    /// A half message that could not be read in so many rounds is given up.
+    /// A half message that could not be read in so many rounds is left behind when half of
+    /// `window_max` lies behind it.
     pub read_tries_max: u32,
     /// Such half messages that are counted at a time.
     pub unreadable_max: usize,

@@ -107,6 +107,14 @@ pub enum Next {
     Later(u64),
 }
 
+/// What becomes of a half message that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    First,
+    Again,
+    LeftBehind,
+}
+
 /// Half messages that one call walks over, in well below 1 ms.
 const WALK_MAX: u64 = 65_536;
 
@@ -269,21 +277,26 @@ impl Transactions {
         }
     }
 
-    /// It cannot be read. True: it never will, and is left behind.
-    pub fn on_unreadable(&mut self, half: QueueOffset) -> bool {
+    /// It cannot be read. It stays open, so that its producer can still end it, and is asked for
+    /// once the disk gives it back. It is left behind when it is in the way of new ones.
+    pub fn on_unreadable(&mut self, half: QueueOffset) -> Unreadable {
         let (tries_max, rows_max) = (self.options.read_tries_max, self.options.unreadable_max);
         if self.unreadable.len() >= rows_max && !self.unreadable.contains_key(&half.0) {
-            return false;
+            return Unreadable::Again;
         }
         let tries = self.unreadable.entry(half.0).or_insert(0);
-        *tries += 1;
-        let is_lost = *tries >= tries_max;
-        if is_lost {
+        *tries = tries.saturating_add(1);
+        let is_in_the_way = self.end.saturating_sub(half.0) > self.options.window_max as u64 / 2;
+        if *tries >= tries_max && is_in_the_way {
             self.set(half.0, Half::Resolved);
             self.settle();
             self.forget_copies();
+            return Unreadable::LeftBehind;
         }
-        is_lost
+        match *tries {
+            1 => Unreadable::First,
+            _ => Unreadable::Again,
+        }
     }
 
     /// The ticket that the next `on_sent` uses.

@@ -442,6 +442,9 @@ impl State {
     pub fn reject_from(&mut self, at: u64, why: Rejection, out: &mut Vec<(Ticket, Outcome)>) {
         self.log.reject_from(at);
         self.flush.reject_from(at, why, out);
+        if self.topic_floors.cut_back_to(at) {
+            crate::rt::probe!("store: a topic was deleted before what went ahead was refused");
+        }
         while self.entries.back().is_some_and(|entry| entry.at >= at) {
             let entry = self.entries.pop_back().expect("the loop looked at it");
             if let Some(queue) = entry.slot.and_then(|slot| self.queues.get_mut(slot)) {

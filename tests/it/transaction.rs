@@ -744,3 +744,26 @@ fn an_immune_message_whose_first_copy_cannot_be_read_waits() {
         broker.shutdown().await;
     });
 }
+
+#[test]
+fn a_half_message_that_no_round_could_read_is_asked_for_when_the_disk_gives_it_back() {
+    block_on(async {
+        let (disk, world) = faulty();
+        let mut parts = checking(&world, 50, 1000);
+        parts.store.tail_cache_size_bytes = 0;
+        let rounds = parts.broker.transactions.read_tries_max + 4;
+        let broker = world.start(parts).await;
+        let caller = world.caller(&broker);
+        let producer = Producer::new(&world, &broker, "p1").await;
+        disk.set_unreadable("commitlog", 0..1 << 20);
+        let half = prepare(&caller, "kept", "").await;
+        pause(&world, u64::from(rounds) * 150).await;
+        assert!(producer.asked.all.lock().is_empty());
+        assert_eq!(progress(&caller).await.0, half.queue_offset, "it is open");
+        disk.heal();
+        let question = producer.next(&world).await;
+        assert_eq!(producer.end(&question, COMMIT).await, code::SUCCESS);
+        assert_eq!(bodies(&caller, "T", 2).await, ["kept"]);
+        broker.shutdown().await;
+    });
+}

@@ -6,7 +6,9 @@
 use super::super::driver::{Core, Shared, TRANSACTION};
 use super::super::reply::Answer;
 use super::super::transaction::rule::{self, Facts, Verdict};
-use super::super::transaction::{Aim, Copied, DISCARD_TOPIC, HALF_TOPIC, Next, rewrite};
+use super::super::transaction::{
+    Aim, Copied, DISCARD_TOPIC, HALF_TOPIC, Next, Unreadable, rewrite,
+};
 use super::transactions::{half_key, write_owed};
 use crate::format::message_unit::{self, Record, Unit, View};
 use crate::model::{PhysicalOffset, QueueKey, QueueOffset, property};
@@ -137,12 +139,14 @@ impl Round<'_> {
                 return Step::GoOn;
             }
             Found::Not(why) => {
-                let is_lost = self.shared.core.lock().transactions.on_unreadable(half);
-                if is_lost {
-                    crate::rt::probe!("transaction: a half message was given up");
-                    tracing::error!("half message {half} is left behind: {why}");
-                } else {
-                    tracing::warn!("half message {half} waits: {why}");
+                let became = self.shared.core.lock().transactions.on_unreadable(half);
+                match became {
+                    Unreadable::First => tracing::warn!("half message {half} waits: {why}"),
+                    Unreadable::Again => tracing::debug!("half message {half} waits: {why}"),
+                    Unreadable::LeftBehind => {
+                        crate::rt::probe!("transaction: a half message was left behind");
+                        tracing::error!("half message {half} is left behind: {why}");
+                    }
                 }
                 return Step::GoOn;
             }

@@ -124,15 +124,19 @@ fn what_a_crash_left_without_an_op_message_is_owed_one() {
 
 #[test]
 fn the_window_is_bounded_and_what_cannot_be_read_does_not_hold_it() {
-    let options = TransactionOptions { window_max: 2, ..TransactionOptions::default() };
+    let options = TransactionOptions { window_max: 4, ..TransactionOptions::default() };
     let mut all = Transactions::new(&options);
     assert!(all.has_room());
-    all.on_half(at(0));
-    all.on_half(at(1));
+    (0..4).for_each(|half| all.on_half(at(half)));
     assert!(!all.has_room());
-    let tries: Vec<bool> = (0..options.read_tries_max).map(|_| all.on_unreadable(at(0))).collect();
-    assert!(tries.last() == Some(&true) && tries.iter().filter(|lost| **lost).count() == 1);
+    for tries in 1..options.read_tries_max {
+        let became = if tries == 1 { Unreadable::First } else { Unreadable::Again };
+        assert_eq!((all.on_unreadable(at(0)), all.on_unreadable(at(2))), (became, became));
+    }
+    assert_eq!(all.on_unreadable(at(0)), Unreadable::LeftBehind, "new ones need its place");
     assert!(all.has_room());
-    assert_eq!(all.on_deleted(at(2)), 1);
-    assert_eq!(all.progress().half, 2);
+    assert_eq!(all.on_unreadable(at(2)), Unreadable::Again, "it is in nobody's way");
+    assert_eq!(all.stand(at(2), 2), Standing::Open(at(2)));
+    assert_eq!(all.on_deleted(at(4)), 3);
+    assert_eq!(all.progress().half, 4);
 }

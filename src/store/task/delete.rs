@@ -21,7 +21,7 @@ pub async fn topic(
     let what = format!("delete topic {topic}");
     let permit = shared.queue_dirs.acquire().await;
     let _permit = permit.map_err(|e| Error::io(&*what)(io::Error::other(e)))?;
-    let floors = {
+    {
         let mut state = shared.state.lock();
         if below.is_some_and(|at| state.queues.goes_on(topic, at.0)) {
             return Ok(false);
@@ -32,13 +32,39 @@ pub async fn topic(
         let removed = state.remove_topic(topic);
         let gone = |slot: u32| removed.iter().any(|(removed, _)| removed.0 == slot);
         shared.queue_files.lock().close_where(|(slot, _)| gone(*slot));
-        state.topic_floors.encode()
-    };
+    }
+    let floors = settled_floors(shared).await.map_err(Error::io(&*what))?;
     let path = topic_floors_path(shared);
     replace_small(&*shared.disk, &path, &floors).await.map_err(Error::io(&*what))?;
     fault::point("store: topic floor written").await;
     remove_files(shared, topic).await.map_err(Error::io(&*what))?;
     Ok(true)
+}
+
+/// The floors, once the log is written up to them: what waits for its file may still be refused,
+/// and a floor behind what takes its place would delete that too. A poisoned log is cut by the next
+/// start, and its floors with it. Errors: `TimedOut` when the log does not go on.
+async fn settled_floors(shared: &Shared) -> io::Result<Vec<u8>> {
+    let late = shared.clock.sleep_until(shared.clock.mono() + shared.options.sync_flush_timeout);
+    let mut late = std::pin::pin!(late);
+    loop {
+        let mut moved = std::pin::pin!(shared.log_moved.notified());
+        moved.as_mut().enable();
+        {
+            let state = shared.state.lock();
+            let written = state.flush.written();
+            if state.poison.is_some() || state.topic_floors.0.values().all(|at| *at <= written) {
+                return Ok(state.topic_floors.encode());
+            }
+        }
+        crate::rt::select! {
+            _ = &mut late => {
+                let why = "the log has messages that are not written, and does not go on";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            _ = moved => {}
+        }
+    }
 }
 
 /// Forgets one queue with its files: the log's next record of it is its first again. A crash leaves

@@ -204,6 +204,45 @@ fn a_topics_floor_past_the_logs_end_takes_nothing_that_is_written_later() {
 }
 
 #[test]
+fn a_topic_deleted_while_the_next_file_does_not_come_takes_nothing_that_is_written_later() {
+    run(async {
+        let dir = temp();
+        let disk = FaultyDisk::new(Arc::new(RealDisk::new()));
+        let options = Options { stall_max: Duration::from_millis(100), ..options(&dir) };
+        let mut house = try_open(Arc::new(disk.clone()), &options).await.unwrap();
+        house.sent("T", 0, b"old").await;
+        house.sent("U", 0, b"first").await;
+        let store = house.store.clone();
+        house.until(|| store.stats().entries_unwritten == 0, "the queue files").await;
+        disk.hold(Call::Create);
+        for _ in 0..5 {
+            assert_eq!(house.sent("U", 0, &[b'x'; 3000]).await.1, Outcome::Durable);
+        }
+        let ahead = house.send("U", 0, &[b'x'; 3000]).unwrap();
+        assert_eq!(ahead.physical.0, options.segment_size_bytes);
+        let refused = async {
+            let outcome = house.outcome(house.next).await;
+            disk.release();
+            outcome
+        };
+        let (deleted, outcome) = tokio::join!(store.delete_topic("T"), refused);
+        deleted.unwrap();
+        assert!(matches!(outcome, Outcome::Rejected(Rejection::Stalled { .. })), "{outcome:?}");
+        house.until(|| store.stats().stall.is_none(), "the next file").await;
+        let (new, outcome) = house.sent("T", 0, b"new").await;
+        assert_eq!((new.physical, outcome), (ahead.physical, Outcome::Durable));
+        drop(store);
+        house.kill().await;
+        let store = dir.path().join("store");
+        std::fs::remove_dir_all(store.join("consumequeue")).unwrap();
+        std::fs::remove_file(store.join("hotfire/queues")).unwrap();
+        let house = open(&options).await;
+        assert_eq!(house.bodies("T", 0).await, [b"new".to_vec()]);
+        house.stop().await;
+    });
+}
+
+#[test]
 fn a_queue_of_a_deleted_topic_that_is_still_there_begins_anew() {
     for stops in [true, false] {
         run(async {
