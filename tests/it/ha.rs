@@ -4,9 +4,11 @@ mod anew;
 mod ended;
 mod late;
 mod peers;
+mod replaced;
 mod stream;
 mod topics;
 mod unadmitted;
+mod wrapped;
 
 use super::broker::{Caller, World};
 use hotfire::broker::replication::{Role, Status};

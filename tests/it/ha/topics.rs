@@ -1,15 +1,11 @@
 //! Topics of a master that change while its slave asks for them.
 
+use super::wrapped::{Reading, Wiles, Wrapped};
 use super::*;
-use bytes::BytesMut;
-use hotfire::disk::BoxFuture;
 use hotfire::model::{QueueId, QueueKey, QueueOffset, TopicName};
-use hotfire::net::{Listener, Net};
-use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 
 /// What the net of a slave shall do.
 #[derive(Default)]
@@ -19,89 +15,22 @@ struct Gate {
     is_shut: AtomicBool,
 }
 
-/// A network that can hold back answers.
-struct Held(Arc<dyn Net>, Arc<Gate>);
-
-struct HeldStream {
-    inner: Box<dyn Stream>,
-    gate: Arc<Gate>,
-    asks_topics: bool,
-}
-
-impl Net for Held {
-    fn listen(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
-        self.0.listen(addr)
-    }
-
-    fn dial(
-        &self,
-        addr: &str,
-        timeout: Duration,
-    ) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
-        let (dialing, gate) = (self.0.dial(addr, timeout), self.1.clone());
-        Box::pin(async move {
-            let stream = HeldStream { inner: dialing.await?, gate, asks_topics: false };
-            Ok(Box::new(stream) as Box<dyn Stream>)
-        })
-    }
-}
-
-impl HeldStream {
-    fn is_held(&self, cx: &Context<'_>) -> bool {
-        let is_held = self.asks_topics && self.gate.is_shut.load(Ordering::Relaxed);
-        if is_held {
-            cx.waker().wake_by_ref();
-        }
-        is_held
-    }
-}
-
-impl Stream for HeldStream {
-    fn peer_addr(&self) -> SocketAddr {
-        self.inner.peer_addr()
-    }
-
-    fn local_addr(&self) -> SocketAddr {
-        self.inner.local_addr()
-    }
-
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_held(cx) {
-            return Poll::Pending;
-        }
-        self.inner.poll_readable(cx)
-    }
-
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut BytesMut,
-        max: usize,
-    ) -> Poll<io::Result<usize>> {
-        if self.is_held(cx) {
-            return Poll::Pending;
-        }
-        self.inner.poll_read(cx, buf, max)
-    }
-
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+impl Wiles for Gate {
+    fn writes(&self, bufs: &[IoSlice<'_>]) -> bool {
         let code = format!("\"code\":{},", request::GET_ALL_TOPIC_CONFIG);
         let has = |buf: &IoSlice<'_>| buf.windows(code.len()).any(|part| part == code.as_bytes());
-        if bufs.iter().any(has) {
-            self.asks_topics = true;
-            if self.gate.is_armed.swap(false, Ordering::Relaxed) {
-                self.gate.is_shut.store(true, Ordering::Relaxed);
-            }
+        let asks_topics = bufs.iter().any(has);
+        if asks_topics && self.is_armed.swap(false, Ordering::Relaxed) {
+            self.is_shut.store(true, Ordering::Relaxed);
         }
-        self.inner.poll_write(cx, bufs)
+        asks_topics
     }
 
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_shutdown(cx)
+    fn reads(&self, _to: &str, asks_topics: bool) -> Reading {
+        match asks_topics && self.is_shut.load(Ordering::Relaxed) {
+            true => Reading::Waits,
+            false => Reading::Comes,
+        }
     }
 }
 
@@ -114,7 +43,7 @@ fn records_of_a_topic_stay_that_was_made_anew_after_the_master_was_asked() {
         let caller = town.world.caller(&master);
         assert_eq!(caller.send("T", 0, "", "first").await.code, code::SUCCESS);
         let gate = Arc::<Gate>::default();
-        let net = Arc::new(Held(town.world.net.clone(), gate.clone()));
+        let net = Arc::new(Wrapped(town.world.net.clone(), gate.clone()));
         let mut parts = town.parts("slave", Role::Slave);
         // It asks when it is told of a change, and not before.
         parts.broker.replication.copy_interval = Duration::from_secs(3_600);

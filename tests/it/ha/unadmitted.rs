@@ -1,86 +1,20 @@
 //! Brokers of one name that do not let each other in.
 
+use super::wrapped::{Wiles, Wrapped};
 use super::*;
-use bytes::BytesMut;
 use hotfire::broker::replication::wire;
-use hotfire::disk::BoxFuture;
-use hotfire::net::{Listener, Net};
-use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 
 /// Whoever connects seems to come from here, which no list has.
 const STRANGER: &str = "10.9.9.9:5555";
 
-/// A network behind which everybody is a stranger.
-struct Strangers(Arc<dyn Net>);
+/// Everybody is a stranger.
+struct Strangers;
 
-struct StrangersListener(Box<dyn Listener>);
-
-struct StrangersStream(Box<dyn Stream>);
-
-impl Net for Strangers {
-    fn listen(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
-        let listening = self.0.listen(addr);
-        Box::pin(async move {
-            let listener = Box::new(StrangersListener(listening.await?));
-            Ok(listener as Box<dyn Listener>)
-        })
-    }
-
-    fn dial(
-        &self,
-        addr: &str,
-        timeout: Duration,
-    ) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
-        self.0.dial(addr, timeout)
-    }
-}
-
-impl Listener for StrangersListener {
-    fn local_addr(&self) -> SocketAddr {
-        self.0.local_addr()
-    }
-
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Box<dyn Stream>>> {
-        let accepted = self.0.poll_accept(cx);
-        accepted.map_ok(|stream| Box::new(StrangersStream(stream)) as Box<dyn Stream>)
-    }
-}
-
-impl Stream for StrangersStream {
-    fn peer_addr(&self) -> SocketAddr {
+impl Wiles for Strangers {
+    fn accepts(&self, _from: SocketAddr) -> SocketAddr {
         STRANGER.parse().unwrap()
-    }
-
-    fn local_addr(&self) -> SocketAddr {
-        self.0.local_addr()
-    }
-
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_readable(cx)
-    }
-
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut BytesMut,
-        max: usize,
-    ) -> Poll<io::Result<usize>> {
-        self.0.poll_read(cx, buf, max)
-    }
-
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.0.poll_write(cx, bufs)
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_shutdown(cx)
     }
 }
 
@@ -126,7 +60,7 @@ impl tracing::Subscriber for Lines {
 
 pub(super) async fn start_among_strangers(town: &Town, parts: Parts) -> Broker {
     let (disk, clock) = (town.world.disk.clone(), town.world.clock.clone());
-    let net = Arc::new(Strangers(town.world.net.clone()));
+    let net = Arc::new(Wrapped(town.world.net.clone(), Arc::new(Strangers)));
     Broker::start(Deps { disk, net, clock, rng: Rng::from_seed(8) }, parts).await.unwrap()
 }
 
