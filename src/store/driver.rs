@@ -404,7 +404,8 @@ impl Store {
     pub fn queues(&self) -> Vec<(QueueKey, QueueOffset, QueueOffset)> {
         self.shared.state.lock().queue_rows()
     }
-    /// Forgets the queues of a topic, for good: recovery will not bring them back.
+    /// Forgets the queues of a topic, for good: recovery will not bring them back. Durable on
+    /// return. Errors: `TimedOut` when the log is not written up to it within `syncFlushTimeout`.
     pub async fn delete_topic(&self, topic: &str) -> Result<(), Error> {
         delete::topic(&self.shared, topic, None).await.map(drop)
     }
